@@ -1,0 +1,1 @@
+"""Converters of source datasets to the nnU-Net raw format, one file per source."""

@@ -1,0 +1,157 @@
+"""What every command shares: strict parsing, four-line errors, logging and exit codes.
+
+Exit codes: 0 done, 1 a failure of ours (traceback), 2 a mistake that the user can repair.
+"""
+
+import argparse
+import difflib
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from medsegdiff_auto.errors import UserError
+
+EXIT_USER_ERROR = 2
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser that accepts no abbreviation, suggests the nearest flag, and speaks in four lines.
+
+    Single-dash spellings of several letters (``-np``, ``-device``) are whole flags: argparse alone would read
+    ``-npp 0`` as ``-n pp``, so every token with a leading dash has to be a declared flag, a number, or stand behind ``--``.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(**kwargs)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse ``args``, after refusing the flags that this command does not have."""
+        args = list(sys.argv[1:] if args is None else args)
+        self._refuse_unknown_flags(args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str):
+        """Print argparse's complaint as four lines and end with exit code 2."""
+        self.fail(self._explain(message))
+
+    def fail(self, error: UserError):
+        """Print ``error`` and end with exit code 2."""
+        self.exit(EXIT_USER_ERROR, f"error: {error}\n")
+
+    def _flags(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
+
+    def _refuse_unknown_flags(self, args: Sequence[str]) -> None:
+        flags = self._flags()
+        for token in args:
+            if token == "--":
+                return
+            flag = token.split("=", 1)[0]
+            if token.startswith("-") and token != "-" and not _is_number(token) and flag not in flags:
+                self.fail(UserError(
+                    f"{self.prog} has no flag {flag}.", found=token, expected=f"one of {', '.join(flags)}",
+                    fix=f"{did_you_mean(flag, flags)}see {self.prog} --help"))
+
+    def _explain(self, message: str) -> UserError:
+        see_help = f"see {self.prog} --help"
+        named = re.match(r"argument (\S+): (.*)", message, re.DOTALL)
+        action = self._action_named(named.group(1)) if named else None
+        if action is not None:
+            return self._explain_argument(named.group(1), action, named.group(2))
+        if message.startswith("the following arguments are required: "):
+            missing = message.split(": ", 1)[1]
+            return UserError(f"{self.prog} needs {missing}.", found="a command line without it",
+                             expected=self._usage_line(), fix=f"add {missing}; {see_help}")
+        if message.startswith("unrecognized arguments: "):
+            surplus = message.split(": ", 1)[1]
+            return UserError(f"{self.prog} does not know what to do with {surplus}.", found=surplus,
+                             expected=self._usage_line(), fix=f"leave it out, or name its flag; {see_help}")
+        return UserError(f"{self.prog}: {message}.", found=message, expected=self._usage_line(), fix=see_help)
+
+    def _explain_argument(self, name: str, action: argparse.Action, complaint: str) -> UserError:
+        see_help = f"see {self.prog} --help"
+        value = re.search(r"(?:invalid choice|invalid .*? value): '?(.*?)'?(?: \(choose from .*)?$", complaint, re.DOTALL)
+        if value is None:
+            return UserError(f"{self.prog}: {name}: {complaint}.", found=complaint, expected=_expectation(action, name),
+                             fix=see_help)
+        suggestion = did_you_mean(value.group(1), [str(choice) for choice in action.choices or ()])
+        return UserError(f"{name} cannot be {value.group(1)}.", found=value.group(1),
+                         expected=_expectation(action, name), fix=f"{suggestion}{see_help}")
+
+    def _action_named(self, name: str) -> argparse.Action | None:
+        for action in self._actions:
+            if name in ("/".join(action.option_strings), action.metavar, action.dest):
+                return action
+        return None
+
+    def _usage_line(self) -> str:
+        return " ".join(self.format_usage().split()).removeprefix("usage: ")
+
+
+def did_you_mean(word: str, candidates: Sequence[str]) -> str:
+    """``"did you mean A or B? "`` for the candidates nearest to ``word``, or an empty string."""
+    folded = {candidate.lower(): candidate for candidate in candidates}
+    matches = [folded[match] for match in difflib.get_close_matches(word.lower(), folded, n=2, cutoff=0.6)]
+    return f"did you mean {' or '.join(matches)}? " if matches else ""
+
+
+def run(function: Callable, *args, **kwargs) -> int:
+    """Call ``function`` as the body of a command and return its exit code.
+
+    A :class:`UserError` is printed to stderr as four lines and gives 2; the int that ``function`` returned, or 0,
+    otherwise. Any other exception is a mistake of ours and propagates with its traceback.
+    """
+    configure_logging()
+    try:
+        result = function(*args, **kwargs)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return result if isinstance(result, int) else 0
+
+
+def configure_logging() -> None:
+    """Send the package's log from INFO upwards to stderr as plain text, unless the caller has set up logging."""
+    logger = logging.getLogger("medsegdiff_auto")
+    logger.setLevel(logging.INFO)
+    if not logger.hasHandlers():
+        handler = _StderrHandler()
+        handler.setFormatter(_PlainFormatter())
+        logger.addHandler(handler)
+
+
+class _StderrHandler(logging.StreamHandler):
+    """Writes to what ``sys.stderr`` is at that moment, so that it may be replaced between two commands."""
+
+    def __init__(self):
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self):
+        return sys.stderr
+
+
+class _PlainFormatter(logging.Formatter):
+    """The bare message, headed by the level from WARNING upwards."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+def _expectation(action: argparse.Action, name: str) -> str:
+    if action.choices is not None:
+        return f"one of {', '.join(str(choice) for choice in action.choices)}"
+    kind = {int: "a whole number", float: "a number", None: "a value", str: "a value"}.get(action.type, "a valid value")
+    several = action.nargs in ("+", "*") or isinstance(action.nargs, int) and action.nargs > 1
+    return f"{name} {'followed by one or more values, each ' if several else 'followed by '}{kind}"
+
+
+def _is_number(token: str) -> bool:
+    try:
+        float(token)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,48 @@
+"""``medsegdiff_find_best_configuration``: what cross-validation says is best, and how to predict with it."""
+
+import os
+import shlex
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.cli.command import CommandParser, run
+
+
+def main(argv=None) -> int:
+    parser = CommandParser(prog="medsegdiff_find_best_configuration",
+                           description="Compares the trained configurations and their ensembles by cross-validation, "
+                                       "determines the postprocessing, and prints the commands that predict with the best.")
+    parser.add_argument("dataset", help="dataset ID or name")
+    parser.add_argument("-c", nargs="+", metavar="CONFIGURATION",
+                        help="configurations (default: all that are trained in all the folds)")
+    parser.add_argument("-p", nargs="+", default=["MedSegDiffPlans"], metavar="PLANS", help="default: MedSegDiffPlans")
+    parser.add_argument("-tr", nargs="+", default=["nnUNetTrainerMedSegDiff"], metavar="TRAINER",
+                        help="default: nnUNetTrainerMedSegDiff")
+    parser.add_argument("-f", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="FOLD", help="default: 0 1 2 3 4")
+    parser.add_argument("--disable_ensembling", action="store_true", help="compare single models only")
+    parser.add_argument("--no_overwrite", action="store_true", help="keep what an earlier run has already collected")
+    parser.add_argument("-np", type=int, default=os.cpu_count(), metavar="N", help="worker processes (default: all cores)")
+    parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
+    parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
+    args = parser.parse_args(argv)
+    return run(_find_best, args)
+
+
+def _find_best(args) -> None:
+    paths.use_folders(preprocessed=args.preprocessed, results=args.results)
+    preprocessed, results = paths.require_folder("nnUNet_preprocessed"), paths.require_folder("nnUNet_results")
+    name = paths.resolve_dataset(args.dataset)
+    os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
+    from medsegdiff_auto.inference.best_configuration import Request, find_best
+    from medsegdiff_auto.inference.instructions import inference_commands, write_instructions
+
+    information = find_best(Request(name, args.c, args.p, args.tr, args.f, not args.disable_ensembling, args.np,
+                                    not args.no_overwrite), preprocessed, results)
+    instructions = write_instructions(information, results / name)
+    for model, dice in information["all_results"].items():
+        print(f"{dice:.4f}  {model}")
+    best = information["best_model_or_ensemble"]
+    print(f"Best, mean foreground Dice: {best['result_on_crossval_pre_pp']:.4f}, "
+          f"after postprocessing {best['result_on_crossval_post_pp']:.4f}")
+    print(f"Predict with (also in {instructions}):")
+    for command in inference_commands(information, results / name):
+        print(f"  {shlex.join(command)}")

@@ -1,0 +1,63 @@
+"""``medsegdiff_plan_and_preprocess``: raw datasets to plans and preprocessed cases."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.cli.command import CommandParser, run
+
+
+def main(argv=None) -> int:
+    parser = CommandParser(prog="medsegdiff_plan_and_preprocess",
+                           description="Checks a raw dataset, extracts its fingerprint, plans nnU-Net's configurations "
+                                       "with their diffusion sections, and preprocesses.")
+    parser.add_argument("-d", nargs="+", required=True, metavar="DATASET", help="dataset IDs or names")
+    parser.add_argument("-c", nargs="+", metavar="CONFIGURATION",
+                        help="configurations to preprocess (default: all that are planned)")
+    parser.add_argument("--preset", default="auto", help="preset of the diffusion (default: auto)")
+    parser.add_argument("--resources", choices=("gpu", "cpu", "tiny"), default="gpu",
+                        help="limits of the training machine: 'gpu' is nnU-Net's own size, 'cpu' halves the width and "
+                             "caps the batch, 'tiny' is for demonstrations (default: gpu)")
+    parser.add_argument("-gpu_memory_target", type=float, metavar="GB",
+                        help="nnU-Net's memory target; overrides that of --resources")
+    parser.add_argument("-overwrite_plans_name", default="MedSegDiffPlans", metavar="NAME", help="name of the plans")
+    parser.add_argument("-overwrite_target_spacing", nargs="+", type=float, metavar="MM",
+                        help="target spacing of 3d_fullres, three numbers")
+    parser.add_argument("--no_integrity_check", action="store_true", help="skip the check of the raw dataset")
+    parser.add_argument("--clean", action="store_true", help="extract the fingerprint anew")
+    parser.add_argument("--no_pp", action="store_true", help="plan only, do not preprocess")
+    parser.add_argument("-np", type=int, default=os.cpu_count(), metavar="N", help="worker processes")
+    parser.add_argument("-raw", metavar="FOLDER", help="overrides nnUNet_raw")
+    parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
+    args = parser.parse_args(argv)
+    return run(_plan_and_preprocess, args, ["medsegdiff_plan_and_preprocess", *(argv or sys.argv[1:])])
+
+
+def _plan_and_preprocess(args, command: list[str]) -> None:
+    paths.use_folders(raw=args.raw, preprocessed=args.preprocessed)
+    raw, preprocessed = paths.require_folder("nnUNet_raw"), paths.require_folder("nnUNet_preprocessed")
+    names = [paths.resolve_dataset(dataset) for dataset in args.d]
+    os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
+    from medsegdiff_auto.planning import prepare
+    from medsegdiff_auto.planning.planner import MedSegDiffPlanner
+    from medsegdiff_auto.planning.presets import load_preset
+    from medsegdiff_auto.planning.resources import RESOURCES
+
+    load_preset(args.preset)
+    for name in names:
+        folder = preprocessed / name
+        if not args.no_integrity_check:
+            prepare.check(raw / name, folder, args.np)
+        prepare.fingerprint(name, args.np, args.clean)
+        planner = MedSegDiffPlanner(name, args.preset, RESOURCES[args.resources], args.gpu_memory_target,
+                                    args.overwrite_plans_name, args.overwrite_target_spacing)
+        plans = prepare.plan(planner)
+        if args.c:
+            prepare.require_configurations(args.c, list(plans["configurations"]))
+        prepare.write_run(folder, f"{args.overwrite_plans_name}_run", command)
+        print(f"Plan: {folder / args.overwrite_plans_name}.md")
+        if not args.no_pp:
+            chosen = prepare.preprocess(name, folder, args.overwrite_plans_name, args.c, args.np)
+            print(f"Preprocessed {', '.join(chosen)}. Next: medsegdiff_train {int(name[7:10])} {chosen[-1]} 0")

@@ -1,0 +1,80 @@
+"""``medsegdiff_train``: one fold of one configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.errors import UserError
+
+
+def main(argv=None) -> int:
+    parser = CommandParser(prog="medsegdiff_train", description="Trains and validates one fold of a planned configuration.")
+    parser.add_argument("dataset", help="dataset ID or name")
+    parser.add_argument("configuration", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
+    parser.add_argument("fold", help="0 to 4, or all")
+    parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS", help="name of the plans (default: MedSegDiffPlans)")
+    parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff", choices=("nnUNetTrainerMedSegDiff", "nnUNetTrainer"),
+                        help="nnUNetTrainer trains plain nnU-Net on the same plan, for comparison")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, metavar="N", help="epochs of 250 iterations (default: 1000)")
+    length.add_argument("--iterations", type=int, metavar="N", help="training iterations in all")
+    parser.add_argument("--max_hours", type=float, metavar="H",
+                        help="end after this time; the learning rate decays towards it")
+    parser.add_argument("--c", action="store_true", help="continue from the latest checkpoint")
+    parser.add_argument("--val", action="store_true", help="only validate a finished training")
+    parser.add_argument("--val_best", action="store_true", help="validate checkpoint_best instead of checkpoint_final")
+    parser.add_argument("--npz", action="store_true", help="save the validation's probabilities, for ensembling")
+    parser.add_argument("--overwrite", action="store_true", help="train anew although the fold is finished")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
+    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
+    parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
+    parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
+    args = parser.parse_args(argv)
+    return run(_train, args, ["medsegdiff_train", *(argv or sys.argv[1:])])
+
+
+def _train(args, command: list[str]) -> None:
+    if args.c and args.val:
+        raise UserError("--c and --val exclude each other.", found="--c --val", expected="one of them",
+                        fix="--c continues a training and validates it at its end; --val only validates")
+    paths.use_folders(preprocessed=args.preprocessed, results=args.results)
+    preprocessed, results = paths.require_folder("nnUNet_preprocessed"), paths.require_folder("nnUNet_results")
+    name = paths.resolve_dataset(args.dataset)
+    fold = _fold(args.fold)
+    for flag, value in (("--epochs", args.epochs), ("--iterations", args.iterations), ("--max_hours", args.max_hours)):
+        if value is not None and value <= 0:
+            raise UserError(f"{flag} must be positive.", found=str(value), expected="a number above 0",
+                            fix=f"give {flag} a number above 0")
+    os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))
+    from medsegdiff_auto.training.run import TrainingRequest, train
+    from medsegdiff_auto.training.schedule import TrainingLength
+
+    if args.iterations is not None:
+        length = TrainingLength.of_iterations(args.iterations, args.max_hours)
+    else:
+        length = TrainingLength(num_epochs=args.epochs or 1000, max_hours=args.max_hours)
+    folder = train(TrainingRequest(
+        dataset_name=name, configuration=args.configuration, fold=fold, plans_identifier=args.p, trainer=args.tr,
+        device=args.device, length=length, seed=args.seed, continue_training=args.c, only_validate=args.val,
+        validate_best=args.val_best, save_probabilities=args.npz, overwrite=args.overwrite), preprocessed / name, results)
+    _report(folder, command)
+
+
+def _fold(text: str) -> int | str:
+    if text == "all":
+        return text
+    if not text.isdigit():
+        raise UserError("The fold is not a number.", found=text, expected="0 to 4, or all", fix="give the fold as a number")
+    return int(text)
+
+
+def _report(folder: Path, command: list[str]) -> None:
+    (folder / "run.json").write_text(json.dumps({"command": command}, indent=2) + "\n")
+    summary = json.loads((folder / "validation" / "summary.json").read_text())
+    print(f"Mean validation Dice: {summary['foreground_mean']['Dice']:.4f}")
+    print(f"Model: {folder}")

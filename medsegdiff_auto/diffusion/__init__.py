@@ -1,0 +1,1 @@
+"""The mathematics of the diffusion: schedules, forward process, samplers, losses (torch only)."""

@@ -1,0 +1,18 @@
+"""The one exception for mistakes that the user can repair."""
+
+
+class UserError(Exception):
+    """A mistake that the user can repair: what is wrong, what was found, what was expected, how to fix it.
+
+    The commands print it as four lines and end with exit code 2, without a traceback.
+    """
+
+    def __init__(self, what: str, *, found: str, expected: str, fix: str):
+        super().__init__(what)
+        self.what, self.found, self.expected, self.fix = what, found, expected, fix
+
+    def __str__(self) -> str:
+        return (f"{self.what}\n"
+                f"  found:    {self.found}\n"
+                f"  expected: {self.expected}\n"
+                f"  fix:      {self.fix}")

@@ -1,0 +1,131 @@
+"""A folder of predictions against a folder of references: nnU-Net's summary.json, and metrics.csv with metrics.json beside it."""
+
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure
+from medsegdiff_auto.evaluation.case_files import companion, read_channels, read_array, require_same_shape
+from medsegdiff_auto.evaluation.metrics_table import metrics_header, write_rows
+from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
+from medsegdiff_auto.inference.prediction_folder import list_predictions, staged_predictions
+
+TOLERANCE_MM = 1.0
+
+
+def evaluate_folder(reference_folder: str | Path, prediction_folder: str | Path, dataset_json: str | Path | dict,
+                    plans: str | Path | dict, output_json: str | Path | None = None, num_processes: int = 1, *,
+                    tolerance_mm: float = TOLERANCE_MM, chill: bool = False,
+                    rater_folders: Sequence[str | Path] = ()) -> dict:
+    """Score a prediction folder and write ``summary.json`` (nnU-Net's), ``metrics.csv`` and ``metrics.json``.
+
+    ``output_json`` names the summary, by default ``prediction_folder/summary.json``; the others lie beside it.
+    ``chill`` accepts references without a prediction. ``rater_folders`` hold several references per case, for GED.
+
+    Returns:
+        ``summary`` (nnU-Net's), ``rows`` (metrics.csv) and ``header`` (metrics.json, with the means of each structure).
+
+    Raises:
+        UserError: a folder is missing, a prediction has no reference or, unless ``chill``, a reference no prediction.
+    """
+    dataset_json = _load(dataset_json)
+    output_json = Path(output_json or Path(prediction_folder) / "summary.json")
+    pairs, missing = _pair_up(Path(reference_folder), Path(prediction_folder), dataset_json["file_ending"], chill)
+    summary = _nnunet_summary(reference_folder, prediction_folder, dataset_json, _load(plans), output_json, num_processes)
+    rows = evaluate_cases(pairs, dataset_json, num_processes, tolerance_mm=tolerance_mm, rater_folders=rater_folders)
+    header = metrics_header(rows, tolerance_mm, missing)
+    write_rows(rows, output_json.with_name("metrics.csv"))
+    output_json.with_name("metrics.json").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+    return {"summary": summary, "rows": rows, "header": header}
+
+
+def evaluate_cases(pairs: dict[str, tuple[Path, Path]], dataset_json: dict, num_processes: int = 1, *,
+                   tolerance_mm: float = TOLERANCE_MM, rater_folders: Sequence[str | Path] = ()) -> list[dict]:
+    """One row per case and structure from ``{case: (reference, prediction)}``, in that order; nothing is written."""
+    raters = [Path(folder) for folder in rater_folders]
+    jobs = [(case, *files, dataset_json, tolerance_mm, raters) for case, files in pairs.items()]
+    if num_processes <= 1 or len(jobs) <= 1:
+        return [row for job in jobs for row in _evaluate_case(job)]
+    with ProcessPoolExecutor(min(num_processes, len(jobs)), multiprocessing.get_context("spawn")) as pool:
+        return [row for rows in pool.map(_evaluate_case, jobs) for row in rows]
+
+
+def read_case(reference: Path, prediction: Path, dataset_json: dict, rater_folders: Sequence[Path] = ()) -> CaseArrays:
+    """A case with all that lies beside its prediction, on the grid of its reference."""
+    reference_map, grid = read_array(reference)
+    prediction_map, prediction_grid = read_array(prediction)
+    require_same_shape(prediction, prediction_grid.shape, grid)
+    files = {kind: companion(prediction, dataset_json["file_ending"], kind) for kind in ("probabilities", "samples")}
+    arrays = {kind: None if path is None else read_channels(path, grid) for kind, path in files.items()}
+    return CaseArrays(reference_map, prediction_map, grid, raters=_read_raters(reference.name, rater_folders),
+                      ignore_label=ignore_label_of(dataset_json), **arrays)
+
+
+def pair_with_references(reference_folder: Path, predictions: dict[str, Path], file_ending: str) -> dict[str, tuple[Path, Path]]:
+    """``{case: (reference, prediction)}`` for the predictions that have a reference."""
+    paired = {case: (reference_folder / f"{case}{file_ending}", path) for case, path in predictions.items()}
+    return {case: files for case, files in paired.items() if files[0].is_file()}
+
+
+def _evaluate_case(job: tuple) -> list[dict]:
+    case, reference, prediction, dataset_json, tolerance_mm, rater_folders = job
+    arrays = read_case(reference, prediction, dataset_json, rater_folders)
+    return [{"case": case, "structure": structure.name, **evaluate_structure(arrays, structure, tolerance_mm)}
+            for structure in structures_of(dataset_json)]
+
+
+def _pair_up(references: Path, predictions: Path, file_ending: str, chill: bool) -> tuple[dict, list[str]]:
+    if not references.is_dir():
+        raise UserError("The reference folder does not exist.", found=str(references), expected="a folder of label maps",
+                        fix="correct the path, such as nnUNet_raw/DatasetXXX_Name/labelsTs")
+    predicted = list_predictions(predictions, file_ending)
+    pairs = pair_with_references(references, predicted, file_ending)
+    unmatched = sorted(set(predicted) - set(pairs))
+    if unmatched:
+        raise UserError(f"{len(unmatched)} prediction(s) have no reference.", found=_few(unmatched),
+                        expected=f"{references}/CASE{file_ending} for each prediction", fix="correct the reference folder")
+    known = {path.name[:-len(file_ending)] for path in references.iterdir() if path.name.endswith(file_ending)}
+    missing = sorted(known - set(pairs))
+    if missing and not chill:
+        raise UserError(f"{len(missing)} reference(s) have no prediction.", found=_few(missing),
+                        expected=f"{predictions}/CASE{file_ending} for each reference",
+                        fix="predict the missing cases, or accept a part of them with --chill")
+    return pairs, missing
+
+
+def _nnunet_summary(reference_folder, prediction_folder, dataset_json: dict, plans: dict, output_json: Path,
+                    num_processes: int) -> dict:
+    from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder, save_summary_json
+    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    labels = PlansManager(plans).get_label_manager(dataset_json)
+    scored = labels.foreground_regions if labels.has_regions else labels.foreground_labels
+    ending = dataset_json["file_ending"]
+    with staged_predictions(prediction_folder, ending) as stage:
+        example = str(next(iter(sorted(stage.iterdir()))))
+        reader = determine_reader_writer_from_dataset_json(dataset_json, example, verbose=False)()
+        summary = compute_metrics_on_folder(str(reference_folder), str(stage), None, reader, ending, scored,
+                                            labels.ignore_label, num_processes)
+    for case in summary["metric_per_case"]:
+        case["prediction_file"] = str(Path(prediction_folder) / Path(case["prediction_file"]).name)
+    save_summary_json(summary, str(output_json))
+    return summary
+
+
+def _read_raters(file_name: str, folders: Sequence[Path]):
+    import numpy as np
+
+    maps = [read_array(folder / file_name)[0] for folder in folders if (folder / file_name).is_file()]
+    return np.stack(maps) if maps else None
+
+
+def _load(json_or_dict: str | Path | dict) -> dict:
+    return json_or_dict if isinstance(json_or_dict, dict) else json.loads(Path(json_or_dict).read_text(encoding="utf-8"))
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -1,0 +1,67 @@
+"""The table of metrics: one row per case and structure, what its numbers mean, and the means per structure."""
+
+import csv
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from medsegdiff_auto.evaluation.overlap import mean_without_nan
+
+DEFINITIONS = {
+    "dice, iou": "both masks empty: NaN, left out of the mean (nnU-Net's policy); one empty: 0",
+    "nsd": "surface-distance at nsd_tolerance; both masks empty: NaN, left out of the mean; one empty: 0",
+    "hd95": "surface-distance, larger of the two directed distances; either mask empty: NaN, left out of the mean",
+    "ece, brier, nll": "foreground probability of the structure on prediction or reference dilated twice; 15 equal-width bins",
+    "expected_dice": "over pairs of masks; two empty masks count as 1",
+    "in_interval": "the reference's size lies between the samples' 5 and 95 % quantiles",
+    "ged": "1 - IoU, all pairs; two empty masks have distance 0; ged_floor is what a perfect sampler scores on average",
+}
+
+
+def metrics_header(rows: list[dict], tolerance_mm: float, references_without_prediction: Sequence[str] = ()) -> dict:
+    """What the numbers of metrics.csv mean, the library versions behind them, and their means per structure."""
+    return {
+        "definitions": DEFINITIONS,
+        "nsd_tolerance": tolerance_mm,
+        "nsd_tolerance_unit": "px" if any("hd95_px" in row for row in rows) else "mm",
+        "versions": {name: version(name) for name in ("medsegdiff-auto", "nnunetv2", "surface-distance", "numpy", "scipy")},
+        "num_cases": len({row["case"] for row in rows}),
+        "references_without_prediction": list(references_without_prediction),
+        "mean": means_by_structure(rows),
+        "num_scored": _by_structure(rows, lambda values: sum(value == value for value in values)),
+    }
+
+
+def means_by_structure(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """``{structure: {metric: mean over the cases where it is not NaN}}``; None where no case could be scored."""
+    means = _by_structure(rows, mean_without_nan)
+    return {name: {metric: value if value == value else None for metric, value in row.items()} for name, row in means.items()}
+
+
+def write_rows(rows: list[dict], path: Path) -> None:
+    """Write metrics.csv: NaN as an empty field, floats with six digits."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with path.open("w", newline="", encoding="utf-8") as table:
+        writer = csv.DictWriter(table, columns, restval="")
+        writer.writeheader()
+        writer.writerows({column: _text(value) for column, value in row.items()} for row in rows)
+
+
+def read_rows(path: Path) -> list[dict]:
+    """Read metrics.csv or cases.csv: an empty field is NaN, what is not a number stays text."""
+    with path.open(newline="", encoding="utf-8") as table:
+        return [{column: value if column in ("case", "structure") else float(value or "nan") for column, value in row.items()}
+                for row in csv.DictReader(table)]
+
+
+def _by_structure(rows: list[dict], reduce) -> dict[str, dict]:
+    columns = dict.fromkeys(column for row in rows for column in row if column not in ("case", "structure"))
+    structures = dict.fromkeys(row["structure"] for row in rows)
+    return {name: {column: reduce([row.get(column, float("nan")) for row in rows if row["structure"] == name])
+                   for column in columns} for name in structures}
+
+
+def _text(value) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    return str(value)

@@ -1,0 +1,1 @@
+"""From images to fused masks, samples and uncertainty."""

@@ -1,0 +1,65 @@
+"""Averaging the probabilities of several prediction folders, by nnU-Net's function."""
+
+import contextlib
+import io
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.inference.inputs import require_writable
+from medsegdiff_auto.inference.prediction_folder import CASES_FILE, staged_output
+
+
+def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilities: bool, num_processes: int) -> int:
+    """Write the segmentation of the mean probabilities of ``input_folders``, and return the number of cases.
+
+    ``dataset.json`` and ``plans.json`` come from the first folder; the latter lets postprocessing find its reader.
+
+    Raises:
+        UserError: fewer than two folders, one of them missing or without ``CASE.npz``, or their cases differ.
+    """
+    num_cases = _require_alike(input_folders)
+    if output_folder.resolve() in [folder.resolve() for folder in input_folders]:
+        raise UserError("The output folder is one of the input folders.", found=str(output_folder),
+                        expected="a folder of its own", fix="choose another folder with -o")
+    if (output_folder / CASES_FILE).is_file():
+        raise UserError("The output folder holds predictions of a model.", found=f"{CASES_FILE} in {output_folder}",
+                        expected="an empty folder, or an earlier ensemble", fix="choose another folder with -o")
+    require_writable(output_folder)
+    from nnunetv2.ensembling.ensemble import ensemble_folders
+
+    with staged_output(output_folder) as stage, contextlib.redirect_stdout(io.StringIO()):
+        ensemble_folders([str(folder) for folder in input_folders], str(stage), save_probabilities, num_processes)
+        shutil.copyfile(input_folders[0] / "plans.json", stage / "plans.json")
+    return num_cases
+
+
+def _require_alike(folders: Sequence[Path]) -> int:
+    if len(folders) < 2:
+        raise UserError("An ensemble needs several predictions.", found=f"{len(folders)} folder", expected="at least 2 folders",
+                        fix="give all prediction folders behind -i")
+    for name in ("dataset.json", "plans.json"):
+        if folders[0].is_dir() and not (folders[0] / name).is_file():
+            raise UserError(f"{folders[0]} has no {name}.", found="no such file", expected="a folder of medsegdiff_predict",
+                            fix="copy it from the model folder into the prediction folder")
+    cases = {folder: _cases_with_probabilities(folder) for folder in folders}
+    every_case = set().union(*cases.values())
+    for folder, present in cases.items():
+        missing = sorted(every_case - present)
+        if missing:
+            raise UserError(f"{folder} lacks cases that other folders have.", found=f"no {', '.join(missing[:5])}",
+                            expected=f"the same {len(every_case)} cases in every folder",
+                            fix="predict the same images with each model")
+    return len(every_case)
+
+
+def _cases_with_probabilities(folder: Path) -> set[str]:
+    if not folder.is_dir():
+        raise UserError("A prediction folder does not exist.", found=str(folder), expected="a folder of predictions",
+                        fix="correct the path")
+    cases = {path.stem for path in folder.glob("*.npz") if path.with_suffix(".pkl").is_file()}
+    if not cases:
+        raise UserError(f"{folder} holds no probabilities.", found="no CASE.npz with CASE.pkl",
+                        expected="the probabilities of each case", fix="predict with --save_probabilities")
+    return cases

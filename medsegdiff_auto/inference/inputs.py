@@ -1,0 +1,70 @@
+"""The check of what a prediction reads and where it writes, before a network is loaded."""
+
+import functools
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.planning.channels import check_channels
+from medsegdiff_auto.planning.dataset_json import channel_files, num_channels
+from medsegdiff_auto.planning.findings import Finding, raise_errors
+from medsegdiff_auto.planning.scans import find_reader
+
+
+def check_inputs(input_folder: str | Path, dataset_json: dict, num_processes: int = 2) -> dict[str, list[Path]]:
+    """The image files of each case of a folder, in the order of the channels, after reading every one of them.
+
+    ``dataset_json`` is that of the model. Files are read by ``num_processes`` threads. Findings that nnU-Net accepts are
+    logged as a table.
+
+    Raises:
+        UserError: the folder is missing or holds no image of the model's file ending, or a file is at fault: a channel
+            missing, empty, truncated, not an image, 4-D, NaN, constant, or on another grid than its first channel.
+    """
+    folder = Path(input_folder)
+    cases, findings = _list_cases(folder, dataset_json["file_ending"])
+    reader = find_reader(dataset_json, [path for files in cases.values() for path in files.values()])
+    check = functools.partial(_case_findings, reader, num_channels(dataset_json))
+    with ThreadPoolExecutor(max(1, num_processes)) as pool:
+        for of_one_case in pool.map(check, cases.values()):
+            findings += of_one_case
+    raise_errors(findings, str(folder), "the table above")
+    return {case: [files[channel] for channel in sorted(files)] for case, files in cases.items()}
+
+
+def require_writable(output_folder: str | Path) -> Path:
+    """Create ``output_folder`` if need be, and make sure that files can be written into it.
+
+    Raises:
+        UserError: a file has that name, or the folder cannot be created or written.
+    """
+    folder = Path(output_folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as failure:
+        reason = "a file of that name" if folder.is_file() else failure.strerror or str(failure)
+        raise UserError(f"The output folder {folder} cannot be written.", found=reason,
+                        expected="a folder in which files can be created",
+                        fix="choose another folder with -o, or repair its permissions") from failure
+    return folder
+
+
+def _list_cases(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Path]], list[Finding]]:
+    if not folder.is_dir():
+        raise UserError("The input folder does not exist." if not folder.exists() else "The input is not a folder.",
+                        found=str(folder), expected=f"a folder of images CASE_0000{file_ending}", fix="correct -i")
+    cases, findings = channel_files(folder, file_ending)
+    if not cases and not findings:
+        present = sorted(path.name for path in folder.iterdir())
+        shown = ", ".join(present[:3]) + (", ..." if len(present) > 3 else "") if present else "an empty folder"
+        raise UserError(f"The input folder {folder} holds no image that the model can read.", found=shown,
+                        expected=f"images named CASE_0000{file_ending}",
+                        fix=f"convert the images to {file_ending}, as in the model's training data")
+    return cases, findings
+
+
+def _case_findings(reader, expected_channels: int, files: dict[int, Path]) -> list[Finding]:
+    return check_channels(files, reader, expected_channels, str)[0]

@@ -1,0 +1,66 @@
+"""The commands that produce the prediction which cross-validation chose."""
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+INSTRUCTIONS_FILE = "inference_instructions.txt"
+OUR_TRAINER = "nnUNetTrainerMedSegDiff"
+OUR_PLANS = "MedSegDiffPlans"
+
+
+def inference_commands(information: dict, dataset_results: Path) -> list[list[str]]:
+    """The command lines, in order, for nnU-Net's ``information`` about the best model or ensemble.
+
+    INPUT_FOLDER, OUTPUT_FOLDER and the like stand for the user's folders; the last one writes to OUTPUT_FOLDER_PP.
+    """
+    best = information["best_model_or_ensemble"]
+    models, folds = best["selected_model_or_models"], information["folds"]
+    several = len(models) > 1
+    commands, outputs = [], []
+    for number, model in enumerate(models, start=1):
+        outputs.append(f"OUTPUT_FOLDER_MODEL_{number}" if several else "OUTPUT_FOLDER")
+        commands += _predict_commands(dataset_results, model, folds, outputs[-1], save_probabilities=several)
+    if several:
+        commands.append(["medsegdiff_ensemble", "-i", *outputs, "-o", "OUTPUT_FOLDER"])
+    dataset_json = Path(best["some_plans_file"]).with_name("dataset.json")
+    commands.append(["medsegdiff_apply_postprocessing", "-i", "OUTPUT_FOLDER", "-o", "OUTPUT_FOLDER_PP",
+                     "-pp_pkl_file", best["postprocessing_file"], "-plans_json", best["some_plans_file"],
+                     "-dataset_json", str(dataset_json)])
+    return commands
+
+
+def write_instructions(information: dict, dataset_results: Path) -> Path:
+    """Write the commands as ``inference_instructions.txt`` into the dataset's results folder, atomically."""
+    lines = ["# Replace INPUT_FOLDER and the OUTPUT_FOLDERs, then run line by line."]
+    lines += [shlex.join(command) for command in inference_commands(information, dataset_results)]
+    target = dataset_results / INSTRUCTIONS_FILE
+    unfinished = target.with_name(f"{target.name}.{os.getpid()}.part")
+    unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    unfinished.replace(target)
+    return target
+
+
+def _predict_commands(dataset_results: Path, model: dict, folds: Sequence[int], output: str,
+                      save_probabilities: bool) -> list[list[str]]:
+    commands, options = [], []
+    previous_stage = _previous_stage(dataset_results, model)
+    if previous_stage is not None:
+        first_output = f"{output}_PREVIOUS_STAGE"
+        commands = _predict_commands(dataset_results, {**model, "configuration": previous_stage}, folds, first_output, False)
+        options = ["-prev_stage_predictions", first_output]
+    if model["plans_identifier"] != OUR_PLANS or model["trainer"] != OUR_TRAINER:
+        options += ["-p", model["plans_identifier"], "-tr", model["trainer"]]
+    if save_probabilities:
+        options.append("--save_probabilities")
+    program = "medsegdiff_predict" if model["trainer"] == OUR_TRAINER else "nnUNetv2_predict"
+    return [*commands, [program, "-i", "INPUT_FOLDER", "-o", output, "-d", dataset_results.name,
+                        "-c", model["configuration"], "-f", *(str(fold) for fold in folds), *options]]
+
+
+def _previous_stage(dataset_results: Path, model: dict) -> str | None:
+    folder = f"{model['trainer']}__{model['plans_identifier']}__{model['configuration']}"
+    plans = json.loads((dataset_results / folder / "plans.json").read_text(encoding="utf-8"))
+    return plans["configurations"][model["configuration"]].get("previous_stage")

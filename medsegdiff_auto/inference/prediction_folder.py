@@ -1,0 +1,101 @@
+"""Which files of a prediction folder are predictions, and which are the companions that lie beside them."""
+
+import csv
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from medsegdiff_auto.errors import UserError
+
+CASES_FILE = "cases.csv"
+COMPANION_SUFFIXES = ("_uncertainty", "_samples", "_probabilities")
+
+
+def list_predictions(folder: str | Path, file_ending: str) -> dict[str, Path]:
+    """The label map of each case in a prediction folder, sorted by case: ``{case: folder/case + file_ending}``.
+
+    The cases are those named in ``cases.csv``; where that is absent, all files with the file ending whose stem does not
+    end in one of :data:`COMPANION_SUFFIXES`.
+
+    Raises:
+        UserError: the folder is missing or holds no prediction, or ``cases.csv`` names a case without a file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError("The prediction folder does not exist.", found=str(folder), expected="a folder of predictions",
+                        fix="correct the path, or run medsegdiff_predict first")
+    named = _cases_of_table(folder / CASES_FILE)
+    cases = _cases_by_file_name(folder, file_ending) if named is None else named
+    if not cases:
+        raise UserError(f"{folder} holds no prediction.", found=f"no case with the file ending {file_ending}",
+                        expected=f"CASE{file_ending} for each case", fix="correct the path, or run medsegdiff_predict first")
+    predictions = {case: folder / f"{case}{file_ending}" for case in sorted(cases)}
+    _require_files(folder, predictions)
+    return predictions
+
+
+def list_companions(folder: str | Path, file_ending: str) -> list[Path]:
+    """All files of a prediction folder that are not themselves predictions, sorted."""
+    predictions = set(list_predictions(folder, file_ending).values())
+    return sorted(path for path in Path(folder).iterdir() if path.is_file() and path not in predictions)
+
+
+@contextmanager
+def staged_predictions(folder: str | Path, file_ending: str) -> Iterator[Path]:
+    """A temporary folder that holds the predictions of ``folder`` alone, for functions that list every file.
+
+    The files in it are symbolic links to the predictions, or hard links where symbolic ones are not possible.
+    """
+    predictions = list_predictions(folder, file_ending)
+    with TemporaryDirectory(prefix="medsegdiff_predictions_") as stage:
+        for path in predictions.values():
+            link(path, Path(stage) / path.name)
+        yield Path(stage)
+
+
+@contextmanager
+def staged_output(folder: str | Path) -> Iterator[Path]:
+    """A temporary folder whose files move into ``folder`` if the block succeeds, and vanish if it does not.
+
+    Each file is replaced atomically, so that an interrupted command leaves what was there before.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".unfinished_", dir=folder) as stage:
+        yield Path(stage)
+        for path in sorted(Path(stage).iterdir()):
+            path.replace(folder / path.name)
+
+
+def link(source: Path, target: Path) -> None:
+    """Make ``target`` a symbolic link to ``source``, or a hard link on systems that refuse the former."""
+    try:
+        target.symlink_to(source.absolute())
+    except OSError:
+        os.link(source, target)
+
+
+def _cases_of_table(cases_csv: Path) -> set[str] | None:
+    if not cases_csv.is_file():
+        return None
+    with cases_csv.open(newline="", encoding="utf-8") as table:
+        reader = csv.DictReader(table)
+        if "case" not in (reader.fieldnames or ()):
+            raise UserError(f"{cases_csv} has no column named case.", found=", ".join(reader.fieldnames or ("an empty file",)),
+                            expected="the table that medsegdiff_predict writes", fix="predict again, or delete the file")
+        return {row["case"] for row in reader}
+
+
+def _cases_by_file_name(folder: Path, file_ending: str) -> set[str]:
+    stems = (path.name[:-len(file_ending)] for path in folder.iterdir() if path.is_file() and path.name.endswith(file_ending))
+    return {stem for stem in stems if stem and not stem.endswith(COMPANION_SUFFIXES)}
+
+
+def _require_files(folder: Path, predictions: dict[str, Path]) -> None:
+    missing = [path.name for path in predictions.values() if not path.is_file()]
+    if missing:
+        raise UserError(f"{folder / CASES_FILE} names {len(missing)} case(s) without a prediction.",
+                        found=f"no file {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}",
+                        expected="a label map for each case of cases.csv", fix="predict the missing cases again")

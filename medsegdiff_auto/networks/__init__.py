@@ -1,0 +1,1 @@
+"""Conditioner, denoiser, FF-Parser, attentive fusion (torch and dynamic-network-architectures only)."""

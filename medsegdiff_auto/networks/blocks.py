@@ -1,0 +1,95 @@
+"""Building blocks of the denoiser, in any number of spatial dimensions.
+
+Shapes are (B, C, *spatial); embeddings are (B, E).
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+from torch import Tensor, nn
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+MAX_NORM_GROUPS = 8
+
+
+def convolution(dimension: int, channels_in: int, channels_out: int, kernel_size: Sequence[int] | int,
+                stride: Sequence[int] | int = 1) -> nn.Module:
+    """A convolution with "same" padding for odd kernels."""
+    kernel = (kernel_size,) * dimension if isinstance(kernel_size, int) else tuple(kernel_size)
+    stride = (stride,) * dimension if isinstance(stride, int) else tuple(stride)
+    padding = tuple(k // 2 for k in kernel)
+    return CONVOLUTIONS[dimension](channels_in, channels_out, kernel, stride, padding)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with the largest number of groups up to 8 that divides the channels."""
+    groups = max(g for g in range(1, MAX_NORM_GROUPS + 1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+def zero_initialised(module: nn.Module) -> nn.Module:
+    """The module with all parameters set to zero."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class FiLMResidualBlock(nn.Module):
+    """Two convolutions with a residual; the time embedding scales and shifts between them (FiLM, Perez et al. 2018)."""
+
+    def __init__(self, dimension: int, channels_in: int, channels_out: int, kernel_size: Sequence[int],
+                 embedding_size: int, dropout: float = 0.0):
+        super().__init__()
+        self.norm_in = group_norm(channels_in)
+        self.convolution_in = convolution(dimension, channels_in, channels_out, kernel_size)
+        self.film = zero_initialised(nn.Linear(embedding_size, 2 * channels_out))
+        self.norm_out = group_norm(channels_out)
+        self.dropout = nn.Dropout(dropout)
+        self.convolution_out = zero_initialised(convolution(dimension, channels_out, channels_out, kernel_size))
+        self.skip = nn.Identity() if channels_in == channels_out else convolution(dimension, channels_in,
+                                                                                  channels_out, 1)
+        self.activation = nn.SiLU()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.convolution_in(self.activation(self.norm_in(x)))
+        scale, shift = self.film(embedding).reshape(len(x), 2, -1, *[1] * (x.ndim - 2)).unbind(1)
+        h = self.norm_out(h) * (1 + scale) + shift
+        return self.skip(x) + self.convolution_out(self.dropout(self.activation(h)))
+
+
+class SpatialAttention(nn.Module):
+    """Pre-norm multi-head self-attention over all positions, residual, for feature maps of low resolution."""
+
+    def __init__(self, channels: int, num_heads: int):
+        super().__init__()
+        if channels % num_heads:
+            raise ValueError(f"{channels} channels do not divide into {num_heads} attention heads")
+        self.norm = group_norm(channels)
+        self.attention = nn.MultiheadAttention(channels, num_heads, batch_first=True)
+        zero_initialised(self.attention.out_proj)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        attended, _ = self.attention(tokens, tokens, tokens, need_weights=False)
+        return x + attended.transpose(1, 2).reshape(x.shape)
+
+
+def space_to_depth(x: Tensor, factor: Sequence[int]) -> Tensor:
+    """(B, C, n_i f_i) to (B, C prod f_i, n_i): every cell of f_i voxels becomes one position with more channels."""
+    batch, channels, *size = x.shape
+    d = len(size)
+    cells = [n // f for n, f in zip(size, factor)]
+    split = x.reshape(batch, channels, *[v for n, f in zip(cells, factor) for v in (n, f)])
+    order = [0, 1, *range(3, 3 + 2 * d, 2), *range(2, 2 + 2 * d, 2)]
+    return split.permute(order).reshape(batch, -1, *cells)
+
+
+def depth_to_space(x: Tensor, factor: Sequence[int]) -> Tensor:
+    """The inverse of :func:`space_to_depth`."""
+    batch, channels, *cells = x.shape
+    d = len(cells)
+    split = x.reshape(batch, -1, *factor, *cells)
+    order = [0, 1, *[axis for i in range(d) for axis in (2 + d + i, 2 + i)]]
+    return split.permute(order).reshape(batch, split.shape[1], *[n * f for n, f in zip(cells, factor)])

@@ -1,0 +1,70 @@
+"""The conditioner: nnU-Net's own network, run so that its decoder features come out beside its logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the denoiser sees of the image.
+
+    Attributes:
+        logits: one (B, K, *spatial) per decoder stage, full resolution first; nnU-Net's deep-supervision order.
+        pyramid: features at the encoder's resolutions from the second finest to the bottleneck.
+    """
+
+    logits: list[Tensor]
+    pyramid: list[Tensor]
+
+    def detached(self) -> "Condition":
+        """The same values, through which no gradient flows into the conditioner."""
+        return Condition([x.detach() for x in self.logits], [x.detach() for x in self.pyramid])
+
+    def repeated(self, times: int) -> "Condition":
+        """Every sample of the batch ``times`` in a row, full-resolution logits only."""
+        return Condition([self.logits[0].repeat_interleave(times, 0)],
+                         [x.repeat_interleave(times, 0) for x in self.pyramid])
+
+
+class Conditioner(nn.Module):
+    """Wraps a PlainConvUNet or ResidualEncoderUNet of dynamic-network-architectures, parameter for parameter.
+
+    An nnU-Net checkpoint of the same plan loads into ``unet`` as it is.
+    """
+
+    def __init__(self, unet: nn.Module):
+        super().__init__()
+        self.unet = unet
+
+    @property
+    def pyramid_channels(self) -> list[int]:
+        """Channels of :attr:`Condition.pyramid`."""
+        return list(self.unet.encoder.output_channels[1:])
+
+    @property
+    def strides(self) -> list[tuple[int, ...]]:
+        """Stride into every encoder stage, the first one included."""
+        return [tuple(stride) for stride in self.unet.encoder.strides]
+
+    @property
+    def kernel_sizes(self) -> list[tuple[int, ...]]:
+        """Kernel of every encoder stage."""
+        return [tuple(kernel) for kernel in self.unet.encoder.kernel_sizes]
+
+    def forward(self, image: Tensor) -> Condition:
+        """(B, C, *spatial), normalised by nnU-Net, to logits and features of every decoder stage."""
+        skips = self.unet.encoder(image)
+        decoder = self.unet.decoder
+        features, logits, pyramid = skips[-1], [], [skips[-1]]
+        finest = len(decoder.stages) - 1
+        for s, (upsample, stage) in enumerate(zip(decoder.transpconvs, decoder.stages)):
+            features = stage(torch.cat((upsample(features), skips[-(s + 2)]), 1))
+            if self.training or s == finest:
+                logits.append(decoder.seg_layers[s](features))
+            if s < finest:
+                pyramid.append(features)
+        return Condition(logits[::-1], pyramid[::-1])

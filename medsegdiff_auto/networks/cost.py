@@ -1,0 +1,28 @@
+"""Arithmetic cost of the networks, counted on the meta device (no memory, no weights)."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.networks.build import build_network
+
+
+def relative_denoiser_cost(unet: nn.Module, num_inputs: int, num_outputs: int, patch_size: Sequence[int],
+                           configuration: DiffusionConfiguration) -> float:
+    """Multiply-adds of one denoiser evaluation over those of one conditioner forward.
+
+    Call it under ``torch.device("meta")`` with a ``unet`` built there. Convolutions and matrix products count;
+    the Fourier transforms and element-wise operations do not.
+    """
+    network = build_network(unet, num_outputs, configuration, deep_supervision=False).eval()
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as conditioner_counter:
+            condition = network.conditioner(torch.empty(1, num_inputs, *patch_size))
+        with FlopCounterMode(display=False) as denoiser_counter:
+            network.denoiser(torch.empty(1, num_outputs, *patch_size), torch.empty(1), condition)
+    return denoiser_counter.get_total_flops() / conditioner_counter.get_total_flops()

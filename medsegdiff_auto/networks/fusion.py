@@ -1,0 +1,44 @@
+"""Dynamic conditional encoding: the image features attend to the current mask (arXiv 2211.00611, eq. 3 and 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medsegdiff_auto.networks.blocks import convolution
+from medsegdiff_auto.networks.ff_parser import FFParser
+
+
+def layer_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
+    """LN over channels and positions; its scale and shift are per channel, so that any size works."""
+    return nn.GroupNorm(1, channels, affine=affine)
+
+
+def attentive_fusion(image_features: Tensor, normalised_image: Tensor, normalised_mask: Tensor) -> Tensor:
+    """A(m_I, m_x) = (LN(m_I) * LN(m_x)) * m_I, element-wise; the last factor is not normalised."""
+    return (normalised_image * normalised_mask) * image_features
+
+
+class DynamicConditionalEncoding(nn.Module):
+    """Adds to the mask features what the image shows there: m_x + W [A(m_I, FF-Parser(m_x)), m_I].
+
+    The paper's fusion vanishes where the mask features are flat; m_I beside it keeps the image visible there.
+
+    Args:
+        image_channels: channels of the image features m_I at this resolution, first projected to ``channels``.
+        channels: channels of the mask features m_x.
+    """
+
+    def __init__(self, dimension: int, image_channels: int, channels: int, filter_grid_size: int):
+        super().__init__()
+        self.image_projection = convolution(dimension, image_channels, channels, 1)
+        self.ff_parser = FFParser(dimension, channels, filter_grid_size)
+        self.norm_image = layer_norm(channels)
+        self.norm_mask = layer_norm(channels)
+        self.output_projection = convolution(dimension, 2 * channels, channels, 1)
+
+    def forward(self, mask_features: Tensor, image_features: Tensor) -> Tensor:
+        m_image = self.image_projection(image_features)
+        m_mask = self.ff_parser(mask_features)
+        attended = attentive_fusion(m_image, self.norm_image(m_image), self.norm_mask(m_mask))
+        return mask_features + self.output_projection(torch.cat([attended, m_image], dim=1))

@@ -1,0 +1,1 @@
+"""Synthetic segmentation cases whose true joint posterior P(mask | image) is known."""

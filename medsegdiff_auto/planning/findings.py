@@ -1,0 +1,100 @@
+"""What a check of a dataset found: one record per fault, as a table, as JSON, and as a four-line error."""
+
+import dataclasses
+import json
+import logging
+import os
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from medsegdiff_auto.errors import UserError
+
+ERROR = "error"
+WARNING = "warning"
+
+_log = logging.getLogger(__name__)
+_COLUMN_WIDTHS = {"file": 36, "check": 30, "found": 30, "expected": 30, "fix": 40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One fault of one file.
+
+    ``check`` continues the sentence that the file name begins ("holds NaN or infinite values"). ``severity`` is "error"
+    for what would stop or spoil a training, "warning" for what nnU-Net accepts.
+    """
+
+    file: str
+    check: str
+    found: str
+    expected: str
+    fix: str
+    severity: str = ERROR
+
+    def as_user_error(self) -> UserError:
+        """The finding as the four-line error that a command prints."""
+        return UserError(f"{self.file} {self.check}.", found=self.found, expected=self.expected, fix=self.fix)
+
+
+def errors_among(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that have to be repaired."""
+    return [finding for finding in findings if finding.severity == ERROR]
+
+
+def raise_errors(findings: Sequence[Finding], subject: str, where: str) -> None:
+    """Log the findings as a table, and raise the errors among them as one.
+
+    ``subject`` names what was checked, ``where`` the place at which the findings can be read.
+
+    Raises:
+        UserError: the only error itself, or the number of errors.
+    """
+    errors = errors_among(findings)
+    if errors and len(findings) == 1:
+        raise errors[0].as_user_error()
+    if findings:
+        _log.info("%s\n", findings_table(findings))
+    if len(errors) == 1:
+        raise errors[0].as_user_error()
+    if errors:
+        num_files = len({finding.file for finding in errors})
+        check, count = Counter(finding.check for finding in errors).most_common(1)[0]
+        raise UserError(f"{subject} is not intact.", expected="no error",
+                        found=f"{len(errors)} errors in {num_files} file(s); most often ({count}): a file {check}",
+                        fix=f"repair the files listed in {where}")
+
+
+def findings_table(findings: Sequence[Finding]) -> str:
+    """The findings as an aligned text table, one block of lines per finding, warnings marked in the check column."""
+    rows = [tuple(_COLUMN_WIDTHS)] + [_row(finding) for finding in findings]
+    wrapped = [[textwrap.wrap(cell, width, break_on_hyphens=False) or [""]
+                for cell, width in zip(row, _COLUMN_WIDTHS.values())] for row in rows]
+    widths = [max(len(line) for row in wrapped for line in row[column]) for column in range(len(_COLUMN_WIDTHS))]
+    blocks = [_block(row, widths) for row in wrapped]
+    return "\n".join([blocks[0], "  ".join("-" * width for width in widths), *blocks[1:]])
+
+
+def write_findings(findings: Sequence[Finding], path_json: str | Path) -> None:
+    """Write the findings as JSON (``{"findings": [{file, check, found, expected, fix, severity}, ...]}``), atomically."""
+    path = Path(path_json)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    content = {"findings": [dataclasses.asdict(finding) for finding in findings]}
+    unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    mark = "(warning) " if finding.severity == WARNING else ""
+    return finding.file, mark + finding.check, finding.found, finding.expected, finding.fix
+
+
+def _block(row: list[list[str]], widths: list[int]) -> str:
+    height = max(len(cell) for cell in row)
+    lines = []
+    for index in range(height):
+        cells = [cell[index] if index < len(cell) else "" for cell in row]
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,86 @@
+"""``plan.md``: every number of the plan with its reason, for a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY
+from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
+
+
+def numbers(values) -> str:
+    """``40 x 56 x 40`` for a list of numbers, at most three significant decimals."""
+    return " x ".join(f"{v:g}" if isinstance(v, int) else f"{v:.3g}" for v in values)
+
+
+def structure_table(structures: dict[str, dict]) -> list[str]:
+    """A Markdown table of the fingerprint's structures."""
+    rows = ["| structure | in cases | components | volume (ml) | share of the image | diameter per axis (mm) |",
+            "|---|---|---|---|---|---|"]
+    for name, s in structures.items():
+        if s["share_of_cases"] == 0:
+            rows.append(f"| {name} | 0 % | - | - | - | - |")
+            continue
+        rows.append(f"| {name} | {s['share_of_cases']:.0%} | {s['num_components']:g} | {s['volume_mm3'] / 1000:.3g} | "
+                    f"{s['volume_fraction']:.2%} | {numbers(s['diameter_mm'])} |")
+    return rows
+
+
+def network_lines(configuration: dict) -> list[str]:
+    """What nnU-Net derived."""
+    arch = configuration["architecture"]["arch_kwargs"]
+    return [
+        f"- **Target spacing** {numbers(configuration['spacing'])}: the median of the dataset "
+        "(nnU-Net lowers it along a strongly anisotropic axis).",
+        f"- **Patch** {numbers(configuration['patch_size'])} voxels of a median image of "
+        f"{numbers(configuration['median_image_size_in_voxels'])}: as large as the memory target allows, "
+        "in the image's aspect ratio.",
+        f"- **Batch** {configuration['batch_size']}: what memory remains, capped by 5 % of the dataset's voxels "
+        "and by the resource limits.",
+        f"- **Normalisation** {', '.join(configuration['normalization_schemes'])}: by the channel names in "
+        "dataset.json (CT: clipped and standardised with the dataset's foreground intensities; others: z-score per image).",
+        f"- **Depth** {arch['n_stages']} stages, strides {arch['strides']}, channels {list(arch['features_per_stage'])}: "
+        "pooling stops at feature maps of 4 voxels.",
+    ]
+
+
+def diffusion_lines(diffusion: dict, reference_vox: float | None, dimension: int) -> list[str]:
+    """What MedSegDiff-Auto derived."""
+    forwards = diffusion["num_mirrors"] + diffusion["num_samples"] * diffusion["num_steps"] * diffusion["denoiser_cost"]
+    lines = [f"- **Preset** `{diffusion['preset']}`, target `{diffusion['target']}` "
+             f"({'one sigmoid per region' if diffusion['target'] == 'regions' else 'softmax over the labels'}), "
+             f"the network predicts {diffusion['parameterisation']}."]
+    if reference_vox is not None and diffusion["schedule"] == "cosine":
+        lines.append(
+            f"- **Noise shift** {diffusion['log_snr_shift']:.2f} = sum over the axes of log({reference_vox:g} / d_i) with "
+            f"structures of {numbers(diffusion['structure_diameter_vox'])} voxels: a mask of that size is recovered from "
+            "voxel-wise noise by averaging, so larger structures need more noise to leave any doubt.")
+    lines += [
+        f"- **Denoiser** channels {diffusion['features_per_stage']}; one evaluation costs "
+        f"{diffusion['denoiser_cost']:.2f} of a forward of nnU-Net's network (multiply-adds).",
+        f"- **Prediction** {diffusion['num_samples']} samples of {diffusion['num_steps']} {diffusion['solver']} steps over "
+        f"{diffusion['num_mirrors']} mirrored views: {forwards:.1f} forwards per tile and fold, where nnU-Net's default "
+        f"takes {2 ** dimension}. The steps are what is left of nnU-Net's price after the mirrors, within the preset's limits.",
+        f"- **Fusion** mean probability, weight {diffusion['conditioner_weight']:g} for the plain network.",
+        f"- **Training** cross-entropy {diffusion['cross_entropy_weight']:g}, Dice {diffusion['dice_weight']:g}, recycling "
+        f"{diffusion['recycling_share']:.0%}, AdamW {diffusion['initial_learning_rate']:g}, weight average over "
+        f"{diffusion['ema_length']:.0%} of the training.",
+    ]
+    return lines
+
+
+def write_plan_document(file: Path, plans: dict, fingerprint: dict, preset: dict) -> None:
+    """Writes the explanation of all configurations."""
+    lines = [f"# Plan of {plans['dataset_name']} ({plans['plans_name']})", "", "## Structures (medians over cases)", ""]
+    lines += structure_table(fingerprint[STRUCTURES_KEY])
+    for name, configuration in plans["configurations"].items():
+        lines += ["", f"## {name}", ""]
+        if "architecture" not in configuration:
+            lines.append(f"Everything as in {configuration['inherits_from']}; its input gains the prediction of "
+                         f"{configuration.get('previous_stage', 'the previous stage')} as one channel per label.")
+            continue
+        lines += network_lines(configuration)
+        if PLANS_KEY in configuration:
+            lines += diffusion_lines(configuration[PLANS_KEY], preset.get("reference_vox"),
+                                     len(configuration["patch_size"]))
+    file.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,127 @@
+"""The planner: nnU-Net's topology, and the diffusion section that follows from the fingerprint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
+from medsegdiff_auto.diffusion.schedules import log_snr_shift
+from medsegdiff_auto.networks.cost import relative_denoiser_cost
+from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
+from medsegdiff_auto.planning.plan_document import write_plan_document
+from medsegdiff_auto.planning.presets import load_preset
+from medsegdiff_auto.planning.resources import Resources
+
+PLANS_IDENTIFIER = "MedSegDiffPlans"
+FEATURE_MULTIPLE = 8
+MIN_DIAMETER_VOX = 2.0
+
+
+class MedSegDiffPlanner(ExperimentPlanner):
+    """nnU-Net's planner within given resources; every configuration gains a ``diffusion`` section.
+
+    Args:
+        preset: a fragment in ``plans/``: ``auto`` or ``paper``.
+        resources: limits of the machine.
+    """
+
+    def __init__(self, dataset_name_or_id: str | int, preset: str, resources: Resources,
+                 gpu_memory_target_in_gb: float | None = None, plans_name: str = PLANS_IDENTIFIER,
+                 overwrite_target_spacing: list[float] | None = None):
+        super().__init__(dataset_name_or_id, gpu_memory_target_in_gb or resources.gpu_memory_target_gb,
+                         plans_name=plans_name, overwrite_target_spacing=overwrite_target_spacing)
+        self.preset = load_preset(preset)
+        self.resources = resources
+        self.UNet_base_num_features = resources.base_num_features
+        self.UNet_max_features_2d = resources.max_num_features_2d
+        self.UNet_max_features_3d = resources.max_num_features_3d
+
+    def get_plans_for_configuration(self, *args, **kwargs) -> dict:
+        """nnU-Net's configuration with the batch capped by the resources."""
+        plan = super().get_plans_for_configuration(*args, **kwargs)
+        two_dimensional = len(plan["patch_size"]) == 2
+        cap = self.resources.max_batch_size_2d if two_dimensional else self.resources.max_batch_size_3d
+        if cap is not None:
+            plan["batch_size"] = min(plan["batch_size"], cap)
+        return plan
+
+    def save_plans(self, plans: dict) -> None:
+        """Adds the diffusion sections, writes nnU-Net's plans JSON and ``plan.md`` beside it."""
+        for name, configuration in plans["configurations"].items():
+            if "architecture" in configuration:
+                configuration[PLANS_KEY] = self.diffusion_section(configuration).to_plan()
+        super().save_plans(plans)
+        folder = Path(nnUNet_preprocessed) / self.dataset_name
+        write_plan_document(folder / f"{self.plans_identifier}.md", plans, self.dataset_fingerprint, self.preset)
+
+    def structure_diameter_vox(self, spacing: list[float]) -> list[float]:
+        """Typical diameter of the structures along each axis of a configuration, in voxels of its spacing.
+
+        The geometric mean over the structures of their median diameters; the last axes for a 2-D configuration.
+        """
+        diameters_mm = [s["diameter_mm"] for s in self.dataset_fingerprint[STRUCTURES_KEY].values()
+                        if s["share_of_cases"] > 0]
+        transpose_forward, _ = self.determine_transpose()
+        typical_mm = np.exp(np.log(diameters_mm).mean(0))[list(transpose_forward)]
+        return np.maximum(typical_mm[-len(spacing):] / np.asarray(spacing), MIN_DIAMETER_VOX).round(2).tolist()
+
+    def denoiser_features(self, conditioner_features: list[int]) -> list[int]:
+        """A fraction of the conditioner's width at the denoiser's stages, in multiples of 8.
+
+        ``auto`` starts at the conditioner's second stage (space-to-depth of the state), ``paper`` at full resolution.
+        """
+        stages = conditioner_features[1:] if self.preset["preset"] == "auto" else conditioner_features
+        width, cap = self.preset["denoiser_width"], self.preset["max_denoiser_features"]
+        return [max(FEATURE_MULTIPLE, min(cap, round(width * f / FEATURE_MULTIPLE) * FEATURE_MULTIPLE)) for f in stages]
+
+    def diffusion_section(self, configuration: dict) -> DiffusionConfiguration:
+        """The diffusion section of one nnU-Net configuration, derived from fingerprint, preset and budget."""
+        preset, dimension = self.preset, len(configuration["patch_size"])
+        diameter_vox = self.structure_diameter_vox(configuration["spacing"])
+        features = self.denoiser_features(list(configuration["architecture"]["arch_kwargs"]["features_per_stage"]))
+        shift = log_snr_shift(diameter_vox, preset["reference_vox"]) if preset["schedule"] == "cosine" else 0.0
+        draft = dict(
+            target="regions" if self.has_regions() else "classes",
+            log_snr_shift=round(shift, 3), structure_diameter_vox=tuple(diameter_vox),
+            features_per_stage=tuple(features), num_steps=preset["max_steps"],
+            num_mirrors=2 ** (dimension - 1), denoiser_cost=0.0,
+            **{key: preset[key] for key in (
+                "preset", "parameterisation", "schedule", "num_train_steps", "bottleneck_attention_heads",
+                "filter_grid_size", "dropout", "cross_entropy_weight", "dice_weight", "recycling_share",
+                "initial_learning_rate", "ema_length", "solver", "start_time", "num_samples", "conditioner_weight")})
+        cost = self.denoiser_cost(configuration, DiffusionConfiguration(**draft))
+        draft.update(denoiser_cost=round(cost, 3), num_steps=self.steps_within_budget(dimension, cost))
+        return DiffusionConfiguration(**draft)
+
+    def has_regions(self) -> bool:
+        """True where a label of dataset.json is a list of values."""
+        return any(isinstance(value, (list, tuple)) and len(value) > 1 for value in self.dataset_json["labels"].values())
+
+    def steps_within_budget(self, dimension: int, denoiser_cost: float) -> int:
+        """Steps such that conditioner mirrors plus all samples cost what nnU-Net's 2^d mirrored forwards cost."""
+        preset = self.preset
+        left = 2 ** dimension - 2 ** (dimension - 1)
+        steps = int(left / (preset["num_samples"] * max(denoiser_cost, 1e-3)))
+        return int(np.clip(steps, preset["min_steps"], preset["max_steps"]))
+
+    def denoiser_cost(self, configuration: dict, diffusion: DiffusionConfiguration) -> float:
+        """Multiply-adds of one denoiser evaluation over those of one conditioner forward, on the planned patch."""
+        architecture = configuration["architecture"]
+        plans = {"dataset_name": self.dataset_name, "plans_name": self.plans_identifier, "label_manager": "LabelManager",
+                 "configurations": {"planned": configuration}}
+        manager = PlansManager(plans)
+        num_outputs = manager.get_label_manager(self.dataset_json).num_segmentation_heads
+        num_inputs = determine_num_input_channels(manager, manager.get_configuration("planned"), self.dataset_json)
+        with torch.device("meta"):
+            unet = get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
+                                          architecture["_kw_requires_import"], num_inputs, num_outputs,
+                                          allow_init=False, deep_supervision=False)
+            return relative_denoiser_cost(unet, num_inputs, num_outputs, configuration["patch_size"], diffusion)

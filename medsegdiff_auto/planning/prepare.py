@@ -1,0 +1,73 @@
+"""From a raw dataset to plans and preprocessed cases."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
+
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
+from medsegdiff_auto.planning.planner import MedSegDiffPlanner
+
+
+def check(raw_folder: Path, preprocessed_folder: Path, num_processes: int) -> None:
+    """Checks the raw dataset; every finding goes to ``integrity.json`` in the preprocessed folder.
+
+    Raises:
+        UserError: the dataset has an error.
+    """
+    from medsegdiff_auto.planning.integrity import require_intact
+
+    preprocessed_folder.mkdir(parents=True, exist_ok=True)
+    require_intact(raw_folder, preprocessed_folder / "integrity.json", num_processes)
+
+
+def plan(planner: MedSegDiffPlanner) -> dict:
+    """Plans every configuration and writes plans JSON and plan document."""
+    return planner.plan_experiment()
+
+
+def fingerprint(dataset_name: str, num_processes: int, clean: bool) -> dict:
+    """Extracts the fingerprint, or reads it where it exists and ``clean`` is false."""
+    extractor = MedSegDiffFingerprintExtractor(dataset_name, num_processes)
+    extractor.show_progress_bar = sys.stderr.isatty()
+    return extractor.run(overwrite_existing=clean)
+
+
+def preprocess(dataset_name: str, preprocessed_folder: Path, plans_identifier: str, configurations: list[str] | None,
+               num_processes: int) -> list[str]:
+    """Preprocesses the configurations (all of the plan by default) by nnU-Net and returns their names.
+
+    Raises:
+        UserError: a configuration is not in the plan.
+    """
+    planned = load_json(str(preprocessed_folder / f"{plans_identifier}.json"))["configurations"]
+    with_data = [name for name, configuration in planned.items() if "inherits_from" not in configuration]
+    chosen = require_configurations(configurations, list(planned)) if configurations else with_data
+    chosen = list(dict.fromkeys(planned[name].get("inherits_from", name) for name in chosen))
+    dataset_id = int(dataset_name[len("Dataset"):len("Dataset") + 3])
+    preprocess_dataset(dataset_id, plans_identifier, chosen, [num_processes],
+                       show_progress_bar=sys.stderr.isatty())
+    return chosen
+
+
+def require_configurations(configurations: list[str], planned: list[str]) -> list[str]:
+    """The configurations, if all are planned.
+
+    Raises:
+        UserError: one is not.
+    """
+    unknown = [name for name in configurations if name not in planned]
+    if unknown:
+        raise UserError("The plan has no such configuration.", found=", ".join(unknown), expected=", ".join(planned),
+                        fix="choose from these with -c; nnU-Net plans 3d_lowres and the cascade only for large images")
+    return configurations
+
+
+def write_run(folder: Path, name: str, command: list[str]) -> None:
+    """Leaves the command line in ``<name>.json``, for the report."""
+    (folder / f"{name}.json").write_text(json.dumps({"command": command}, indent=2) + "\n")

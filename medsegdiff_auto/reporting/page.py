@@ -1,0 +1,52 @@
+"""The page: one HTML file without scripts and without anything to load, readable on screen and on paper."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+from medsegdiff_auto.reporting.page_style import STYLE
+
+
+def document(title: str, subtitle: str, contents: Sequence[tuple[str, str, str]]) -> str:
+    """The whole page from sections ``(anchor, heading, html)``."""
+    links = "".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in contents)
+    body = "\n".join(f'<section id="{anchor}"><h2>{escape(heading)}</h2>\n{html}\n</section>'
+                     for anchor, heading, html in contents)
+    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
+            f"<style>{STYLE}</style></head>\n<body><header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></header>\n"
+            f"<nav>{links}</nav>\n<main>\n{body}\n</main></body></html>\n")
+
+
+def paragraph(text: str) -> str:
+    """A paragraph of plain text."""
+    return f"<p>{escape(text)}</p>"
+
+
+def missing(text: str) -> str:
+    """A part of the report that cannot be drawn, and what would bring it."""
+    return f'<p class="missing">{escape(text)}</p>'
+
+
+def heading(text: str) -> str:
+    """A heading within a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def picture(png: bytes, description: str, caption: str = "") -> str:
+    """A PNG embedded in the page; ``description`` is read out where it cannot be seen."""
+    encoded = base64.b64encode(png).decode("ascii")
+    caption = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f'<figure><img alt="{escape(description)}" src="data:image/png;base64,{encoded}">{caption}</figure>'
+
+
+def tiles(values: Sequence[tuple[str, str, str]]) -> str:
+    """Headline numbers ``(value, name, explanation)`` side by side."""
+    cells = "".join(f'<div class="tile"><div class="value">{escape(value)}</div><div class="name">{escape(name)}</div>'
+                    f'<div class="note">{escape(note)}</div></div>' for value, name, note in values)
+    return f'<div class="tiles">{cells}</div>'
+
+
+def code_block(lines: Sequence[str]) -> str:
+    """Commands or other text in a fixed-width font."""
+    return f"<pre>{escape(chr(10).join(lines))}</pre>"

@@ -1,0 +1,141 @@
+"""What a prediction folder holds, scored against references and the known posterior where these are given."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from medsegdiff_auto.evaluation.calibration import NUM_BINS, Reliability, reliability
+from medsegdiff_auto.evaluation.case import CaseArrays, relevant_voxels
+from medsegdiff_auto.evaluation.case_files import companion, read_map, read_posterior
+from medsegdiff_auto.evaluation.folder import evaluate_cases, pair_with_references, read_case
+from medsegdiff_auto.evaluation.metrics_table import read_rows
+from medsegdiff_auto.evaluation.structures import Structure, structures_of
+from medsegdiff_auto.inference.prediction_folder import list_predictions
+from medsegdiff_auto.reporting.model_record import read_json
+
+NUM_UNCERTAINTY_BINS = 10
+
+
+@dataclass
+class PooledCurves:
+    """Reliability of each structure pooled over the cases, and the error rate by uncertainty; empty where nothing was saved."""
+
+    against_reference: dict[str, Reliability] = field(default_factory=dict)
+    against_posterior: dict[str, Reliability] = field(default_factory=dict)
+    errors_by_uncertainty: Reliability | None = None
+
+
+@dataclass(frozen=True)
+class PredictionRecord:
+    """Predictions by case, their references ``{case: (reference, prediction)}``, and one row per case and structure."""
+
+    folder: Path
+    dataset_json: dict
+    predictions: dict[str, Path]
+    pairs: dict[str, tuple[Path, Path]]
+    rows: list[dict]
+    header: dict | None
+
+    @property
+    def structures(self) -> list[Structure]:
+        return structures_of(self.dataset_json)
+
+    @property
+    def is_scored(self) -> bool:
+        return any("dice" in row for row in self.rows)
+
+    def values(self, structure: str, column: str) -> np.ndarray:
+        """The column of a structure over the cases, without NaN."""
+        values = np.array([row.get(column, np.nan) for row in self.rows if row["structure"] == structure], dtype=np.float64)
+        return values[~np.isnan(values)]
+
+
+def read_predictions(prediction_folder: Path, reference_folder: Path | None, dataset_json: dict) -> PredictionRecord:
+    """Read ``cases.csv`` and ``metrics.csv``; without the latter the cases that have a reference are scored here.
+
+    Raises:
+        UserError: the folder is missing or holds no prediction.
+    """
+    ending = dataset_json["file_ending"]
+    predictions = list_predictions(prediction_folder, ending)
+    pairs = {} if reference_folder is None else pair_with_references(reference_folder, predictions, ending)
+    table = prediction_folder / "metrics.csv"
+    scores = read_rows(table) if table.is_file() else evaluate_cases(pairs, dataset_json)
+    sizes = read_rows(prediction_folder / "cases.csv") if (prediction_folder / "cases.csv").is_file() else []
+    return PredictionRecord(prediction_folder, dataset_json, predictions, pairs, _joined(sizes, scores),
+                            read_json(prediction_folder / "metrics.json"))
+
+
+def scored_cases(record: PredictionRecord) -> Iterator[tuple[str, CaseArrays]]:
+    """The arrays of every case that has a reference, one after the other."""
+    for case, files in record.pairs.items():
+        yield case, read_case(*files, record.dataset_json)
+
+
+def pool_curves(record: PredictionRecord, posterior_folder: Path | None) -> PooledCurves:
+    """Add up the curves of all scored cases on their relevant masks."""
+    curves = PooledCurves()
+    for case, arrays in scored_cases(record):
+        posterior = None if posterior_folder is None else _posterior(posterior_folder / f"{case}.npz", arrays)
+        doubtful = np.zeros(arrays.grid.shape, bool)
+        for structure in record.structures:
+            mask = relevant_voxels(arrays, structure)
+            doubtful |= mask
+            _add_structure(curves, arrays, structure, mask, posterior)
+        uncertainty = companion(record.predictions[case], record.dataset_json["file_ending"], "uncertainty")
+        if uncertainty is not None:
+            _add_uncertainty(curves, arrays, doubtful, read_map(uncertainty, arrays.grid))
+    return curves
+
+
+def mean_dice_by_case(record: PredictionRecord) -> dict[str, float]:
+    """The mean Dice over the structures of each scored case, worst first; a case without any structure is left out."""
+    scores: dict[str, list[float]] = {}
+    for row in record.rows:
+        if row.get("dice", np.nan) == row.get("dice", np.nan):
+            scores.setdefault(row["case"], []).append(row["dice"])
+    means = {case: float(np.mean(values)) for case, values in scores.items()}
+    return dict(sorted(means.items(), key=lambda item: item[1]))
+
+
+def _add_structure(curves: PooledCurves, arrays: CaseArrays, structure: Structure, mask: np.ndarray,
+                   posterior: np.ndarray | None) -> None:
+    if arrays.probabilities is None:
+        return
+    p = np.clip(arrays.probabilities[structure.channel][mask], 0, 1)
+    _add(curves.against_reference, structure.name, reliability(p, structure.mask(arrays.reference)[mask], NUM_BINS))
+    if posterior is not None:
+        _add(curves.against_posterior, structure.name, reliability(p, structure.posterior(posterior)[mask], NUM_BINS))
+
+
+def _add_uncertainty(curves: PooledCurves, arrays: CaseArrays, mask: np.ndarray, uncertainty: np.ndarray) -> None:
+    wrong = arrays.prediction != arrays.reference
+    found = reliability(np.clip(uncertainty[mask], 0, 1), wrong[mask], NUM_UNCERTAINTY_BINS)
+    known = curves.errors_by_uncertainty
+    curves.errors_by_uncertainty = found if known is None else known + found
+
+
+def _add(curves: dict[str, Reliability], name: str, curve: Reliability) -> None:
+    curves[name] = curves[name] + curve if name in curves else curve
+
+
+def _posterior(path: Path, arrays: CaseArrays) -> np.ndarray | None:
+    return read_posterior(path, arrays.grid) if path.is_file() else None
+
+
+def _joined(sizes: list[dict], scores: list[dict]) -> list[dict]:
+    rows = {(row["case"], row["structure"]): dict(row) for row in sizes}
+    for row in scores:
+        rows.setdefault((row["case"], row["structure"]), {}).update(row)
+    return [row | _interval_check(row) for row in rows.values()]
+
+
+def _interval_check(row: dict) -> dict:
+    """Whether the interval of cases.csv holds the reference, for predictions whose samples were not saved."""
+    for size in ("volume_ml", "area_mm2", "area_px"):
+        check = f"reference_{size.split('_')[0]}_in_interval"
+        if check not in row and f"reference_{size}" in row and f"{size}_p05" in row:
+            return {check: float(row[f"{size}_p05"] <= row[f"reference_{size}"] <= row[f"{size}_p95"])}
+    return {}

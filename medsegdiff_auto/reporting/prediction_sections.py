@@ -1,0 +1,169 @@
+"""The sections about predictions: headline, per-case table, pictures, calibration, uncertainty, sizes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from medsegdiff_auto.evaluation.calibration import error_detection_auroc
+from medsegdiff_auto.evaluation.case_files import companion, read_map
+from medsegdiff_auto.evaluation.distribution import nominal_coverage
+from medsegdiff_auto.evaluation.folder import read_case
+from medsegdiff_auto.reporting import figures, page
+from medsegdiff_auto.reporting.images import read_image
+from medsegdiff_auto.reporting.pictures import CasePicture, draw_case
+from medsegdiff_auto.reporting.prediction_record import PooledCurves, PredictionRecord, mean_dice_by_case
+from medsegdiff_auto.reporting.tables import Column, table
+
+SIZES = {"volume_ml": ("volume", "ml"), "area_mm2": ("area", "mm²"), "area_px": ("area", "px")}
+NUM_EXTREME_CASES = 2
+
+
+def headline(record: PredictionRecord) -> str:
+    """The means over all structures as large numbers; only those that were measured."""
+    names = [structure.name for structure in record.structures]
+    shown = (("dice", "Dice", "mean over structures, 1 is best"), ("nsd", "NSD", f"surface Dice at {_tolerance(record)}"),
+             ("ece", "Calibration error", "per-case ECE near the structures, 0 is best"),
+             ("reference_in_interval", "References in interval", "5 to 95 % of the samples' sizes"))
+    tiles = []
+    for column, name, note in shown:
+        values = [record.values(structure, _interval_column(record) if column == "reference_in_interval" else column)
+                  for structure in names]
+        means = [v.mean() for v in values if v.size]
+        if means:
+            value = np.mean(means)
+            tiles.append((f"{value:.0%}" if column == "reference_in_interval" else f"{value:.3f}", name, note))
+    return page.tiles(tiles) if tiles else ""
+
+
+def scores(record: PredictionRecord) -> str:
+    """The mean of each metric per structure, then one row per case and structure."""
+    if not record.rows:
+        return page.missing("There are neither scores nor sizes: give the references, or predict with medsegdiff_predict.")
+    columns = _columns(record)
+    parts = []
+    if record.is_scored:
+        means = [{"case": s.name, "structure": str(record.values(s.name, "dice").size)}
+                 | {c.key: _mean(record, s.name, c.key) for c in columns[2:] if c.key not in ("low_high",)} for s in record.structures]
+        mean_columns = [Column("case", "structure"), Column("structure", "cases with Dice"), *columns[2:]]
+        parts += [page.heading("Means"), table([c for c in mean_columns if c.key != "low_high"], means)]
+        parts.append(page.paragraph(f"NSD at {_tolerance(record)}, NSD and HD95 by surface-distance. A structure that is absent from both reference "
+                                    "and prediction has no score and is left out of the mean; HD95 also where only one of them is empty."))
+    else:
+        parts.append(page.missing("No reference: the predictions are listed with their sizes, not scored."))
+    parts += [page.heading("Cases"), table(columns, [_with_interval(record, row) for row in record.rows])]
+    return "\n".join(parts)
+
+
+def pictures(record: PredictionRecord, image_folder: Path | None) -> str:
+    """The two worst and the two best cases by mean Dice; all cases where there are no more than four."""
+    ranking = [case for case in mean_dice_by_case(record) if case in record.pairs]
+    if not ranking:
+        return page.missing("Pictures need the references of the predicted cases.")
+    few = len(ranking) <= 2 * NUM_EXTREME_CASES
+    chosen = ranking if few else ranking[:NUM_EXTREME_CASES] + ranking[-NUM_EXTREME_CASES:]
+    parts = [] if image_folder is not None else [page.missing("The images were not given: the contours are drawn without them.")]
+    dice = mean_dice_by_case(record)
+    for case in chosen[::-1]:
+        rank = "" if few else ("among the best, " if dice[case] >= dice[ranking[-NUM_EXTREME_CASES]] else "among the worst, ")
+        png = draw_case(_picture_of(record, case, image_folder))
+        parts.append(page.picture(png, f"contours of {case}", f"{case}: {rank}mean Dice {dice[case]:.3f}"))
+    colours = "; ".join(f"{s.name}: {('orange', 'sky blue', 'yellow')[i]}" for i, s in enumerate(record.structures[:3]))
+    return page.paragraph(f"The slice through the reference's largest area. White: reference. {colours}.") + "\n".join(parts)
+
+
+def calibration(record: PredictionRecord, curves: PooledCurves) -> str:
+    """Reliability against the reference and, where it is known, against the true posterior."""
+    if not curves.against_reference:
+        return page.missing("Calibration needs references and predictions saved with --save_probabilities.")
+    panels = {"Against the reference": curves.against_reference}
+    if curves.against_posterior:
+        panels["Against the known posterior"] = curves.against_posterior
+    picture = page.picture(figures.reliability_diagram(panels), "reliability diagram of " + " and ".join(panels),
+                           "Voxels of all cases near a structure (prediction or reference, dilated twice), in 15 bins. On the dotted line a "
+                           "probability of 0.7 comes true seven times in ten. The area of a marker is the share of voxels.")
+    rows = [{"structure": name, "truth": title.lower(), "voxels": str(int(curve.counts.sum())), "ece": curve.expected_calibration_error}
+            for title, panel in panels.items() for name, curve in panel.items()]
+    columns = [Column("structure", "structure"), Column("truth", "measured"), Column("voxels", "voxels"), Column("ece", "pooled ECE")]
+    note = "" if curves.against_posterior else page.missing("The true posterior of these cases is not known.")
+    return picture + table(columns, rows) + note
+
+
+def uncertainty(curves: PooledCurves) -> str:
+    """Whether the uncertainty finds the errors."""
+    curve = curves.errors_by_uncertainty
+    if curve is None or not curve.counts.sum():
+        return page.missing("This needs references and predictions saved with --save_uncertainty.")
+    auroc = error_detection_auroc(curve)
+    text = (f"Near the structures {curve.sum_outcome.sum() / curve.counts.sum():.1%} of the voxels are wrong. "
+            f"Uncertainty ranks a wrong voxel above a right one with probability {auroc:.3f} (0.5 is chance).")
+    return page.paragraph(text) + page.picture(figures.error_by_uncertainty(curve), "error rate by uncertainty")
+
+
+def sizes(record: PredictionRecord) -> str:
+    """Each structure's size with its interval against the reference."""
+    column = _size_column(record)
+    kind, unit = SIZES.get(column, ("size", ""))
+    intervals = {structure.name: _interval_rows(record, structure.name, column) for structure in record.structures}
+    intervals = {name: rows for name, rows in intervals.items() if len(rows)}
+    if not intervals:
+        return page.missing("This needs references and cases.csv with the samples' intervals.")
+    covered = sum(int(((rows[:, 1] <= rows[:, 0]) & (rows[:, 0] <= rows[:, 3])).sum()) for rows in intervals.values())
+    total = sum(len(rows) for rows in intervals.values())
+    counts = {int(row["num_samples"]) for row in record.rows if row.get("num_samples", np.nan) == row.get("num_samples", np.nan)}
+    nominal = "".join(f" The interval of {n} perfect samples would hold {nominal_coverage(n):.0%} of them." for n in sorted(counts))
+    text = f"The 5 to 95 % interval of the {kind} holds {covered} of {total} references ({covered / total:.0%}).{nominal}"
+    return page.paragraph(text) + page.picture(figures.size_intervals(intervals, unit), f"{kind} intervals against the reference")
+
+
+def _columns(record: PredictionRecord) -> list[Column]:
+    column = _size_column(record)
+    kind, unit = SIZES.get(column, ("size", ""))
+    return [Column("case", "case"), Column("structure", "structure"), Column("dice", "Dice"), Column("nsd", "NSD"),
+            Column("hd95_mm", "HD95 (mm)", 2), Column("hd95_px", "HD95 (px)", 2), Column(column, f"{kind} ({unit})", 2),
+            Column("low_high", "5 to 95 %"), Column(f"reference_{column}", f"reference ({unit})", 2),
+            Column(_interval_column(record), "in interval"), Column("expected_dice", "expected Dice"),
+            Column("expected_dice_between_samples", "Dice between samples"),
+            Column("expected_dice_sample_reference", "Dice sample to reference"), Column("ece", "ECE"), Column("brier", "Brier"), Column("nll", "NLL")]
+
+
+def _with_interval(record: PredictionRecord, row: dict) -> dict:
+    column, held = _size_column(record), row.get(_interval_column(record))
+    shown = dict(row)
+    if held is not None and held == held:
+        shown[_interval_column(record)] = bool(held)
+    if f"{column}_p05" in row:
+        shown["low_high"] = f"{row[f'{column}_p05']:.2f} – {row[f'{column}_p95']:.2f}"
+    return shown
+
+
+def _interval_rows(record: PredictionRecord, structure: str, column: str) -> np.ndarray:
+    keys = (f"reference_{column}", f"{column}_p05", column, f"{column}_p95")
+    rows = [[row[key] for key in keys] for row in record.rows if row["structure"] == structure and all(key in row for key in keys)]
+    rows = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    return rows[~np.isnan(rows).any(1)]
+
+
+def _size_column(record: PredictionRecord) -> str:
+    return next((column for column in SIZES for row in record.rows if column in row), "volume_ml")
+
+
+def _interval_column(record: PredictionRecord) -> str:
+    return f"reference_{_size_column(record).split('_')[0]}_in_interval"
+
+
+def _mean(record: PredictionRecord, structure: str, column: str) -> float | None:
+    values = record.values(structure, column)
+    return float(values.mean()) if values.size else None
+
+
+def _tolerance(record: PredictionRecord) -> str:
+    header = record.header or {}
+    unit = "px" if _size_column(record) == "area_px" else "mm"
+    return f"{header.get('nsd_tolerance', 1.0):g} {header.get('nsd_tolerance_unit', unit)}"
+
+
+def _picture_of(record: PredictionRecord, case: str, image_folder: Path | None) -> CasePicture:
+    arrays = read_case(*record.pairs[case], record.dataset_json)
+    image = None if image_folder is None else read_image(image_folder, case, record.dataset_json, arrays.grid)
+    path = companion(record.predictions[case], record.dataset_json["file_ending"], "uncertainty")
+    return CasePicture(arrays, record.structures, image, None if path is None else read_map(path, arrays.grid))

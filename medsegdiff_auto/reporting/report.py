@@ -1,0 +1,74 @@
+"""``report.html``: one offline file about a model and its predictions."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.reporting import model_sections, page, prediction_sections
+from medsegdiff_auto.reporting.model_record import ModelRecord, read_model
+from medsegdiff_auto.reporting.prediction_record import pool_curves, read_predictions
+
+logger = logging.getLogger(__name__)
+
+
+def write_report(output_html: Path, model_folder: Path, prediction_folder: Path | None = None, reference_folder: Path | None = None,
+                 image_folder: Path | None = None, posterior_folder: Path | None = None, commands: Sequence[str] | None = None) -> None:
+    """Write the report of a model folder and, where given, of predictions with it; what is missing is named as missing.
+
+    ``reference_folder`` holds label maps, ``image_folder`` nnU-Net images (``CASE_0000...``), ``posterior_folder``
+    ``CASE.npz`` with the known probabilities; ``commands`` are listed behind those found in the folders' ``run.json``.
+
+    Raises:
+        UserError: a folder is missing or is not what it should be, or the report cannot be written.
+    """
+    for folder, flag in ((model_folder, "-m"), (prediction_folder, "-p"), (reference_folder, "--references"),
+                         (image_folder, "--images"), (posterior_folder, "--posterior")):
+        if folder is not None:
+            _require_folder(folder, flag)
+    model = read_model(model_folder)
+    sections = [("overview", "What this is", model_sections.overview(model))]
+    if prediction_folder is not None:
+        sections += _prediction_sections(model, prediction_folder, reference_folder, image_folder, posterior_folder)
+    sections += _model_sections(model)
+    if prediction_folder is None:
+        sections.append(("predictions", "Predictions", page.missing("No prediction folder was given.")))
+    folders = [model_folder, *sorted(model_folder.glob("fold_*")), *([prediction_folder] if prediction_folder else [])]
+    sections.append(("commands", "Commands", model_sections.commands(folders, commands or ())))
+    _write(output_html, page.document(f"{model.dataset_name}: {model.configuration_name}", model_folder.name, sections))
+    logger.info("Report: %s", output_html)
+
+
+def _model_sections(model: ModelRecord) -> list[tuple[str, str, str]]:
+    return [("crossval", "Cross-validation", model_sections.cross_validation(model)),
+            ("training", "Training", model_sections.training(model)),
+            ("plan", "The plan", model_sections.plan(model))]
+
+
+def _prediction_sections(model: ModelRecord, predictions: Path, references: Path | None, images: Path | None,
+                         posterior: Path | None) -> list[tuple[str, str, str]]:
+    record = read_predictions(predictions, references, model.dataset_json)
+    curves = pool_curves(record, posterior)
+    return [("predictions", "Predictions", prediction_sections.headline(record) + prediction_sections.scores(record)),
+            ("pictures", "Best and worst cases", prediction_sections.pictures(record, images)),
+            ("calibration", "Are the probabilities true?", prediction_sections.calibration(record, curves)),
+            ("uncertainty", "Does the uncertainty find the errors?", prediction_sections.uncertainty(curves)),
+            ("sizes", "Do the intervals hold?", prediction_sections.sizes(record))]
+
+
+def _require_folder(folder: Path, flag: str) -> None:
+    if not folder.is_dir():
+        raise UserError(f"The folder of {flag} does not exist.", found=f"{folder}{' (a file)' if folder.exists() else ''}",
+                        expected="an existing folder", fix=f"correct {flag}")
+
+
+def _write(output_html: Path, html: str) -> None:
+    unfinished = output_html.with_name(f".{output_html.name}.unfinished")
+    try:
+        output_html.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(html, encoding="utf-8")
+        os.replace(unfinished, output_html)
+    except OSError as error:
+        raise UserError("The report cannot be written.", found=f"{output_html}: {error.strerror}", expected="a file that can be written",
+                        fix="choose another file with -o") from error

@@ -1,0 +1,59 @@
+"""Tables as HTML."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its key in the rows, its heading, and the decimals of its numbers."""
+
+    key: str
+    heading: str
+    decimals: int = 3
+
+    def text(self, value) -> str:
+        """The cell's text: a dash where there is no number, yes or no for a truth value."""
+        if value is None or value != value:
+            return "–"
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return f"{value:.{self.decimals}f}" if isinstance(value, (int, float)) else str(value)
+
+
+def table(columns: Sequence[Column], rows: Sequence[Mapping]) -> str:
+    """A table with the columns that have a value in at least one row; numbers are set flush right."""
+    columns = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
+    numeric = [any(isinstance(row.get(column.key), (int, float)) for row in rows) for column in columns]
+    head = "".join(f"<th{_class(number)}>{escape(column.heading)}</th>" for column, number in zip(columns, numeric))
+    body = "\n".join("<tr>" + "".join(_cell(column, row.get(column.key), number) for column, number in zip(columns, numeric))
+                     + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def key_value_table(values: Mapping[str, object]) -> str:
+    """Two columns: a name and its value; sequences are written as ``4 x 5 x 6``."""
+    rows = "\n".join(f"<tr><td>{escape(str(key))}</td><td>{escape(plain(value))}</td></tr>" for key, value in values.items())
+    return f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
+
+
+def plain(value) -> str:
+    """A value of a plan as text: numbers short, numeric lists joined by x, nothing as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, (list, tuple)):
+        numeric = all(isinstance(item, (int, float)) for item in value)
+        return (" x " if numeric else ", ").join(plain(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def _cell(column: Column, value, number: bool) -> str:
+    return f"<td{_class(number, alert=value is False)}>{escape(column.text(value))}</td>"
+
+
+def _class(number: bool, alert: bool = False) -> str:
+    names = " ".join(name for name, present in (("number", number), ("alert", alert)) if present)
+    return f' class="{names}"' if names else ""

@@ -1,0 +1,28 @@
+"""``run.json``: the commands that made a folder. Free of torch."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+RUN_FILE = "run.json"
+
+
+def command_line(program: str, argv: Sequence[str] | None) -> list[str]:
+    """The words that were typed, whether the command was started by a shell (``argv`` is None) or by another program."""
+    return [program, *(sys.argv[1:] if argv is None else argv)]
+
+
+def write_run(folder: str | Path, command: Sequence[str], previous: Sequence[Sequence[str]] = ()) -> None:
+    """Leave ``{"command": [...], "previous": [[...], ...]}`` in a folder; ``previous`` are the commands that made its inputs."""
+    content = {"command": list(command)} | ({"previous": [list(words) for words in previous]} if previous else {})
+    (Path(folder) / RUN_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def recorded_commands(folder: str | Path) -> list[list[str]]:
+    """The commands that made a folder, oldest first, as far as it says."""
+    try:
+        content = json.loads((Path(folder) / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [*content.get("previous", []), *([content["command"]] if "command" in content else [])]

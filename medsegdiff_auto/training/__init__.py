@@ -1,0 +1,1 @@
+"""The trainer that lives inside nnU-Net."""

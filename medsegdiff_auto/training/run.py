@@ -1,0 +1,203 @@
+"""From a command line's wishes to a finished fold: checks first, then nnU-Net's sequence of calls."""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.training.schedule import TrainingLength
+from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
+
+logger = logging.getLogger(__name__)
+
+TRAINERS = {trainer.__name__: trainer for trainer in (nnUNetTrainerMedSegDiff, nnUNetTrainer)}
+CHECKPOINTS_TO_CONTINUE = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
+DEFAULT_NUM_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What to train. ``fold`` is a number or ``all``; ``trainer`` a key of :data:`TRAINERS`."""
+
+    dataset_name: str
+    configuration: str
+    fold: int | str
+    plans_identifier: str
+    trainer: str
+    device: str
+    length: TrainingLength
+    seed: int | None = None
+    continue_training: bool = False
+    only_validate: bool = False
+    validate_best: bool = False
+    save_probabilities: bool = False
+    overwrite: bool = False
+
+
+def require_device(name: str) -> torch.device:
+    """The torch device.
+
+    Raises:
+        UserError: this machine does not have it.
+    """
+    available = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    if name not in available:
+        raise UserError("The device is not available.", found=name, expected=" or ".join(available),
+                        fix=f"add -device {available[-1]}" + ("" if len(available) > 1 else
+                                                              ", or repair the GPU driver (nvidia-smi shows its state)"))
+    return torch.device(name)
+
+
+def load_plans(preprocessed_folder: Path, plans_identifier: str, configuration: str) -> dict:
+    """The plans of a preprocessed dataset that has data for this configuration.
+
+    Raises:
+        UserError: there are no such plans, no such configuration, or it is not preprocessed.
+    """
+    file = preprocessed_folder / f"{plans_identifier}.json"
+    dataset_id = int(preprocessed_folder.name[7:10])
+    if not file.is_file():
+        present = sorted(f.stem for f in preprocessed_folder.glob("*Plans*.json") if not f.stem.endswith("_run"))
+        raise UserError(f"{preprocessed_folder.name} has no plans of this name.", found=plans_identifier,
+                        expected=" or ".join(present) or "plans in the preprocessed folder",
+                        fix=f"run medsegdiff_plan_and_preprocess -d {dataset_id}")
+    plans = load_json(str(file))
+    planned = plans["configurations"]
+    if configuration not in planned:
+        raise UserError(f"The plans {plans_identifier} have no configuration {configuration}.", found=configuration,
+                        expected=" or ".join(planned), fix="choose one of these")
+    section = planned[planned[configuration].get("inherits_from", configuration)]
+    if not (preprocessed_folder / section["data_identifier"]).is_dir():
+        raise UserError(f"{configuration} is planned but not preprocessed.",
+                        found=f"no folder {section['data_identifier']} in {preprocessed_folder}",
+                        expected="the preprocessed cases",
+                        fix=f"run medsegdiff_plan_and_preprocess -d {dataset_id} -c {configuration}")
+    return plans
+
+
+def require_fold(preprocessed_folder: Path, fold: int | str) -> None:
+    """Checks that the fold exists in the split, or in nnU-Net's default of five.
+
+    Raises:
+        UserError: it does not.
+    """
+    if fold == "all":
+        return
+    splits_file = preprocessed_folder / "splits_final.json"
+    num_folds = len(load_json(str(splits_file))) if splits_file.is_file() else DEFAULT_NUM_FOLDS
+    if not 0 <= fold < num_folds:
+        raise UserError("The fold does not exist.", found=str(fold), expected=f"0 to {num_folds - 1}, or all",
+                        fix=f"choose one of these, or add the fold to {splits_file}")
+
+
+def build_trainer(request: TrainingRequest, preprocessed_folder: Path) -> nnUNetTrainer:
+    """A trainer of the requested class with the requested length; nothing is trained yet."""
+    plans = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)
+    require_fold(preprocessed_folder, request.fold)
+    section = plans["configurations"][request.configuration]
+    base = plans["configurations"][section.get("inherits_from", request.configuration)]
+    if request.trainer == nnUNetTrainerMedSegDiff.__name__ and PLANS_KEY not in base:
+        raise UserError(f"The plans {request.plans_identifier} have no diffusion section.",
+                        found="plans of plain nnU-Net", expected="plans by medsegdiff_plan_and_preprocess",
+                        fix="plan with medsegdiff_plan_and_preprocess, or train with -tr nnUNetTrainer")
+    require_previous_stage(request, section)
+    device = require_device(request.device)
+    dataset_json = load_json(str(preprocessed_folder / "dataset.json"))
+    plans["continue_training"] = request.continue_training
+    trainer = TRAINERS[request.trainer](plans, request.configuration, request.fold, dataset_json, device)
+    set_length(trainer, request.length)
+    return trainer
+
+
+def require_previous_stage(request: TrainingRequest, section: dict) -> None:
+    """Checks that a cascade finds the predictions of its first stage.
+
+    Raises:
+        UserError: they are missing.
+    """
+    previous = section.get("previous_stage")
+    if previous is None:
+        return
+    from nnunetv2.paths import nnUNet_results
+
+    folder = Path(nnUNet_results) / request.dataset_name / (
+        f"{request.trainer}__{request.plans_identifier}__{previous}") / "predicted_next_stage" / request.configuration
+    if not folder.is_dir():
+        raise UserError("The cascade needs the predictions of its first stage.", found=f"no folder {folder}",
+                        expected=f"{previous} trained and validated in all folds",
+                        fix=f"run medsegdiff_train {request.dataset_name} {previous} FOLD for every fold")
+
+
+def set_length(trainer: nnUNetTrainer, length: TrainingLength) -> None:
+    """The same length for either trainer; nnU-Net's own knows no limit in hours."""
+    if isinstance(trainer, nnUNetTrainerMedSegDiff):
+        trainer.set_length(length)
+        return
+    if length.max_hours is not None:
+        raise UserError("nnUNetTrainer cannot end by the clock.", found=f"--max_hours {length.max_hours:g}",
+                        expected="--epochs or --iterations with -tr nnUNetTrainer", fix="leave out --max_hours")
+    trainer.num_epochs = length.num_epochs
+    trainer.num_iterations_per_epoch = length.num_iterations_per_epoch
+    trainer.num_val_iterations_per_epoch = length.num_val_iterations_per_epoch
+
+
+def checkpoint_to_load(fold_folder: Path, request: TrainingRequest) -> Path | None:
+    """The checkpoint that continuing or validating starts from; None for a new training.
+
+    Raises:
+        UserError: there is none to continue from, the training to validate is not finished, or a finished
+            training would be overwritten.
+    """
+    if request.continue_training:
+        found = [fold_folder / name for name in CHECKPOINTS_TO_CONTINUE if (fold_folder / name).is_file()]
+        if not found:
+            raise UserError("There is no checkpoint to continue from.", found=f"no checkpoint in {fold_folder}",
+                            expected=" or ".join(CHECKPOINTS_TO_CONTINUE), fix="start the training without --c")
+        return found[0]
+    final = fold_folder / "checkpoint_final.pth"
+    if request.only_validate:
+        wanted = fold_folder / "checkpoint_best.pth" if request.validate_best else final
+        if not wanted.is_file():
+            raise UserError("The training to validate is not finished.", found=f"no {wanted.name} in {fold_folder}",
+                            expected="a finished training", fix="finish it with --c, or validate with --val --val_best")
+        return wanted
+    if final.is_file() and not request.overwrite:
+        raise UserError("This fold is already trained.", found=str(final), expected="a fold without checkpoint_final.pth",
+                        fix="--val validates it again, --c resumes it, --overwrite trains it anew")
+    return None
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and torch; nnU-Net's augmentation workers seed themselves and stay free."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> Path:
+    """Trains and validates one fold as nnU-Net does and returns its folder."""
+    if request.device == "cpu":
+        torch.set_num_threads(torch.multiprocessing.cpu_count())
+    fold_folder = (results_folder / request.dataset_name /
+                   f"{request.trainer}__{request.plans_identifier}__{request.configuration}" / f"fold_{request.fold}")
+    checkpoint = checkpoint_to_load(fold_folder, request)
+    if request.seed is not None:
+        seed_everything(request.seed)
+    trainer = build_trainer(request, preprocessed_folder)
+    if checkpoint is not None:
+        trainer.load_checkpoint(str(checkpoint))
+    if not request.only_validate:
+        trainer.run_training()
+        if request.validate_best:
+            trainer.load_checkpoint(str(fold_folder / "checkpoint_best.pth"))
+    trainer.perform_actual_validation(request.save_probabilities)
+    return fold_folder

@@ -1,0 +1,1 @@
+"""Preset plan fragments."""
