@@ -13,10 +13,14 @@ def command_line(program: str, argv: Sequence[str] | None) -> list[str]:
     return [program, *(sys.argv[1:] if argv is None else argv)]
 
 
-def write_run(folder: str | Path, command: Sequence[str], previous: Sequence[Sequence[str]] = ()) -> None:
-    """Leave ``{"command": [...], "previous": [[...], ...]}`` in a folder; ``previous`` are the commands that made its inputs."""
-    content = {"command": list(command)} | ({"previous": [list(words) for words in previous]} if previous else {})
-    (Path(folder) / RUN_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def write_run(folder: str | Path, command: Sequence[str], previous: Sequence[Sequence[str]] = (), *,
+              file: str = RUN_FILE, **facts) -> None:
+    """Leave ``{"command": [...], "previous": [[...], ...]}`` in a folder; ``previous`` made what the command has read.
+
+    ``facts`` are further entries, of types that JSON knows.
+    """
+    content = {"command": list(command)} | ({"previous": [list(words) for words in previous]} if previous else {}) | facts
+    (Path(folder) / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def recorded_commands(folder: str | Path) -> list[list[str]]:

@@ -91,10 +91,12 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def did_you_mean(word: str, candidates: Sequence[str]) -> str:
-    """``"did you mean A or B? "`` for the candidates nearest to ``word``, or an empty string."""
+    """``"did you mean A? "`` for the candidate nearest to ``word``, with a second that is as near; else an empty string."""
     folded = {candidate.lower(): candidate for candidate in candidates}
-    matches = [folded[match] for match in difflib.get_close_matches(word.lower(), folded, n=2, cutoff=0.6)]
-    return f"did you mean {' or '.join(matches)}? " if matches else ""
+    matches = difflib.get_close_matches(word.lower(), folded, n=2, cutoff=0.6)
+    likeness = [difflib.SequenceMatcher(None, match, word.lower()).ratio() for match in matches]
+    near = [folded[match] for match, ratio in zip(matches, likeness) if ratio > 0.9 * likeness[0]]
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def run(function: Callable, *args, **kwargs) -> int:

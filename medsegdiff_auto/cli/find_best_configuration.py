@@ -32,6 +32,8 @@ def _find_best(args) -> None:
     preprocessed, results = paths.require_folder("nnUNet_preprocessed"), paths.require_folder("nnUNet_results")
     name = paths.resolve_dataset(args.dataset)
     os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
+    # nnU-Net prefers the references in nnUNet_raw and fails if that is unset, though preprocessing has copied them
+    os.environ.setdefault("nnUNet_raw", str(preprocessed))
     from medsegdiff_auto.inference.best_configuration import Request, find_best
     from medsegdiff_auto.inference.instructions import inference_commands, write_instructions
 

@@ -1,9 +1,7 @@
 """``medsegdiff_info``: versions, folders, datasets and trained models, without importing any of the libraries."""
 
-import importlib.metadata
 import json
 import os
-import platform
 import re
 from pathlib import Path
 
@@ -34,7 +32,9 @@ def _info(args) -> None:
 
 
 def collect() -> dict:
-    """What the command shows: ``versions``, ``folders``, ``ext_trainer_dir``, ``datasets`` with where they are and their models."""
+    """What the command shows: ``versions``, ``folders``, ``ext_trainer_dir``, and the ``datasets`` with their models."""
+    import platform
+
     versions = {"medsegdiff-auto": __version__, "python": platform.python_version()}
     versions.update({library: _version(library) for library in LIBRARIES})
     folders = {variable: os.environ.get(variable) or None for variable in FOLDER_CONTENTS}
@@ -56,9 +56,11 @@ def as_text(information: dict) -> str:
 
 
 def _version(library: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
+        return version(library)
+    except PackageNotFoundError:
         return None
 
 

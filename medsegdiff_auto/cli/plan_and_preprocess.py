@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.run_record import command_line, write_run
 
 
 def main(argv=None) -> int:
@@ -32,7 +32,7 @@ def main(argv=None) -> int:
     parser.add_argument("-raw", metavar="FOLDER", help="overrides nnUNet_raw")
     parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
     args = parser.parse_args(argv)
-    return run(_plan_and_preprocess, args, ["medsegdiff_plan_and_preprocess", *(argv or sys.argv[1:])])
+    return run(_plan_and_preprocess, args, command_line("medsegdiff_plan_and_preprocess", argv))
 
 
 def _plan_and_preprocess(args, command: list[str]) -> None:
@@ -56,7 +56,7 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
         plans = prepare.plan(planner)
         if args.c:
             prepare.require_configurations(args.c, list(plans["configurations"]))
-        prepare.write_run(folder, f"{args.overwrite_plans_name}_run", command)
+        write_run(folder, command, file=f"{args.overwrite_plans_name}_run.json")
         print(f"Plan: {folder / args.overwrite_plans_name}.md")
         if not args.no_pp:
             chosen = prepare.preprocess(name, folder, args.overwrite_plans_name, args.c, args.np)

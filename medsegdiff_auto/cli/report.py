@@ -1,9 +1,9 @@
 """``medsegdiff_report``: one offline HTML file about a model and its predictions."""
 
-import sys
 from pathlib import Path
 
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.run_record import command_line
 
 
 def main(argv=None) -> int:
@@ -20,12 +20,12 @@ def main(argv=None) -> int:
     parser.add_argument("--references", metavar="FOLDER", type=Path, help="reference label maps of the predicted cases")
     parser.add_argument("--images", metavar="FOLDER", type=Path, help="images of the predicted cases (CASE_0000...)")
     parser.add_argument("--posterior", metavar="FOLDER", type=Path, help="known posteriors CASE.npz, which phantoms have")
-    parser.add_argument("-o", metavar="FILE", type=Path, help="the report (default: report.html in the folder of -p, or else of the model)")
-    argv = sys.argv[1:] if argv is None else argv
-    return run(_report, parser.parse_args(argv), list(argv))
+    parser.add_argument("-o", metavar="FILE", type=Path,
+                        help="the report (default: report.html in the folder of -p, or else of the model)")
+    return run(_report, parser.parse_args(argv), command_line(parser.prog, argv))
 
 
-def _report(args, argv: list[str]) -> None:
+def _report(args, command: list[str]) -> None:
     import shlex
 
     from medsegdiff_auto.reporting.report import write_report
@@ -33,7 +33,7 @@ def _report(args, argv: list[str]) -> None:
     model_folder = _model_folder(args)
     output = args.o or (args.p or model_folder) / "report.html"
     write_report(output, model_folder, args.p, args.references, args.images, args.posterior,
-                 commands=[shlex.join(["medsegdiff_report", *argv])])
+                 commands=[shlex.join(command)])
 
 
 def _model_folder(args) -> Path:
@@ -41,7 +41,8 @@ def _model_folder(args) -> Path:
     from medsegdiff_auto.paths import require_folder, resolve_dataset
 
     if (args.m is None) == (args.d is None or args.c is None):
-        raise UserError("The model is not named.", found="neither -m nor both of -d and -c" if args.m is None else "-m together with -d and -c",
+        raise UserError("The model is not named.",
+                        found="neither -m nor both of -d and -c" if args.m is None else "-m together with -d and -c",
                         expected="-m FOLDER, or -d DATASET -c CONFIGURATION", fix="name the model in one of the two ways")
     if args.m is not None:
         return args.m
@@ -49,6 +50,7 @@ def _model_folder(args) -> Path:
     folder = trained / f"{args.tr}__{args.plans}__{args.c}"
     if not folder.is_dir():
         known = sorted(path.name for path in trained.glob("*__*__*")) if trained.is_dir() else []
-        raise UserError("The model does not exist.", found=str(folder), expected=f"one of {', '.join(known)}" if known else "a trained model",
+        raise UserError("The model does not exist.", found=str(folder),
+                        expected=f"one of {', '.join(known)}" if known else "a trained model",
                         fix=f"train it: medsegdiff_train {args.d} {args.c} FOLD, or correct -c, -tr or -plans")
     return folder

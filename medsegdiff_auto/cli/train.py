@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.run_record import command_line, write_run
 
 
 def main(argv=None) -> int:
@@ -35,7 +35,7 @@ def main(argv=None) -> int:
     parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
     parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
     args = parser.parse_args(argv)
-    return run(_train, args, ["medsegdiff_train", *(argv or sys.argv[1:])])
+    return run(_train, args, command_line("medsegdiff_train", argv))
 
 
 def _train(args, command: list[str]) -> None:
@@ -74,7 +74,7 @@ def _fold(text: str) -> int | str:
 
 
 def _report(folder: Path, command: list[str]) -> None:
-    (folder / "run.json").write_text(json.dumps({"command": command}, indent=2) + "\n")
+    write_run(folder, command)
     summary = json.loads((folder / "validation" / "summary.json").read_text())
     print(f"Mean validation Dice: {summary['foreground_mean']['Dice']:.4f}")
     print(f"Model: {folder}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.inference.sizes import size_column, size_of_voxel
 
 IMAGES_WITHOUT_SPACING = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
@@ -21,14 +22,12 @@ class Grid:
     @property
     def size_column(self) -> str:
         """The name of a size in tables, as in ``cases.csv``: ``volume_ml``, ``area_mm2`` or ``area_px``."""
-        if not self.has_spacing:
-            return "area_px"
-        return "volume_ml" if len(self.shape) == 3 else "area_mm2"
+        return size_column(len(self.shape), self.has_spacing)
 
     @property
     def size_of_voxel(self) -> float:
         """The size of one voxel in the unit of :attr:`size_column`."""
-        return float(np.prod(self.spacing_mm)) / (1000.0 if self.size_column == "volume_ml" else 1.0)
+        return size_of_voxel(self.size_column, float(np.prod(self.spacing_mm)))
 
 
 def read_array(path: Path) -> tuple[np.ndarray, Grid]:

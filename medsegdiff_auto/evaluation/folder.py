@@ -14,6 +14,7 @@ from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
 from medsegdiff_auto.inference.prediction_folder import list_predictions, staged_predictions
 
 TOLERANCE_MM = 1.0
+CASES_PER_PROCESS = 4    # fewer do not repay the start of a process, which takes seconds where torch is imported
 
 
 def evaluate_folder(reference_folder: str | Path, prediction_folder: str | Path, dataset_json: str | Path | dict,
@@ -34,7 +35,8 @@ def evaluate_folder(reference_folder: str | Path, prediction_folder: str | Path,
     dataset_json = _load(dataset_json)
     output_json = Path(output_json or Path(prediction_folder) / "summary.json")
     pairs, missing = _pair_up(Path(reference_folder), Path(prediction_folder), dataset_json["file_ending"], chill)
-    summary = _nnunet_summary(reference_folder, prediction_folder, dataset_json, _load(plans), output_json, num_processes)
+    summary = _nnunet_summary(reference_folder, prediction_folder, dataset_json, _load(plans), output_json,
+                              _worthwhile(num_processes, len(pairs)))
     rows = evaluate_cases(pairs, dataset_json, num_processes, tolerance_mm=tolerance_mm, rater_folders=rater_folders)
     header = metrics_header(rows, tolerance_mm, missing)
     write_rows(rows, output_json.with_name("metrics.csv"))
@@ -47,9 +49,10 @@ def evaluate_cases(pairs: dict[str, tuple[Path, Path]], dataset_json: dict, num_
     """One row per case and structure from ``{case: (reference, prediction)}``, in that order; nothing is written."""
     raters = [Path(folder) for folder in rater_folders]
     jobs = [(case, *files, dataset_json, tolerance_mm, raters) for case, files in pairs.items()]
-    if num_processes <= 1 or len(jobs) <= 1:
+    num_processes = _worthwhile(num_processes, len(jobs))
+    if num_processes == 1:
         return [row for job in jobs for row in _evaluate_case(job)]
-    with ProcessPoolExecutor(min(num_processes, len(jobs)), multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn")) as pool:
         return [row for rows in pool.map(_evaluate_case, jobs) for row in rows]
 
 
@@ -68,6 +71,10 @@ def pair_with_references(reference_folder: Path, predictions: dict[str, Path], f
     """``{case: (reference, prediction)}`` for the predictions that have a reference."""
     paired = {case: (reference_folder / f"{case}{file_ending}", path) for case, path in predictions.items()}
     return {case: files for case, files in paired.items() if files[0].is_file()}
+
+
+def _worthwhile(num_processes: int, num_cases: int) -> int:
+    return max(1, min(num_processes, num_cases // CASES_PER_PROCESS))
 
 
 def _evaluate_case(job: tuple) -> list[dict]:

@@ -51,13 +51,15 @@ def _predict_commands(dataset_results: Path, model: dict, folds: Sequence[int], 
         first_output = f"{output}_PREVIOUS_STAGE"
         commands = _predict_commands(dataset_results, {**model, "configuration": previous_stage}, folds, first_output, False)
         options = ["-prev_stage_predictions", first_output]
-    if model["plans_identifier"] != OUR_PLANS or model["trainer"] != OUR_TRAINER:
-        options += ["-p", model["plans_identifier"], "-tr", model["trainer"]]
+    ours = model["trainer"] == OUR_TRAINER
+    if not ours:
+        options += ["-tr", model["trainer"]]
+    if not ours or model["plans_identifier"] != OUR_PLANS:
+        options += ["-p", model["plans_identifier"]]
     if save_probabilities:
         options.append("--save_probabilities")
-    program = "medsegdiff_predict" if model["trainer"] == OUR_TRAINER else "nnUNetv2_predict"
-    return [*commands, [program, "-i", "INPUT_FOLDER", "-o", output, "-d", dataset_results.name,
-                        "-c", model["configuration"], "-f", *(str(fold) for fold in folds), *options]]
+    return [*commands, ["medsegdiff_predict" if ours else "nnUNetv2_predict", "-i", "INPUT_FOLDER", "-o", output,
+                        "-d", dataset_results.name, "-c", model["configuration"], "-f", *(str(fold) for fold in folds), *options]]
 
 
 def _previous_stage(dataset_results: Path, model: dict) -> str | None:

@@ -6,15 +6,32 @@ from torch import nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.networks.medsegdiff import MedSegDiff
+from medsegdiff_auto.networks.paper import MedSegDiffPaper
+from medsegdiff_auto.networks.sampling_network import SamplingNetwork
+
+PREDICTED_BY_PRESET = {"auto": "x_start", "paper": "noise"}
 
 
 def build_network(unet: nn.Module, num_outputs: int, configuration: DiffusionConfiguration,
-                  deep_supervision: bool) -> nn.Module:
-    """The network of a preset around nnU-Net's planned network.
+                  deep_supervision: bool, num_inputs: int | None = None) -> SamplingNetwork:
+    """The network of a preset around, or with the topology of, nnU-Net's planned network.
+
+    Args:
+        unet: nnU-Net's network; ``auto`` contains it, ``paper`` reads its strides and kernels.
+        num_inputs: image channels; needed by ``paper`` only.
 
     Raises:
-        ValueError: the preset has no network.
+        ValueError: the preset has no network, predicts something else, or lacks ``num_inputs``.
     """
-    if configuration.preset == "auto":
-        return MedSegDiff(unet, num_outputs, configuration, deep_supervision)
-    raise ValueError(f"preset is {configuration.preset!r}, expected 'auto'")
+    c = configuration
+    if c.preset not in PREDICTED_BY_PRESET:
+        raise ValueError(f"preset is {c.preset!r}, expected one of {tuple(PREDICTED_BY_PRESET)}")
+    if c.parameterisation != PREDICTED_BY_PRESET[c.preset]:
+        raise ValueError(f"parameterisation is {c.parameterisation!r}, expected {PREDICTED_BY_PRESET[c.preset]!r} "
+                         f"for preset {c.preset!r}")
+    if c.preset == "auto":
+        return MedSegDiff(unet, num_outputs, c, deep_supervision)
+    if num_inputs is None:
+        raise ValueError("num_inputs is None, expected the number of image channels for preset 'paper'")
+    return MedSegDiffPaper(num_inputs, num_outputs, c.features_per_stage, unet.encoder.strides,
+                           unet.encoder.kernel_sizes, c, deep_supervision)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import norm, qmc
 
-from medsegdiff_auto.phantoms.posterior import Latent, Posterior
+from medsegdiff_auto.phantoms.posterior import Latent, Posterior, paint
 
 LOG2_NUM_NODES = 11
 
@@ -30,8 +30,9 @@ def sizes(posterior: Posterior, labels: tuple[int, ...], log2_num_nodes: int = L
     probabilities = posterior.probabilities()
     is_certain = probabilities.max(axis=0) > 1.0 - 1e-6
     num_certain = int(np.isin(probabilities.argmax(axis=0)[is_certain], labels).sum())
-    counts = [num_certain + int(np.isin(posterior.label_where(~is_certain, latent), labels).sum())
-              for latent in latent_nodes(posterior, log2_num_nodes)]
+    radii, lobe = posterior.normalised_radii[:, ~is_certain], posterior.lobe_mask[~is_certain]
+    label_lists = (paint(radii, lobe, posterior.structures, node) for node in latent_nodes(posterior, log2_num_nodes))
+    counts = [num_certain + int(np.isin(listed, labels).sum()) for listed in label_lists]
     return np.sort(counts) * posterior.voxel_size
 
 

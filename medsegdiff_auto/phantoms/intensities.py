@@ -41,11 +41,11 @@ class ChannelAppearance:
 
 CHANNELS = {
     "CT": (
-        ChannelAppearance("CT", -1000.0, 20.0, 300.0, (110.0, 50.0, 5.0, 170.0), 14.0, False),
+        ChannelAppearance("CT", -1000.0, 20.0, 400.0, (100.0, 180.0, 0.0, 260.0), 14.0, False),
         ChannelAppearance("PET", 0.0, 0.25, 0.15, (0.50, 1.00, 0.10, 0.75), 0.07, True),
     ),
     "MRI": (
-        ChannelAppearance("T1", 0.0, 0.45, 0.20, (0.80, 0.55, 0.30, 0.95), 0.045, True),
+        ChannelAppearance("T1", 0.0, 0.40, 0.20, (0.70, 1.05, 0.15, 1.40), 0.045, True),
         ChannelAppearance("T2", 0.0, 0.50, 0.90, (0.30, 0.75, 1.00, 0.60), 0.045, True),
         ChannelAppearance("FLAIR", 0.0, 0.40, 0.25, (0.55, 0.95, 0.20, 0.70), 0.045, True),
         ChannelAppearance("T1c", 0.0, 0.40, 0.60, (0.60, 1.00, 0.30, 0.85), 0.045, True),

@@ -107,17 +107,7 @@ class Posterior:
 
     def label_map(self, latent: Latent) -> np.ndarray:
         """The annotation that ``latent`` leads to, uint8 in 0 ... K, shape ``shape``."""
-        return self.label_where(np.ones(self.shape, dtype=bool), latent).reshape(self.shape)
-
-    def label_where(self, selection: np.ndarray, latent: Latent) -> np.ndarray:
-        """The labels that ``latent`` gives to the voxels of ``selection`` (bool, ``shape``), uint8, one dimension."""
-        labels = np.zeros(int(selection.sum()), dtype=np.uint8)
-        for index, structure in enumerate(self.structures):
-            mask = self.normalised_radii[index][selection] <= 1.0 + structure.delta * latent.z[index]
-            if index == 0 and latent.has_lobe:
-                mask |= self.lobe_mask[selection]
-            labels[mask] = index + 1
-        return labels
+        return paint(self.normalised_radii, self.lobe_mask, self.structures, latent)
 
     def sample(self, generator: np.random.Generator) -> np.ndarray:
         """One joint draw from the posterior: a label map, uint8 in 0 ... K, shape ``shape``."""
@@ -134,6 +124,17 @@ class Posterior:
         return cls(shape=tuple(values["shape"]), spacing_mm=tuple(values["spacing_mm"]),
                    structures=tuple(Structure(_blob(entry["blob"]), entry["delta"]) for entry in values["structures"]),
                    lobe=None if lobe is None else Lobe(_blob(lobe["blob"]), lobe["probability"]))
+
+
+def paint(radii: np.ndarray, lobe_mask: np.ndarray, structures: tuple[Structure, ...], latent: Latent) -> np.ndarray:
+    """The labels, uint8 in 0 ... K, that ``latent`` gives to voxels of ``radii (K, *any)`` and ``lobe_mask (*any)``."""
+    labels = np.zeros(lobe_mask.shape, dtype=np.uint8)
+    for index, structure in enumerate(structures):
+        mask = radii[index] <= 1.0 + structure.delta * latent.z[index]
+        if index == 0 and latent.has_lobe:
+            mask |= lobe_mask
+        labels[mask] = index + 1
+    return labels
 
 
 def _blob(values: dict) -> Blob:

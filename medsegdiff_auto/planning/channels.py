@@ -6,8 +6,8 @@ from pathlib import Path
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from medsegdiff_auto.planning.findings import WARNING, Finding
-from medsegdiff_auto.planning.scans import (Geometry, UnreadableScan, constant_value, geometry_findings, nonfinite_findings,
-                                            read_scan)
+from medsegdiff_auto.planning.scan_findings import constant_value, geometry_findings, nonfinite_findings
+from medsegdiff_auto.planning.scans import Geometry, UnreadableScan, read_scan
 
 
 def check_channels(images: dict[int, Path], reader: BaseReaderWriter, num_channels: int | None,
@@ -51,7 +51,7 @@ def _channel_findings(images: dict[int, Path], num_found: int, num_channels: int
     found = ", ".join(f"{channel:04d}" for channel in images) + f" ({num_found} channel(s))"
     expected = ", ".join(f"{channel:04d}" for channel in range(num_channels))
     more = num_found > num_channels
-    return [Finding(shown(first), "belongs to a case with too many channels" if more else "belongs to a case that lacks a channel",
-                    found, f"{expected} ({num_channels} channel(s) in dataset.json)",
+    check = "belongs to a case with too many channels" if more else "belongs to a case that lacks a channel"
+    return [Finding(shown(first), check, found, f"{expected} ({num_channels} channel(s) in dataset.json)",
                     "remove the surplus file, or list the channel in dataset.json" if more
                     else "add the missing file, or correct channel_names in dataset.json")]

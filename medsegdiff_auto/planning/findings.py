@@ -86,6 +86,17 @@ def write_findings(findings: Sequence[Finding], path_json: str | Path) -> None:
     unfinished.replace(path)
 
 
+def list_values(values: Sequence[float]) -> str:
+    """Numbers in a row, at most ten of them."""
+    shown = [f"{float(value) + 0.0:.6g}" for value in values[:10]]
+    return ", ".join(shown) + (f", ... ({len(values)} values)" if len(values) > 10 else "")
+
+
+def list_extents(size: Sequence[int]) -> str:
+    """``10 x 8 x 6``."""
+    return " x ".join(str(extent) for extent in size)
+
+
 def _row(finding: Finding) -> tuple[str, ...]:
     mark = "(warning) " if finding.severity == WARNING else ""
     return finding.file, mark + finding.check, finding.found, finding.expected, finding.fix

@@ -12,7 +12,8 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from medsegdiff_auto.planning.channels import check_channels
 from medsegdiff_auto.planning.dataset_json import TrainingCase, label_names, num_channels, read_dataset_json, training_cases
 from medsegdiff_auto.planning.findings import Finding, findings_table, raise_errors, write_findings
-from medsegdiff_auto.planning.scans import UnreadableScan, find_reader, geometry_findings, label_findings, read_scan
+from medsegdiff_auto.planning.scan_findings import geometry_findings, label_findings
+from medsegdiff_auto.planning.scans import UnreadableScan, find_reader, read_scan
 
 __all__ = ["Finding", "check_dataset", "findings_table", "require_intact", "write_findings"]
 
@@ -62,8 +63,8 @@ def _count_findings(folder: Path, dataset_json: dict, cases: dict[str, TrainingC
     findings = []
     announced = dataset_json.get("numTraining", len(cases))
     if announced != len(cases):
-        findings.append(Finding("dataset.json", "announces another number of training cases", f"numTraining {announced}", f"{len(cases)}, as in imagesTr",
-                                f"set numTraining to {len(cases)}, or add the missing cases"))
+        findings.append(Finding("dataset.json", "announces another number of training cases", f"numTraining {announced}",
+                                f"{len(cases)}, as in imagesTr", f"set numTraining to {len(cases)}, or add the missing cases"))
     if len(cases) < 2:
         findings.append(Finding("imagesTr", "holds too few cases to train and validate on", f"{len(cases)} case(s)",
                                 f"at least 2 cases, {NUM_FOLDS} for {NUM_FOLDS} folds", "add cases"))

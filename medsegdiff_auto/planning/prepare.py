@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_data
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
+from medsegdiff_auto.planning.integrity import require_intact
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner
 
 
@@ -20,8 +20,6 @@ def check(raw_folder: Path, preprocessed_folder: Path, num_processes: int) -> No
     Raises:
         UserError: the dataset has an error.
     """
-    from medsegdiff_auto.planning.integrity import require_intact
-
     preprocessed_folder.mkdir(parents=True, exist_ok=True)
     require_intact(raw_folder, preprocessed_folder / "integrity.json", num_processes)
 
@@ -67,7 +65,3 @@ def require_configurations(configurations: list[str], planned: list[str]) -> lis
                         fix="choose from these with -c; nnU-Net plans 3d_lowres and the cascade only for large images")
     return configurations
 
-
-def write_run(folder: Path, name: str, command: list[str]) -> None:
-    """Leaves the command line in ``<name>.json``, for the report."""
-    (folder / f"{name}.json").write_text(json.dumps({"command": command}, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Reading one image or label file, and what can be wrong with it.
+"""Reading one image or label file, or saying why it cannot be read.
 
 The files are read by nnU-Net's own reader of their file ending. What that reader accepts in silence is looked for beside
 it: a gzip stream that ends early and NaN in NIfTI, both of which ITK turns into zeros, and a 4-D file.
@@ -14,14 +14,12 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import pandas as pd
 import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-from medsegdiff_auto.planning.findings import WARNING, Finding
+from medsegdiff_auto.planning.findings import Finding, list_extents
 
-MAX_DISPLACEMENT = 0.5  # of the smallest voxel edge: beyond it, two grids are not the same
 _GZIP_CHUNK_BYTES = 1 << 22
 _ITK_FILE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".gipl")
 
@@ -100,71 +98,6 @@ def read_scan(path: Path, reader: BaseReaderWriter, shown: str) -> Scan:
     return Scan(voxels, _geometry(voxels, properties), num_nonfinite)
 
 
-def nonfinite_findings(scan: Scan, shown: str) -> list[Finding]:
-    """NaN and infinite values."""
-    if not scan.num_nonfinite:
-        return []
-    return [Finding(shown, "holds NaN or infinite values", f"{scan.num_nonfinite} of {scan.voxels.size} voxels", "finite values",
-                    "replace them by what means nothing: background in a label map, the intensity of air in an image")]
-
-
-def constant_value(scan: Scan) -> float | None:
-    """The one intensity of a file without contrast, else None."""
-    lowest, highest = scan.voxels.min(), scan.voxels.max()
-    return float(lowest) if lowest == highest else None
-
-
-def label_findings(scan: Scan, shown: str, names: dict[int, str] | None) -> list[Finding]:
-    """Values that are no labels of the dataset, and label maps of background alone.
-
-    ``names`` holds all values that may occur; it is None where dataset.json does not say.
-    """
-    values = np.sort(pd.unique(scan.voxels.ravel()))
-    expected = "whole numbers" if names is None else ", ".join(f"{value} {name}" for value, name in sorted(names.items()))
-    if len(scan.voxels) != 1:
-        return [Finding(shown, "has several values per voxel", f"{len(scan.voxels)} channels", "one label per voxel",
-                        "save the label map as a grey-scale image of label values")]
-    if scan.num_nonfinite:
-        return nonfinite_findings(scan, shown)
-    fractional = [value for value in values if not float(value).is_integer()]
-    if fractional:
-        return [Finding(shown, "holds label values that are no whole numbers", _list(fractional), expected,
-                        "save the label map with whole numbers (resample it with nearest neighbours)")]
-    unlisted = [] if names is None else [int(value) for value in values if int(value) not in names]
-    if unlisted:
-        return [Finding(shown, "contains a label that dataset.json does not list", _list(values), expected,
-                        f"correct the file, or list label {_list(unlisted)} in dataset.json")]
-    if not any(value != 0 and (names or {}).get(int(value)) != "ignore" for value in values):
-        return [Finding(shown, "holds only background", _list(values), expected,
-                        "check that the annotation was saved; leave it if the structure is truly absent", WARNING)]
-    return []
-
-
-def geometry_findings(geometry: Geometry, shown: str, reference: Geometry, reference_shown: str) -> list[Finding]:
-    """Differences of size, spacing, origin and direction from the ``reference`` grid.
-
-    Size and spacing have to agree as nnU-Net demands (relative tolerance 1e-5). A shift or rotation is an error where it
-    moves a corner by more than half a voxel, and a warning below.
-    """
-    fix = f"resample or re-save it on the grid of {reference_shown}"
-    if geometry.size != reference.size:
-        return [Finding(shown, f"differs in size from {reference_shown}", _times(geometry.size), _times(reference.size), fix)]
-    if not np.allclose(geometry.spacing_mm, reference.spacing_mm):
-        return [Finding(shown, f"differs in spacing from {reference_shown}", f"{_list(geometry.spacing_mm)} mm",
-                        f"{_list(reference.spacing_mm)} mm", fix)]
-    if geometry.affine is None or reference.affine is None:
-        return []
-    displaced = geometry.displacement_mm(reference) > MAX_DISPLACEMENT * min(reference.spacing_mm)
-    severity = {} if displaced else {"severity": WARNING}
-    findings = []
-    for aspect, here, there in (("origin", geometry.origin_mm(), reference.origin_mm()),
-                                ("direction", geometry.direction(), reference.direction())):
-        if not np.allclose(here, there, atol=1e-6):
-            findings.append(Finding(shown, f"differs in {aspect} from {reference_shown}", _list(here), _list(there), fix,
-                                    **severity))
-    return findings
-
-
 def _require_complete(path: Path, shown: str) -> None:
     if not path.is_file():
         raise UnreadableScan(Finding(shown, "does not exist", "no such file", "an image file", "put the file there"))
@@ -200,7 +133,7 @@ def _require_at_most_3d(path: Path, shown: str) -> None:
     except RuntimeError as failure:
         raise UnreadableScan(_not_an_image(shown, failure)) from None
     if header.GetDimension() > 3:
-        raise UnreadableScan(Finding(shown, f"is {header.GetDimension()}-D", f"an image of {_times(header.GetSize())}",
+        raise UnreadableScan(Finding(shown, f"is {header.GetDimension()}-D", f"an image of {list_extents(header.GetSize())}",
                                      "a 2-D or 3-D image, one file per channel",
                                      "save each channel or time point as a file of its own (_0000, _0001, ...)"))
     if header.GetNumberOfComponents() > 1:
@@ -243,15 +176,6 @@ def _not_an_image(shown: str, failure: Exception) -> Finding:
 def _one_line(failure: Exception) -> str:
     lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
     return (lines[-1] if lines else type(failure).__name__)[:200]
-
-
-def _list(values) -> str:
-    shown = [f"{float(value) + 0.0:.6g}" for value in values[:10]]
-    return ", ".join(shown) + (f", ... ({len(values)} values)" if len(values) > 10 else "")
-
-
-def _times(size) -> str:
-    return " x ".join(str(extent) for extent in size)
 
 
 @contextlib.contextmanager

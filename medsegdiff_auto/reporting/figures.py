@@ -84,7 +84,8 @@ def size_intervals(intervals: Mapping[str, np.ndarray], unit: str) -> bytes:
             chosen = inside == hit
             axes.vlines(reference[chosen], low[chosen], high[chosen], color=shade, lw=1.8, label=f"{label} ({chosen.sum()})")
             axes.plot(reference[chosen], predicted[chosen], "o", color=shade, ms=4)
-        limits = 0.95 * rows.min(), 1.05 * rows.max()
+        margin = 0.06 * (rows.max() - rows.min()) or 1.0
+        limits = rows.min() - margin, rows.max() + margin
         axes.plot(limits, limits, color=MUTED, lw=1, ls=":")
         axes.set(xlim=limits, ylim=limits, aspect="equal")
         _finish(axes, name, f"reference ({unit})", f"prediction, 5 to 95 % ({unit})")

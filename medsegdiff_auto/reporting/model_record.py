@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +36,7 @@ class ModelRecord:
     folds: list[FoldRecord]
     crossval: dict[str, dict]
     plan_text: str | None
+    plan_command: list[str] | None
 
     @property
     def dataset_name(self) -> str:
@@ -54,7 +54,7 @@ def read_model(model_folder: Path) -> ModelRecord:
     folds = [_read_fold(folder) for folder in sorted(model_folder.glob("fold_*")) if folder.is_dir()]
     return ModelRecord(model_folder, dataset_json, plans, configuration_name,
                        _resolved(plans["configurations"], configuration_name), folds, _read_crossval(model_folder),
-                       _plan_text(model_folder, plans))
+                       _plan_text(model_folder, plans), _plan_command(plans))
 
 
 def _required_json(model_folder: Path, name: str) -> dict:
@@ -102,8 +102,8 @@ def _read_curves(folder: Path) -> dict[str, list[float]] | None:
     for checkpoint in (folder / name for name in CHECKPOINTS if (folder / name).is_file()):
         try:
             logged = load_safely(checkpoint)["logging"]
-        except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-            logger.info("%s: no training curves can be read (%s).", checkpoint, type(error).__name__)
+        except Exception as error:  # a broken or foreign file fails in any way; the report goes on and names the gap
+            logger.warning("%s: no training curves can be read (%s).", checkpoint, type(error).__name__)
             continue
         return {name: [float(value) for value in logged.get(name, [])] for name in CURVES}
     return None
@@ -118,9 +118,18 @@ def _read_crossval(model_folder: Path) -> dict[str, dict]:
     return {name: summary for name, summary in found.items() if summary is not None}
 
 
+def _planning_folder(plans: dict) -> Path | None:
+    preprocessed = os.environ.get("nnUNet_preprocessed")
+    return Path(preprocessed) / plans["dataset_name"] if preprocessed else None
+
+
 def _plan_text(model_folder: Path, plans: dict) -> str | None:
-    folders = [model_folder]
-    if os.environ.get("nnUNet_preprocessed"):
-        folders.append(Path(os.environ["nnUNet_preprocessed"]) / plans["dataset_name"])
+    folders = [folder for folder in (model_folder, _planning_folder(plans)) if folder is not None]
     candidates = [folder / name for folder in folders for name in ("plan.md", f"{plans['plans_name']}.md")]
     return next((path.read_text(encoding="utf-8") for path in candidates if path.is_file()), None)
+
+
+def _plan_command(plans: dict) -> list[str] | None:
+    folder = _planning_folder(plans)
+    record = None if folder is None else read_json(folder / f"{plans['plans_name']}_run.json")
+    return (record or {}).get("command")

@@ -10,10 +10,12 @@ from pathlib import Path
 from medsegdiff_auto.evaluation.structures import structures_of
 from medsegdiff_auto.reporting import figures, page
 from medsegdiff_auto.reporting.markdown import to_html
-from medsegdiff_auto.reporting.model_record import ModelRecord, read_json
+from medsegdiff_auto.reporting.model_record import ModelRecord
 from medsegdiff_auto.reporting.tables import Column, key_value_table, table
+from medsegdiff_auto.run_record import recorded_commands
 
 PACKAGES = ("medsegdiff-auto", "nnunetv2", "torch", "numpy", "SimpleITK", "surface-distance")
+EXTENTS = ("patch_size", "spacing", "median_image_size_in_voxels")
 PLAN_KEYS = {"patch_size": "patch (voxels)", "batch_size": "batch size", "spacing": "spacing (mm)",
              "median_image_size_in_voxels": "median image (voxels)", "normalization_schemes": "normalisation",
              "data_identifier": "preprocessed data", "batch_dice": "batch Dice"}
@@ -36,11 +38,13 @@ def plan(model: ModelRecord) -> str:
     configuration = model.configuration
     network = configuration.get("architecture", {}).get("arch_kwargs", {})
     values = {"configuration": model.configuration_name}
-    values.update({name: configuration[key] for key, name in PLAN_KEYS.items() if key in configuration})
+    values.update({name: [configuration[key]] if key in EXTENTS else configuration[key]
+                   for key, name in PLAN_KEYS.items() if key in configuration})
     values.update({f"network {name}": network[key] for key, name in NETWORK_KEYS.items() if key in network})
     parts = [key_value_table(values), page.heading("Diffusion")]
     diffusion = configuration.get("diffusion")
-    parts.append(key_value_table(diffusion) if diffusion else page.missing("The plan has no diffusion section: a plain nnU-Net model."))
+    parts.append(key_value_table(diffusion) if diffusion else
+                 page.missing("The plan has no diffusion section: a plain nnU-Net model."))
     parts.append(to_html(model.plan_text) if model.plan_text else page.missing(
         "The text that explains the plan is missing: it lies beside the plan in nnUNet_preprocessed."))
     return "\n".join(parts)
@@ -53,8 +57,9 @@ def training(model: ModelRecord) -> str:
     readable = {fold.name: fold.curves for fold in model.folds if fold.curves and fold.curves["train_losses"]}
     parts = []
     if readable:
-        parts.append(page.picture(figures.training_curves(readable), "training curves of " + ", ".join(readable),
-                                  "The Dice of validation patches pools voxels of random patches: it shows progress, it is not a result."))
+        parts.append(page.picture(
+            figures.training_curves(readable), "training curves of " + ", ".join(readable),
+            "The Dice of validation patches pools voxels of random patches: it shows progress, it is not a result."))
     for fold in model.folds:
         if fold.name in readable:
             continue
@@ -71,7 +76,7 @@ def cross_validation(model: ModelRecord) -> str:
     absent = [fold.name for fold in model.folds if not fold.validation]
     rows = []
     for name, summary in summaries.items():
-        row = {"what": name, "cases": str(len(summary["metric_per_case"])), "mean": _number(summary["foreground_mean"]["Dice"])}
+        row = {"what": name, "cases": len(summary["metric_per_case"]), "mean": _number(summary["foreground_mean"]["Dice"])}
         for structure in structures:
             scores = summary["mean"].get(str(structure.key), {})
             row[f"{structure.name} Dice"], row[f"{structure.name} IoU"] = (_number(scores.get(m)) for m in ("Dice", "IoU"))
@@ -82,21 +87,20 @@ def cross_validation(model: ModelRecord) -> str:
     if absent or not rows:
         parts.append(page.missing(f"No full-volume validation yet: {', '.join(absent) or 'no fold has been trained'}."))
     if not model.crossval:
-        parts.append(page.missing("The folds have not been joined: medsegdiff_find_best_configuration does that once all are trained."))
+        parts.append(page.missing(
+            "The folds have not been joined: medsegdiff_find_best_configuration does that once all are trained."))
     return "\n".join(parts)
 
 
-def commands(folders: Sequence[Path], given: Sequence[str]) -> str:
-    """The commands recorded in ``run.json`` of the folders, in order of time, and those given."""
-    records = [record for folder in folders for path in sorted(folder.glob("run*.json")) if (record := read_json(path))]
-    records.sort(key=lambda record: str(record.get("started", record.get("time", ""))))
-    lines = list(dict.fromkeys([line for record in records if (line := _command_line(record))] + list(given)))
+def commands(model: ModelRecord, prediction_folder: Path | None, given: Sequence[str]) -> str:
+    """The commands recorded with the plan, the model, its folds and the predictions, and those given."""
+    folders = [model.folder, *(model.folder / fold.name for fold in model.folds)]
+    folders += [prediction_folder] if prediction_folder else []
+    recorded = [words for folder in folders for words in recorded_commands(folder)]
+    if model.plan_command:
+        recorded.insert(0, model.plan_command)
+    lines = list(dict.fromkeys([shlex.join(words) for words in recorded] + list(given)))
     return page.code_block(lines) if lines else page.missing("No run.json was found: the commands are not known.")
-
-
-def _command_line(record: dict) -> str | None:
-    command = record.get("command", record.get("argv"))
-    return shlex.join(map(str, command)) if isinstance(command, list) else command
 
 
 def _structures(dataset_json: dict) -> list[str]:

@@ -4,7 +4,10 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
+from medsegdiff_auto.reporting.figures import DOTS_PER_INCH
 from medsegdiff_auto.reporting.page_style import STYLE
+
+SCREEN_DOTS_PER_INCH = 100
 
 
 def document(title: str, subtitle: str, contents: Sequence[tuple[str, str, str]]) -> str:
@@ -34,10 +37,11 @@ def heading(text: str) -> str:
 
 
 def picture(png: bytes, description: str, caption: str = "") -> str:
-    """A PNG embedded in the page; ``description`` is read out where it cannot be seen."""
+    """A PNG embedded in the page at its natural size; ``description`` is read out where it cannot be seen."""
+    width = round(int.from_bytes(png[16:20], "big") * SCREEN_DOTS_PER_INCH / DOTS_PER_INCH)
     encoded = base64.b64encode(png).decode("ascii")
     caption = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img alt="{escape(description)}" src="data:image/png;base64,{encoded}">{caption}</figure>'
+    return f'<figure><img width="{width}" alt="{escape(description)}" src="data:image/png;base64,{encoded}">{caption}</figure>'
 
 
 def tiles(values: Sequence[tuple[str, str, str]]) -> str:

@@ -18,9 +18,12 @@ p { margin: 0 0 10px; max-width: 78ch; }
 .missing { color: var(--muted); background: var(--soft); border-left: 3px solid #c3ccd6; padding: 8px 12px; }
 .scroll { overflow-x: auto; margin: 8px 0 14px; }
 table { border-collapse: collapse; font-size: 13px; line-height: 1.4; font-variant-numeric: tabular-nums; }
-th { text-align: left; font-weight: 600; border-bottom: 1.5px solid var(--ink); padding: 4px 14px 4px 0; vertical-align: bottom; }
+th { text-align: left; font-weight: 600; border-bottom: 1.5px solid var(--ink); padding: 4px 14px 4px 0; vertical-align: bottom; line-height: 1.25; }
 td { border-bottom: 1px solid var(--line); padding: 3.5px 14px 3.5px 0; vertical-align: top; }
-th.number, td.number { text-align: right; white-space: nowrap; }
+td { white-space: nowrap; }
+td.text, .names td { white-space: normal; }
+.names td:first-child { color: var(--muted); white-space: nowrap; }
+th.number, td.number { text-align: right; }
 td.alert { color: #b3470a; font-weight: 600; }
 code, pre { font: 12.5px/1.5 "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 pre { background: var(--soft); border-radius: 6px; padding: 12px 14px; white-space: pre-wrap; overflow-wrap: anywhere; margin: 6px 0 12px; }

@@ -13,6 +13,7 @@ from medsegdiff_auto.reporting.figures import INK, colour, to_png
 NUM_SAMPLES_DRAWN = 6
 MARGIN, SMALLEST_MARGIN_VOX = 0.45, 10
 REFERENCE_COLOUR = "white"
+PANEL_INCHES, TITLE_INCHES = 2.6, 0.3
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ def draw_case(picture: CasePicture) -> bytes:
     panels.append(("Prediction (reference white)", _draw_prediction))
     panels += [("Uncertainty", _draw_uncertainty)] if picture.uncertainty is not None else []
     panels += [("Samples (reference white)", _draw_samples)] if picture.arrays.samples is not None else []
-    figure = Figure(figsize=(2.75 * len(panels), 2.75 * plane.height_over_width + 0.35), layout="constrained")
+    height = PANEL_INCHES * plane.height_over_width + TITLE_INCHES
+    figure = Figure(figsize=(PANEL_INCHES * len(panels), height))
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1 - TITLE_INCHES / height, wspace=0.03)
     for axes, (title, draw) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         axes.imshow(plane.background(picture.image), cmap="gray", vmin=0, vmax=1, aspect=plane.aspect, interpolation="nearest")
         if draw is not None:

@@ -53,7 +53,7 @@ class PredictionRecord:
 
 
 def read_predictions(prediction_folder: Path, reference_folder: Path | None, dataset_json: dict) -> PredictionRecord:
-    """Read ``cases.csv`` and ``metrics.csv``; without the latter the cases that have a reference are scored here.
+    """Read ``cases.csv`` and ``metrics.csv``; where the latter is absent or out of date, the cases with a reference are scored here.
 
     Raises:
         UserError: the folder is missing or holds no prediction.
@@ -62,7 +62,7 @@ def read_predictions(prediction_folder: Path, reference_folder: Path | None, dat
     predictions = list_predictions(prediction_folder, ending)
     pairs = {} if reference_folder is None else pair_with_references(reference_folder, predictions, ending)
     table = prediction_folder / "metrics.csv"
-    scores = read_rows(table) if table.is_file() else evaluate_cases(pairs, dataset_json)
+    scores = read_rows(table) if table.is_file() and _is_current(table, predictions) else evaluate_cases(pairs, dataset_json)
     sizes = read_rows(prediction_folder / "cases.csv") if (prediction_folder / "cases.csv").is_file() else []
     return PredictionRecord(prediction_folder, dataset_json, predictions, pairs, _joined(sizes, scores),
                             read_json(prediction_folder / "metrics.json"))
@@ -123,6 +123,12 @@ def _add(curves: dict[str, Reliability], name: str, curve: Reliability) -> None:
 
 def _posterior(path: Path, arrays: CaseArrays) -> np.ndarray | None:
     return read_posterior(path, arrays.grid) if path.is_file() else None
+
+
+def _is_current(table: Path, predictions: dict[str, Path]) -> bool:
+    """The table is not older than any prediction and knows each of them."""
+    newest = max(path.stat().st_mtime for path in predictions.values())
+    return table.stat().st_mtime >= newest and set(predictions) == {row["case"] for row in read_rows(table)}
 
 
 def _joined(sizes: list[dict], scores: list[dict]) -> list[dict]:

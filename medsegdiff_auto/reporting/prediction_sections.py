@@ -14,7 +14,7 @@ from medsegdiff_auto.reporting.pictures import CasePicture, draw_case
 from medsegdiff_auto.reporting.prediction_record import PooledCurves, PredictionRecord, mean_dice_by_case
 from medsegdiff_auto.reporting.tables import Column, table
 
-SIZES = {"volume_ml": ("volume", "ml"), "area_mm2": ("area", "mm²"), "area_px": ("area", "px")}
+SIZES = {"volume_ml": ("volume", "ml", 2), "area_mm2": ("area", "mm²", 1), "area_px": ("area", "px", 0)}   # name, unit, decimals
 NUM_EXTREME_CASES = 2
 
 
@@ -42,12 +42,14 @@ def scores(record: PredictionRecord) -> str:
     columns = _columns(record)
     parts = []
     if record.is_scored:
-        means = [{"case": s.name, "structure": str(record.values(s.name, "dice").size)}
-                 | {c.key: _mean(record, s.name, c.key) for c in columns[2:] if c.key not in ("low_high",)} for s in record.structures]
-        mean_columns = [Column("case", "structure"), Column("structure", "cases with Dice"), *columns[2:]]
-        parts += [page.heading("Means"), table([c for c in mean_columns if c.key != "low_high"], means)]
-        parts.append(page.paragraph(f"NSD at {_tolerance(record)}, NSD and HD95 by surface-distance. A structure that is absent from both reference "
-                                    "and prediction has no score and is left out of the mean; HD95 also where only one of them is empty."))
+        metrics = [column for column in columns[2:] if column.key != "low_high"]
+        means = [{"structure": s.name, "cases": record.values(s.name, "dice").size}
+                 | {column.key: _mean(record, s.name, column.key) for column in metrics} for s in record.structures]
+        mean_columns = [Column("structure", "structure"), Column("cases", "cases with Dice"), *metrics]
+        parts += [page.heading("Means"), table(mean_columns, means)]
+        parts.append(page.paragraph(
+            f"NSD at {_tolerance(record)}, NSD and HD95 by surface-distance. A structure that is absent from both reference and "
+            "prediction has no score and is left out of the mean; HD95 also where only one of them is empty."))
     else:
         parts.append(page.missing("No reference: the predictions are listed with their sizes, not scored."))
     parts += [page.heading("Cases"), table(columns, [_with_interval(record, row) for row in record.rows])]
@@ -78,12 +80,15 @@ def calibration(record: PredictionRecord, curves: PooledCurves) -> str:
     panels = {"Against the reference": curves.against_reference}
     if curves.against_posterior:
         panels["Against the known posterior"] = curves.against_posterior
-    picture = page.picture(figures.reliability_diagram(panels), "reliability diagram of " + " and ".join(panels),
-                           "Voxels of all cases near a structure (prediction or reference, dilated twice), in 15 bins. On the dotted line a "
-                           "probability of 0.7 comes true seven times in ten. The area of a marker is the share of voxels.")
-    rows = [{"structure": name, "truth": title.lower(), "voxels": str(int(curve.counts.sum())), "ece": curve.expected_calibration_error}
-            for title, panel in panels.items() for name, curve in panel.items()]
-    columns = [Column("structure", "structure"), Column("truth", "measured"), Column("voxels", "voxels"), Column("ece", "pooled ECE")]
+    picture = page.picture(
+        figures.reliability_diagram(panels), "reliability diagram of " + " and ".join(panels),
+        "Voxels of all cases near a structure (prediction or reference, dilated twice), in 15 bins. On the dotted line a probability "
+        "of 0.7 comes true seven times in ten. The area of a marker is the share of voxels. The voxels of a boundary err together: "
+        "with few cases the curve against the reference strays even where the probabilities are true.")
+    rows = [{"structure": name, "truth": title.lower(), "voxels": int(curve.counts.sum()),
+             "ece": curve.expected_calibration_error} for title, panel in panels.items() for name, curve in panel.items()]
+    columns = [Column("structure", "structure"), Column("truth", "measured"), Column("voxels", "voxels"),
+               Column("ece", "pooled ECE")]
     note = "" if curves.against_posterior else page.missing("The true posterior of these cases is not known.")
     return picture + table(columns, rows) + note
 
@@ -102,7 +107,7 @@ def uncertainty(curves: PooledCurves) -> str:
 def sizes(record: PredictionRecord) -> str:
     """Each structure's size with its interval against the reference."""
     column = _size_column(record)
-    kind, unit = SIZES.get(column, ("size", ""))
+    kind, unit, _ = SIZES[column]
     intervals = {structure.name: _interval_rows(record, structure.name, column) for structure in record.structures}
     intervals = {name: rows for name, rows in intervals.items() if len(rows)}
     if not intervals:
@@ -117,13 +122,14 @@ def sizes(record: PredictionRecord) -> str:
 
 def _columns(record: PredictionRecord) -> list[Column]:
     column = _size_column(record)
-    kind, unit = SIZES.get(column, ("size", ""))
+    kind, unit, decimals = SIZES[column]
     return [Column("case", "case"), Column("structure", "structure"), Column("dice", "Dice"), Column("nsd", "NSD"),
-            Column("hd95_mm", "HD95 (mm)", 2), Column("hd95_px", "HD95 (px)", 2), Column(column, f"{kind} ({unit})", 2),
-            Column("low_high", "5 to 95 %"), Column(f"reference_{column}", f"reference ({unit})", 2),
+            Column("hd95_mm", "HD95 (mm)", 2), Column("hd95_px", "HD95 (px)", 2), Column(column, f"{kind} ({unit})", decimals),
+            Column("low_high", "5 to 95 %"), Column(f"reference_{column}", f"reference ({unit})", decimals),
             Column(_interval_column(record), "in interval"), Column("expected_dice", "expected Dice"),
             Column("expected_dice_between_samples", "Dice between samples"),
-            Column("expected_dice_sample_reference", "Dice sample to reference"), Column("ece", "ECE"), Column("brier", "Brier"), Column("nll", "NLL")]
+            Column("expected_dice_sample_reference", "Dice sample to reference"), Column("ece", "ECE"),
+            Column("brier", "Brier"), Column("nll", "NLL")]
 
 
 def _with_interval(record: PredictionRecord, row: dict) -> dict:
@@ -132,7 +138,7 @@ def _with_interval(record: PredictionRecord, row: dict) -> dict:
     if held is not None and held == held:
         shown[_interval_column(record)] = bool(held)
     if f"{column}_p05" in row:
-        shown["low_high"] = f"{row[f'{column}_p05']:.2f} – {row[f'{column}_p95']:.2f}"
+        shown["low_high"] = " – ".join(f"{row[f'{column}_{end}']:.{SIZES[column][2]}f}" for end in ("p05", "p95"))
     return shown
 
 

@@ -13,8 +13,9 @@ from medsegdiff_auto.reporting.prediction_record import pool_curves, read_predic
 logger = logging.getLogger(__name__)
 
 
-def write_report(output_html: Path, model_folder: Path, prediction_folder: Path | None = None, reference_folder: Path | None = None,
-                 image_folder: Path | None = None, posterior_folder: Path | None = None, commands: Sequence[str] | None = None) -> None:
+def write_report(output_html: Path, model_folder: Path, prediction_folder: Path | None = None,
+                 reference_folder: Path | None = None, image_folder: Path | None = None,
+                 posterior_folder: Path | None = None, commands: Sequence[str] | None = None) -> None:
     """Write the report of a model folder and, where given, of predictions with it; what is missing is named as missing.
 
     ``reference_folder`` holds label maps, ``image_folder`` nnU-Net images (``CASE_0000...``), ``posterior_folder``
@@ -34,8 +35,7 @@ def write_report(output_html: Path, model_folder: Path, prediction_folder: Path 
     sections += _model_sections(model)
     if prediction_folder is None:
         sections.append(("predictions", "Predictions", page.missing("No prediction folder was given.")))
-    folders = [model_folder, *sorted(model_folder.glob("fold_*")), *([prediction_folder] if prediction_folder else [])]
-    sections.append(("commands", "Commands", model_sections.commands(folders, commands or ())))
+    sections.append(("commands", "Commands", model_sections.commands(model, prediction_folder, commands or ())))
     _write(output_html, page.document(f"{model.dataset_name}: {model.configuration_name}", model_folder.name, sections))
     logger.info("Report: %s", output_html)
 
@@ -70,5 +70,5 @@ def _write(output_html: Path, html: str) -> None:
         unfinished.write_text(html, encoding="utf-8")
         os.replace(unfinished, output_html)
     except OSError as error:
-        raise UserError("The report cannot be written.", found=f"{output_html}: {error.strerror}", expected="a file that can be written",
-                        fix="choose another file with -o") from error
+        raise UserError("The report cannot be written.", found=f"{output_html}: {error.strerror}",
+                        expected="a file that can be written", fix="choose another file with -o") from error

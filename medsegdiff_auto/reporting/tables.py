@@ -19,7 +19,7 @@ class Column:
             return "–"
         if isinstance(value, bool):
             return "yes" if value else "no"
-        return f"{value:.{self.decimals}f}" if isinstance(value, (int, float)) else str(value)
+        return f"{value:.{self.decimals}f}" if isinstance(value, float) else str(value)
 
 
 def table(columns: Sequence[Column], rows: Sequence[Mapping]) -> str:
@@ -33,18 +33,17 @@ def table(columns: Sequence[Column], rows: Sequence[Mapping]) -> str:
 
 
 def key_value_table(values: Mapping[str, object]) -> str:
-    """Two columns: a name and its value; sequences are written as ``4 x 5 x 6``."""
+    """Two columns: a name and its value; see :func:`plain`."""
     rows = "\n".join(f"<tr><td>{escape(str(key))}</td><td>{escape(plain(value))}</td></tr>" for key, value in values.items())
-    return f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
+    return f'<div class="scroll names"><table><tbody>{rows}</tbody></table></div>'
 
 
 def plain(value) -> str:
-    """A value of a plan as text: numbers short, numeric lists joined by x, nothing as a dash."""
+    """A value of a plan as text: short numbers, lists with commas, lists in a list as extents (``3 x 3``), nothing as a dash."""
     if value is None:
         return "–"
     if isinstance(value, (list, tuple)):
-        numeric = all(isinstance(item, (int, float)) for item in value)
-        return (" x " if numeric else ", ").join(plain(item) for item in value)
+        return ", ".join(" x ".join(map(plain, item)) if isinstance(item, (list, tuple)) else plain(item) for item in value)
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value)

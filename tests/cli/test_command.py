@@ -81,6 +81,11 @@ def test_a_word_without_a_near_candidate_gets_no_suggestion():
     assert did_you_mean("zebra", ["--epochs", "-np"]) == ""
 
 
+def test_a_second_candidate_is_suggested_only_if_it_is_as_near_as_the_first():
+    assert did_you_mean("--hlep", ["--chill", "--help"]) == "did you mean --help? "
+    assert did_you_mean("fold_x", ["fold_a", "fold_b"]) == "did you mean fold_b or fold_a? "
+
+
 def test_a_user_error_is_printed_as_four_lines_and_gives_exit_code_2(capsys):
     def fail():
         raise UserError("The scan is empty.", found="0 bytes", expected="an image", fix="copy it again")

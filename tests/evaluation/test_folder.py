@@ -163,3 +163,9 @@ def test_an_empty_table_field_is_not_a_number(tmp_path):
         csv.writer(table).writerows([["case", "structure", "dice"], ["7", "organ", ""]])
     row, = read_rows(tmp_path / "metrics.csv")
     assert row["case"] == "7" and np.isnan(row["dice"])
+
+
+def test_two_processes_give_the_rows_of_one(scored):
+    root = scored[0]
+    pairs = {f"{case}{i}": (root / "labels" / f"{case}.nii.gz", root / "predictions" / f"{case}.nii.gz") for case in "ab" for i in range(4)}
+    assert repr(evaluate_cases(pairs, LABELS, num_processes=2)) == repr(evaluate_cases(pairs, LABELS, num_processes=1))

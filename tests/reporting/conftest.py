@@ -28,14 +28,14 @@ def make_case(seed, shape):
 
     def draw(width):
         z = generator.normal(0, width, 2)
-        return np.where(r < radius / 2 + z[1], 2, np.where(r < radius + z[0], 1, 0)).astype(np.uint8)
+        return np.where(r < min(radius / 2 + z[1], radius + z[0] - 2), 2, np.where(r < radius + z[0], 1, 0)).astype(np.uint8)
 
-    def probabilities(width, num=400):
+    def probabilities(width, num):
         return np.mean([np.stack([label == c for c in range(3)]) for label in (draw(width) for _ in range(num))], axis=0)
 
     image = 60 / (1 + np.exp((r - radius) / spread)) + 40 / (1 + np.exp((r - radius / 2) / spread)) + generator.normal(0, 6, shape)
     return image.astype(np.float32), draw(spread), np.stack([draw(0.6 * spread) for _ in range(NUM_SAMPLES)]), \
-        probabilities(0.6 * spread, 60).astype(np.float32), probabilities(spread, 120).astype(np.float16)
+        probabilities(0.6 * spread, 40).astype(np.float32), probabilities(spread, 60).astype(np.float16)
 
 
 def write(array, path, joined=False):
@@ -95,11 +95,11 @@ def write_model(folder, dimension):
     return model
 
 
-def build(root, dimension, num_cases=6):
+def build(root, dimension, num_cases=5):
     """Write everything below ``root`` and return the model folder."""
     for name in ("imagesTs", "labelsTs", "posterior", "predictions"):
         (root / name).mkdir()
-    shape = (28, 40, 40) if dimension == 3 else (48, 44)
+    shape = (24, 36, 36) if dimension == 3 else (48, 44)
     rows = [row for index in range(num_cases) for row in write_case(root, f"case_{index}", index, shape)]
     with (root / "predictions" / "cases.csv").open("w", newline="") as table:
         writer = csv.DictWriter(table, rows[0])
@@ -111,6 +111,6 @@ def build(root, dimension, num_cases=6):
 
 @pytest.fixture(scope="session", params=[2, 3], ids=["2d", "3d"])
 def folders(request, tmp_path_factory):
-    """``(root, model folder)`` of six predicted phantoms."""
+    """``(root, model folder)`` of five predicted phantoms."""
     root = tmp_path_factory.mktemp("report")
     return root, build(root, request.param)

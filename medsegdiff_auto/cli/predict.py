@@ -1,0 +1,90 @@
+"""``medsegdiff_predict``: a folder of images to masks with uncertainty."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.run_record import command_line
+
+
+def main(argv=None) -> int:
+    parser = CommandParser(prog="medsegdiff_predict",
+                           description="Segments a folder of images: folds x mirrors x samples, fused by mean probability.")
+    parser.add_argument("-i", required=True, metavar="FOLDER", help="images, named CASE_0000.ENDING as for training")
+    parser.add_argument("-o", required=True, metavar="FOLDER", help="where the predictions go")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("-d", metavar="DATASET", help="dataset ID or name")
+    model.add_argument("-m", metavar="FOLDER", help="model folder, instead of -d -c -p; needs no environment variable")
+    parser.add_argument("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres; with -d")
+    parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS", help="name of the plans (default: MedSegDiffPlans)")
+    parser.add_argument("-f", nargs="+", metavar="FOLD", help="folds (default: all that are trained)")
+    parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="default: checkpoint_final.pth")
+    parser.add_argument("-step_size", type=float, default=0.5, help="of the sliding window, in patches (default: 0.5)")
+    parser.add_argument("-prev_stage_predictions", metavar="FOLDER", help="predictions of 3d_lowres, for the cascade")
+    parser.add_argument("--samples", type=int, metavar="K", help="samples per fold (default: the plan's)")
+    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
+    parser.add_argument("--mirrors", type=int, metavar="M", help="mirrored views, 1 for none (default: the plan's)")
+    parser.add_argument("--solver", choices=("ddim", "ddpm", "dpm_solver_pp_2m"), help="default: the plan's")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("--save_uncertainty", action="store_true", help="write CASE_uncertainty.nii.gz")
+    parser.add_argument("--save_samples", action="store_true", help="write CASE_samples.nii.gz")
+    parser.add_argument("--save_probabilities", action="store_true",
+                        help="write CASE_probabilities.nii.gz, and CASE.npz for ensembling")
+    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
+    parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
+    args = parser.parse_args(argv)
+    return run(_predict, args, command_line("medsegdiff_predict", argv))
+
+
+def _predict(args, command: list[str]) -> None:
+    _require_positive(args)
+    model_folder = _model_folder(args)
+    folds = [int(fold) if fold.isdigit() else fold for fold in args.f] if args.f else None
+    os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))
+    import torch
+
+    from medsegdiff_auto.inference.folder import Outputs, predict_folder
+    from medsegdiff_auto.inference.inputs import check_inputs, require_writable
+    from medsegdiff_auto.inference.model import load_model
+    from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
+    from medsegdiff_auto.inference.previous_stage import require_previous_stage
+    from medsegdiff_auto.training.run import require_device
+
+    device = require_device(args.device)
+    model = load_model(model_folder, folds, args.chk)
+    cases = check_inputs(Path(args.i), model.dataset_json)
+    previous = require_previous_stage(model.configuration_manager, args.prev_stage_predictions, list(cases),
+                                      model.dataset_json["file_ending"])
+    require_writable(Path(args.o))
+    if args.device == "cpu":
+        torch.set_num_threads(os.cpu_count())
+    predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.seed),
+                                    device, args.step_size)
+    predict_folder(predictor, model, cases, Path(args.o),
+                   Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities), previous, command)
+    print(f"{len(cases)} predictions in {args.o}")
+
+
+def _model_folder(args) -> Path:
+    if args.m:
+        return Path(args.m)
+    if not args.c:
+        raise UserError("-d needs a configuration.", found="-d without -c", expected="-c 2d, 3d_fullres, ...",
+                        fix="add -c CONFIGURATION")
+    paths.use_folders(results=args.results)
+    results = paths.require_folder("nnUNet_results")
+    return results / paths.resolve_dataset(args.d) / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}"
+
+
+def _require_positive(args) -> None:
+    for flag, value in (("--samples", args.samples), ("--steps", args.steps), ("--mirrors", args.mirrors)):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} must be at least 1.", found=str(value), expected="a whole number from 1",
+                            fix=f"leave out {flag} for the plan's value")
+    if not 0 < args.step_size <= 1:
+        raise UserError("-step_size must lie between 0 and 1.", found=str(args.step_size), expected="above 0, at most 1",
+                        fix="leave out -step_size for nnU-Net's 0.5")

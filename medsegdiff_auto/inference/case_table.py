@@ -1,0 +1,40 @@
+"""``cases.csv``: the size of every structure with its interval, and how good the segmentation is expected to be."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+
+from medsegdiff_auto.inference.export import FORMATS_WITH_SPACING
+from medsegdiff_auto.inference.prediction_folder import CASES_FILE
+from medsegdiff_auto.inference.sizes import size_column, size_of_voxel
+from medsegdiff_auto.inference.uncertainty import describe_structure
+from medsegdiff_auto.planning.fingerprint import structure_labels
+
+
+def case_rows(case: str, segmentation: np.ndarray, samples: np.ndarray, dataset_json: dict,
+              spacing_mm: list[float]) -> list[dict]:
+    """One row per structure; shapes as in :class:`ImageGridPrediction`, spacing in the same axis order."""
+    two_dimensional = segmentation.shape[0] == 1
+    column = size_column(2 if two_dimensional else 3, dataset_json["file_ending"] in FORMATS_WITH_SPACING)
+    voxel_size = size_of_voxel(column, float(np.prod(spacing_mm[1:] if two_dimensional else spacing_mm)))
+    rows = []
+    for structure, values in structure_labels(dataset_json).items():
+        described = describe_structure(segmentation, samples, values, voxel_size)
+        rows.append({"case": case, "structure": structure, column: f"{described['size']:.6g}",
+                     f"{column}_p05": f"{described['lower']:.6g}", f"{column}_p95": f"{described['upper']:.6g}",
+                     "expected_dice": f"{described['expected_dice']:.4f}", "num_samples": len(samples)})
+    return rows
+
+
+def write_case_table(rows: list[dict], folder: Path) -> None:
+    """Writes the table anew, atomically."""
+    unfinished = folder / f".{CASES_FILE}"
+    with unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(unfinished, folder / CASES_FILE)

@@ -1,0 +1,90 @@
+"""From the network's grid to files on the image's grid."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from batchgenerators.utilities.file_and_folder_operations import save_pickle
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor
+
+from medsegdiff_auto.diffusion.state import logits_from_probabilities
+from medsegdiff_auto.inference.predictor import CaseDistribution
+
+FORMATS_WITH_SPACING = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+UNFINISHED = ".unfinished"
+
+
+@dataclass
+class ImageGridPrediction:
+    """One case on the grid of its image: arrays are (z, y, x) in nnU-Net's reading order.
+
+    Attributes:
+        segmentation: fused label map.
+        probabilities: fused, (K, z, y, x) float32.
+        samples: sampled label maps, (S, z, y, x) uint8.
+    """
+
+    segmentation: np.ndarray
+    probabilities: np.ndarray
+    samples: np.ndarray
+
+
+def to_image_grid(distribution: CaseDistribution, properties: dict, plans_manager: PlansManager,
+                  configuration_manager: ConfigurationManager, dataset_json: dict) -> ImageGridPrediction:
+    """Resamples, uncrops and transposes by nnU-Net's export, the fused prediction and every sample alike."""
+    label_manager = plans_manager.get_label_manager(dataset_json)
+    target = "regions" if label_manager.has_regions else "classes"
+
+    def convert(probabilities: Tensor, return_probabilities: bool):
+        return convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits_from_probabilities(probabilities.float(), target).numpy(), plans_manager, configuration_manager,
+            label_manager, properties, return_probabilities)
+
+    segmentation, probabilities = convert(distribution.fused, True)
+    samples = np.stack([convert(sample, False) for sample in distribution.samples])
+    return ImageGridPrediction(segmentation, probabilities.astype(np.float32), samples.astype(np.uint8))
+
+
+def write_companion(array: np.ndarray, label_file: Path, file: Path) -> None:
+    """Writes one map (z, y, x), or several (N, z, y, x) along a last axis, with the geometry of the label file.
+
+    Images of one slice are written in 2-D. Formats without spacing (PNG) give maps of unit spacing.
+    """
+    reference = sitk.ReadImage(str(label_file)) if label_file.name.endswith(FORMATS_WITH_SPACING) else None
+    two_dimensional = reference.GetDimension() == 2 if reference is not None else array.shape[-3] == 1
+
+    def image_of(volume: np.ndarray) -> sitk.Image:
+        image = sitk.GetImageFromArray(volume[0] if two_dimensional else volume)
+        if reference is not None:
+            image.CopyInformation(reference)
+        return image
+
+    image = image_of(array) if array.ndim == 3 else sitk.JoinSeries([image_of(volume) for volume in array])
+    sitk.WriteImage(image, str(file), useCompression=True)
+
+
+def write_case(prediction: ImageGridPrediction, properties: dict, plans_manager: PlansManager, dataset_json: dict,
+               output_folder: Path, case: str, uncertainty: np.ndarray | None, save_samples: bool,
+               save_probabilities: bool) -> None:
+    """Writes a case's files into ``.unfinished`` and moves them when all are whole, the label map last."""
+    unfinished = output_folder / UNFINISHED
+    unfinished.mkdir(exist_ok=True)
+    label_file = unfinished / f"{case}{dataset_json['file_ending']}"
+    plans_manager.image_reader_writer_class().write_seg(prediction.segmentation, str(label_file), properties)
+    if uncertainty is not None:
+        write_companion(uncertainty, label_file, unfinished / f"{case}_uncertainty.nii.gz")
+    if save_samples:
+        write_companion(prediction.samples, label_file, unfinished / f"{case}_samples.nii.gz")
+    if save_probabilities:
+        write_companion(prediction.probabilities, label_file, unfinished / f"{case}_probabilities.nii.gz")
+        np.savez_compressed(unfinished / f"{case}.npz", probabilities=prediction.probabilities)
+        save_pickle(properties, str(unfinished / f"{case}.pkl"))
+    for file in sorted(unfinished.iterdir(), key=lambda f: f == label_file):
+        os.replace(file, output_folder / file.name)
+    unfinished.rmdir()

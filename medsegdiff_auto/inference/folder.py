@@ -1,0 +1,89 @@
+"""Predicts a folder of images."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import time
+from typing import Iterator, Sequence
+
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import save_json
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+
+from medsegdiff_auto.inference.case_table import case_rows, write_case_table
+from medsegdiff_auto.inference.export import to_image_grid, write_case
+from medsegdiff_auto.inference.model import TrainedModel
+from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
+from medsegdiff_auto.inference.uncertainty import normalised_entropy
+from medsegdiff_auto.run_record import write_run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What to write beside the label maps."""
+
+    uncertainty: bool = False
+    samples: bool = False
+    probabilities: bool = False
+
+
+def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel,
+                       previous_stage: dict[str, Path] | None) -> Iterator[tuple[str, np.ndarray, dict]]:
+    """Case, image (C, *spatial) and properties, the next case prepared in a thread while one is in use."""
+    preprocessor = model.configuration_manager.preprocessor_class(verbose=False)
+    label_manager = model.plans_manager.get_label_manager(model.dataset_json)
+
+    def prepare(case: str) -> tuple[str, np.ndarray, dict]:
+        segmentation_file = str(previous_stage[case]) if previous_stage else None
+        data, segmentation, properties = preprocessor.run_case(
+            [str(file) for file in cases[case]], segmentation_file, model.plans_manager, model.configuration_manager,
+            model.dataset_json)
+        if previous_stage:
+            one_hot = convert_labelmap_to_one_hot(segmentation[0], label_manager.foreground_labels, data.dtype)
+            data = np.vstack((data, one_hot))
+        return case, data, properties
+
+    names = list(cases)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = pool.submit(prepare, names[0])
+        for following in [*names[1:], None]:
+            ready = waiting.result()
+            waiting = pool.submit(prepare, following) if following is not None else None
+            yield ready
+
+
+def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: dict[str, list[Path]],
+                   output_folder: Path, outputs: Outputs, previous_stage: dict[str, Path] | None = None,
+                   command: Sequence[str] = ()) -> list[dict]:
+    """Predicts every case, writes its files and ``cases.csv``, and returns the table's rows.
+
+    Args:
+        cases: case to its channel files, checked before.
+        previous_stage: case to the label map of the cascade's first stage.
+        command: the command line, kept in ``run.json``.
+    """
+    save_json(model.dataset_json, str(output_folder / "dataset.json"), sort_keys=False)
+    save_json(model.plans_manager.plans, str(output_folder / "plans.json"), sort_keys=False)
+    rows, start = [], time()
+    for number, (case, data, properties) in enumerate(preprocessed_cases(cases, model, previous_stage), 1):
+        prediction = to_image_grid(predictor.sample_case(data, case), properties, model.plans_manager,
+                                   model.configuration_manager, model.dataset_json)
+        entropy = normalised_entropy(prediction.probabilities, model.diffusion.target == "regions")
+        write_case(prediction, properties, model.plans_manager, model.dataset_json, output_folder, case,
+                   entropy if outputs.uncertainty else None, outputs.samples, outputs.probabilities)
+        rows += case_rows(case, prediction.segmentation, prediction.samples, model.dataset_json,
+                          list(properties["spacing"]))
+        write_case_table(rows, output_folder)
+        seconds = (time() - start) / number
+        logger.info("%s (%d/%d), %.1f s a case, %.0f s left", case, number, len(cases), seconds,
+                    seconds * (len(cases) - number))
+    write_run(output_folder, command, model=str(model.folder), folds=list(model.folds), views=predictor.views,
+              samples_per_fold=predictor.num_samples, steps=predictor.options.num_steps or model.diffusion.num_steps,
+              options=asdict(predictor.options))
+    return rows
+

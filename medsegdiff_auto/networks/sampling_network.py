@@ -1,0 +1,126 @@
+"""What the networks of all presets share: nnU-Net's contract, the noising of a training step, sampling, fusion."""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.process import q_sample
+from medsegdiff_auto.diffusion.samplers import sample, trailing_times
+from medsegdiff_auto.diffusion.schedules import Schedule
+from medsegdiff_auto.diffusion.state import (logits_from_probabilities, probabilities_from_logits,
+                                             probabilities_from_state, state_from_probabilities)
+from medsegdiff_auto.networks.conditioner import Condition
+
+
+def state_dtype(device: torch.device) -> torch.dtype:
+    """float64, or float32 on devices that have none (Apple's mps)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def content_seed(values: Tensor) -> int:
+    """A seed that follows from the values of a tensor, whatever its device."""
+    return zlib.crc32(values.detach().float().cpu().contiguous().numpy().tobytes())
+
+
+def content_noise(tile: Tensor, shape: torch.Size) -> Tensor:
+    """Standard normal noise of this shape, seeded by the tile's values; on the CPU, float64."""
+    generator = torch.Generator().manual_seed(content_seed(tile))
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+class SamplingNetwork(nn.Module, ABC):
+    """A network that draws masks given an image, with nnU-Net's contract.
+
+    ``forward(image)`` returns :meth:`deep_supervised_logits` while ``deep_supervision`` is on (nnU-Net's validation loss
+    during training), and otherwise the log-probabilities of one sample fused with the plain network's, which is what
+    nnU-Net's own prediction expects of a network.
+    """
+
+    def __init__(self, configuration: DiffusionConfiguration, deep_supervision: bool):
+        super().__init__()
+        self.configuration = configuration
+        self.deep_supervision = deep_supervision
+        self.schedule = Schedule(configuration.schedule, configuration.log_snr_shift, configuration.num_train_steps)
+
+    @abstractmethod
+    def condition(self, image: Tensor) -> Condition:
+        """All that sampling needs of images (B, C, *spatial): computed once, used at every step of every sample."""
+
+    @abstractmethod
+    def predict_x_start(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The predicted x_0 in [-1, 1], (B, K, *spatial); t is (B,)."""
+
+    @abstractmethod
+    def training_forward(self, image: Tensor, x_start: Tensor, t: Tensor, noise: Tensor, recycled: Tensor | None):
+        """The outputs of one training step, to be compared with the references."""
+
+    @abstractmethod
+    def deep_supervised_logits(self, image: Tensor) -> list[Tensor]:
+        """Logits (B, K, *spatial), full resolution first, for nnU-Net's validation loss."""
+
+    def forward(self, image: Tensor, x_start: Tensor | None = None, t: Tensor | None = None,
+                noise: Tensor | None = None, recycled: Tensor | None = None):
+        """With ``x_start``: one training step; see :meth:`training_forward`."""
+        if x_start is not None:
+            return self.training_forward(image, x_start, t, noise, recycled)
+        if self.deep_supervision:
+            return self.deep_supervised_logits(image)
+        return self.fused_logits(image)
+
+    def noised_state(self, x_start: Tensor, t: Tensor, noise: Tensor, recycled: Tensor | None,
+                     condition: Condition) -> Tensor:
+        """x_t of the reference, or of the network's own prediction from pure noise where ``recycled`` (Fu et al.)."""
+        if recycled is not None and recycled.any():
+            with torch.no_grad():
+                own = self.predict_x_start(torch.randn_like(noise), torch.ones_like(t), condition)
+            x_start = torch.where(recycled.reshape(-1, *[1] * (x_start.ndim - 1)), own.to(x_start), x_start)
+        return q_sample(x_start, noise, *self.schedule.alpha_sigma(t))
+
+    def conditioner_probabilities(self, condition: Condition) -> Tensor:
+        """The plain network's probabilities, (B, K, *spatial)."""
+        return probabilities_from_logits(condition.logits[0], self.configuration.target)
+
+    def sample_probabilities(self, condition: Condition, noise: Tensor, num_steps: int | None = None,
+                             solver: str | None = None) -> Tensor:
+        """One mask per noise as probabilities, (B, K, *spatial) float32.
+
+        Args:
+            condition: of the B images.
+            noise: standard normal, (B, K, *spatial); the same noise gives the same mask in any batch, the noise of
+                stochastic steps included.
+        """
+        c = self.configuration
+        noise = noise.to(condition.logits[0].device, state_dtype(condition.logits[0].device))
+        times = trailing_times(num_steps or c.num_steps, c.start_time)
+        x_t = noise
+        if c.start_time < 1:
+            prior = state_from_probabilities(self.conditioner_probabilities(condition)).to(noise)
+            x_t = q_sample(prior, noise, *self.schedule.alpha_sigma(times[:1].expand(len(noise))))
+        generators = [torch.Generator().manual_seed(content_seed(own)) for own in noise]
+        shape = noise.shape[1:]
+
+        def predict(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.predict_x_start(x_t, t.float().to(x_t.device).expand(len(x_t)), condition)
+
+        def draw_noise() -> Tensor:
+            return torch.stack([torch.randn(shape, generator=g, dtype=torch.float64) for g in generators]).to(noise)
+
+        x_start = sample(predict, x_t, times, self.schedule, solver or c.solver, draw_noise)
+        return probabilities_from_state(x_start, c.target).float()
+
+    def fused_logits(self, image: Tensor, num_steps: int | None = None) -> Tensor:
+        """Logits of the fused probabilities for nnU-Net's own inference, which mirrors, tiles and averages itself.
+
+        The noise is seeded by the content of each image, so that a tile always gives the same answer.
+        """
+        condition = self.condition(image)
+        plain = self.conditioner_probabilities(condition)
+        noise = torch.stack([content_noise(tile, plain.shape[1:]) for tile in image])
+        drawn = self.sample_probabilities(condition, noise, num_steps)
+        weight = self.configuration.conditioner_weight
+        return logits_from_probabilities(weight * plain.float() + (1 - weight) * drawn, self.configuration.target)

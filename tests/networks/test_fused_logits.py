@@ -1,0 +1,94 @@
+"""What nnU-Net's own prediction gets from the network."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_networks import ANISOTROPIC, AUTO, PAPER, random_image, random_state, randomised, tiny_network
+
+from medsegdiff_auto.diffusion.samplers import SOLVERS
+from medsegdiff_auto.diffusion.state import probabilities_from_logits
+
+CASES = [(2, None, (8, 12)), (3, ANISOTROPIC, (2, 12, 8))]
+
+
+@pytest.fixture(params=[AUTO, PAPER], ids=["auto", "paper"])
+def preset(request):
+    return request.param
+
+
+def trained(dimension, configuration, strides=None):
+    return randomised(tiny_network(dimension, configuration, strides=strides)).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dimension, strides, size", CASES, ids=str)
+def test_the_softmax_of_the_output_sums_to_one_and_keeps_the_probabilities(preset, dimension, strides, size):
+    network = trained(dimension, preset, strides)
+    logits = network(random_image(*size))
+    assert torch.allclose(logits.exp().sum(1), torch.ones(2, *size), atol=1e-5)
+    assert logits.abs().max() < 14
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dimension, strides, size", CASES, ids=str)
+def test_the_same_image_gives_the_same_voxels_again(preset, dimension, strides, size):
+    network, image = trained(dimension, preset, strides), random_image(*size)
+    first = network(image)
+    torch.manual_seed(1234)
+    assert torch.equal(network(image), first)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_tile_gives_the_same_voxels_alone_and_in_any_batch(preset, solver):
+    network = trained(2, replace(preset, solver=solver))
+    image = random_image(8, 12, batch_size=3)
+    together = network(image).softmax(1)
+    for k in range(3):
+        assert torch.allclose(network(image[k:k + 1]).softmax(1)[0], together[k], atol=1e-4)
+    assert torch.allclose(network(image.flip(0)).softmax(1), together.flip(0), atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("target", ["classes", "regions"])
+def test_an_untrained_network_fuses_to_the_conditioner(target):
+    network, image = tiny_network(2, replace(AUTO, target=target)).eval(), random_image(8, 12)
+    plain = probabilities_from_logits(network.condition(image).logits[0], target)
+    assert torch.allclose(probabilities_from_logits(network(image), target), plain, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_regions_are_fused_with_the_weight_of_the_plan(preset, weight):
+    network = trained(2, replace(preset, target="regions", conditioner_weight=weight))
+    image = random_image(8, 12)
+    condition = network.condition(image)
+    plain = condition.logits[0].sigmoid()
+    drawn = (network(image).sigmoid() - weight * plain)
+    if weight == 1:
+        assert drawn.abs().max() < 1e-5
+    else:
+        assert -1e-5 < drawn.min() / (1 - weight) and drawn.max() / (1 - weight) < 1 + 1e-5
+        assert drawn.std() > 0.01
+
+
+@torch.no_grad()
+def test_other_noise_gives_another_mask(preset):
+    network = trained(2, preset)
+    condition = network.condition(random_image(8, 12))
+    first, second = (network.sample_probabilities(condition, random_state(8, 12, seed=seed)) for seed in (5, 6))
+    assert (first - second).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_start_below_one_begins_at_the_noised_prediction_of_the_conditioner():
+    network, seen = trained(2, replace(AUTO, start_time=0.6)), []
+    condition, noise = network.condition(random_image(8, 12)), random_state(8, 12).double()
+    predict = network.predict_x_start
+    network.predict_x_start = lambda x_t, t, c: (seen.append((x_t, t)), predict(x_t, t, c))[1]
+    network.sample_probabilities(condition, noise, num_steps=2)
+    alpha, sigma = network.schedule.alpha_sigma(torch.tensor(0.6, dtype=torch.float64))
+    expected = alpha * (2 * condition.logits[0].softmax(1).double() - 1) + sigma * noise
+    assert torch.allclose(seen[0][0], expected, atol=1e-10)
+    assert [t[0].item() for _, t in seen] == pytest.approx([0.6, 0.3], abs=1e-6)

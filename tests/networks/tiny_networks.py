@@ -1,0 +1,61 @@
+"""Networks small enough for tests: nnU-Net's architectures with three stages, and ours around them."""
+
+from dataclasses import replace
+
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from torch import nn
+
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.networks.build import build_network
+
+NUM_INPUTS, NUM_OUTPUTS, FEATURES = 2, 3, (4, 8, 8)
+ANISOTROPIC = [(1, 1, 1), (1, 2, 2), (2, 2, 2)]
+AUTO = DiffusionConfiguration(
+    preset="auto", target="classes", parameterisation="x_start", schedule="cosine", log_snr_shift=-2.0,
+    num_train_steps=1000, structure_diameter_vox=(8.0, 8.0, 8.0), features_per_stage=(8, 8),
+    bottleneck_attention_heads=2, filter_grid_size=5, dropout=0.0, cross_entropy_weight=1.0, dice_weight=0.0,
+    recycling_share=0.25, initial_learning_rate=1e-3, ema_length=0.05, solver="ddim", num_steps=3, start_time=1.0,
+    num_samples=2, num_mirrors=2, conditioner_weight=0.5, denoiser_cost=0.1)
+PAPER = replace(AUTO, preset="paper", parameterisation="noise", schedule="linear", log_snr_shift=0.0,
+                features_per_stage=(8, 8, 16), recycling_share=0.0, conditioner_weight=0.0)
+
+
+def tiny_unet(dimension: int, residual: bool = False, strides=None, deep_supervision: bool = False) -> nn.Module:
+    """nnU-Net's plain or residual-encoder U-Net with three stages."""
+    torch.manual_seed(0)
+    common = dict(
+        input_channels=NUM_INPUTS, n_stages=3, features_per_stage=FEATURES, kernel_sizes=[(3,) * dimension] * 3,
+        conv_op={2: nn.Conv2d, 3: nn.Conv3d}[dimension], conv_bias=True, num_classes=NUM_OUTPUTS,
+        strides=strides or [(1,) * dimension] + [(2,) * dimension] * 2, n_conv_per_stage_decoder=1,
+        norm_op={2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dimension], norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True}, deep_supervision=deep_supervision)
+    if residual:
+        return ResidualEncoderUNet(n_blocks_per_stage=[1, 2, 2], **common)
+    return PlainConvUNet(n_conv_per_stage=[1, 2, 2], **common)
+
+
+def tiny_network(dimension: int, configuration: DiffusionConfiguration = AUTO, deep_supervision: bool = False,
+                 **unet_options) -> nn.Module:
+    """The network of the configuration's preset."""
+    unet = tiny_unet(dimension, deep_supervision=deep_supervision, **unet_options)
+    return build_network(unet, NUM_OUTPUTS, configuration, deep_supervision, num_inputs=NUM_INPUTS)
+
+
+def randomised(network: nn.Module, seed: int = 1) -> nn.Module:
+    """The network with noise added to every parameter, so that nothing is zero or the identity."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+def random_image(*size: int, batch_size: int = 2, seed: int = 2) -> torch.Tensor:
+    """(B, 2, *size), standard normal."""
+    return torch.randn(batch_size, NUM_INPUTS, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def random_state(*size: int, batch_size: int = 2, seed: int = 3) -> torch.Tensor:
+    """(B, 3, *size), standard normal."""
+    return torch.randn(batch_size, NUM_OUTPUTS, *size, generator=torch.Generator().manual_seed(seed))
