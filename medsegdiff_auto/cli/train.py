@@ -25,7 +25,7 @@ def main(argv=None) -> int:
     length.add_argument("--iterations", type=int, metavar="N", help="training iterations in all")
     parser.add_argument("--max_hours", type=float, metavar="H",
                         help="end after this time; the learning rate decays towards it")
-    parser.add_argument("--c", action="store_true", help="continue from the latest checkpoint")
+    parser.add_argument("--c", action="store_true", help="continue from the latest checkpoint; with --epochs or --iterations to a new end")
     parser.add_argument("--val", action="store_true", help="only validate a finished training")
     parser.add_argument("--val_best", action="store_true", help="validate checkpoint_best instead of checkpoint_final")
     parser.add_argument("--npz", action="store_true", help="save the validation's probabilities, for ensembling")
@@ -54,13 +54,14 @@ def _train(args, command: list[str]) -> None:
     from medsegdiff_auto.training.run import TrainingRequest, train
     from medsegdiff_auto.training.schedule import TrainingLength
 
+    length = None
     if args.iterations is not None:
-        length = TrainingLength.of_iterations(args.iterations, args.max_hours)
-    else:
-        length = TrainingLength(num_epochs=args.epochs or 1000, max_hours=args.max_hours)
+        length = TrainingLength.of_iterations(args.iterations)
+    elif args.epochs is not None:
+        length = TrainingLength(num_epochs=args.epochs)
     folder = train(TrainingRequest(
         dataset_name=name, configuration=args.configuration, fold=fold, plans_identifier=args.p, trainer=args.tr,
-        device=args.device, length=length, seed=args.seed, continue_training=args.c, only_validate=args.val,
+        device=args.device, length=length, max_hours=args.max_hours, seed=args.seed, continue_training=args.c, only_validate=args.val,
         validate_best=args.val_best, save_probabilities=args.npz, overwrite=args.overwrite), preprocessed / name, results)
     _report(folder, command)
 

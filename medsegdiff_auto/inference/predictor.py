@@ -148,7 +148,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
     def condition_on(self, tiles: Tensor) -> Condition:
         """Logits and features of tiles (B, C, *patch)."""
         with self.autocast():
-            return self.network.conditioner(tiles.to(self.device))
+            return self.network.condition(tiles.to(self.device))
 
     def draw(self, condition: Condition, noise: Tensor) -> Tensor:
         """One mask per noise, (B, K, *patch) probabilities on the CPU."""

@@ -13,15 +13,15 @@ PREDICTED_BY_PRESET = {"auto": "x_start", "paper": "noise"}
 
 
 def build_network(unet: nn.Module, num_outputs: int, configuration: DiffusionConfiguration,
-                  deep_supervision: bool, num_inputs: int | None = None) -> SamplingNetwork:
+                  deep_supervision: bool, num_inputs: int) -> SamplingNetwork:
     """The network of a preset around, or with the topology of, nnU-Net's planned network.
 
     Args:
         unet: nnU-Net's network; ``auto`` contains it, ``paper`` reads its strides and kernels.
-        num_inputs: image channels; needed by ``paper`` only.
+        num_inputs: image channels; ``auto`` knows them from ``unet``.
 
     Raises:
-        ValueError: the preset has no network, predicts something else, or lacks ``num_inputs``.
+        ValueError: the preset has no network, or predicts something else.
     """
     c = configuration
     if c.preset not in PREDICTED_BY_PRESET:
@@ -31,7 +31,5 @@ def build_network(unet: nn.Module, num_outputs: int, configuration: DiffusionCon
                          f"for preset {c.preset!r}")
     if c.preset == "auto":
         return MedSegDiff(unet, num_outputs, c, deep_supervision)
-    if num_inputs is None:
-        raise ValueError("num_inputs is None, expected the number of image channels for preset 'paper'")
     return MedSegDiffPaper(num_inputs, num_outputs, c.features_per_stage, unet.encoder.strides,
                            unet.encoder.kernel_sizes, c, deep_supervision)

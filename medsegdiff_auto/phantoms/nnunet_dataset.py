@@ -144,8 +144,9 @@ def _refuse_existing(root: Path, dataset_id: int) -> None:
 
 
 def _check_counts(dataset_id: int, name: str, num_training: int, num_test: int, num_raters: int) -> None:
-    for what, value, lowest, highest in (("dataset ID", dataset_id, 1, 999), ("number of training cases", num_training, 1, 10_000),
-                                         ("number of test cases", num_test, 0, 10_000), ("number of raters", num_raters, 1, 100)):
+    ranges = (("dataset ID", dataset_id, 1, 999), ("number of training cases", num_training, 1, 10_000),
+              ("number of test cases", num_test, 0, 10_000), ("number of raters", num_raters, 1, 100))
+    for what, value, lowest, highest in ranges:
         if not lowest <= value <= highest:
             raise UserError(f"The {what} is out of range.", found=str(value), expected=f"{lowest} to {highest}",
                             fix=f"give another {what}")

@@ -60,13 +60,19 @@ def diffusion_lines(diffusion: dict, reference_vox: float | None, dimension: int
         f"{diffusion['denoiser_cost']:.2f} of a forward of nnU-Net's network (multiply-adds).",
         f"- **Prediction** {diffusion['num_samples']} samples of {diffusion['num_steps']} {diffusion['solver']} steps over "
         f"{diffusion['num_mirrors']} mirrored views: {forwards:.1f} forwards per tile and fold, where nnU-Net's default "
-        f"takes {2 ** dimension}. The steps are what is left of nnU-Net's price after the mirrors, within the preset's limits.",
+        f"takes {2 ** dimension}. The steps are what nnU-Net's price leaves after the mirrors, held within the limits of the preset.",
         f"- **Fusion** mean probability, weight {diffusion['conditioner_weight']:g} for the plain network.",
-        f"- **Training** cross-entropy {diffusion['cross_entropy_weight']:g}, Dice {diffusion['dice_weight']:g}, recycling "
-        f"{diffusion['recycling_share']:.0%}, AdamW {diffusion['initial_learning_rate']:g}, weight average over "
-        f"{diffusion['ema_length']:.0%} of the training.",
+        f"- **Training** {loss_words(diffusion)}, recycling {diffusion['recycling_share']:.0%}, AdamW "
+        f"{diffusion['initial_learning_rate']:g}, weight average over {diffusion['ema_length']:.0%} of the training.",
     ]
     return lines
+
+
+def loss_words(diffusion: dict) -> str:
+    """The denoiser's loss."""
+    if diffusion["parameterisation"] == "noise":
+        return "mean squared error of the noise"
+    return f"cross-entropy {diffusion['cross_entropy_weight']:g}, Dice {diffusion['dice_weight']:g}"
 
 
 def write_plan_document(file: Path, plans: dict, fingerprint: dict, preset: dict) -> None:

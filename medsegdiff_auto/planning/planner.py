@@ -92,7 +92,7 @@ class MedSegDiffPlanner(ExperimentPlanner):
             target="regions" if self.has_regions() else "classes",
             log_snr_shift=round(shift, 3), structure_diameter_vox=tuple(diameter_vox),
             features_per_stage=tuple(features), num_steps=preset["max_steps"],
-            num_mirrors=2 ** (dimension - 1), denoiser_cost=0.0,
+            num_mirrors=self.num_mirrors(dimension), denoiser_cost=0.0,
             **{key: preset[key] for key in (
                 "preset", "parameterisation", "schedule", "num_train_steps", "bottleneck_attention_heads",
                 "filter_grid_size", "dropout", "cross_entropy_weight", "dice_weight", "recycling_share",
@@ -105,10 +105,14 @@ class MedSegDiffPlanner(ExperimentPlanner):
         """True where a label of dataset.json is a list of values."""
         return any(isinstance(value, (list, tuple)) and len(value) > 1 for value in self.dataset_json["labels"].values())
 
+    def num_mirrors(self, dimension: int) -> int:
+        """The preset's share of nnU-Net's 2^d views, at least the tile itself."""
+        return max(1, round(self.preset["mirror_share"] * 2 ** dimension))
+
     def steps_within_budget(self, dimension: int, denoiser_cost: float) -> int:
         """Steps such that conditioner mirrors plus all samples cost what nnU-Net's 2^d mirrored forwards cost."""
         preset = self.preset
-        left = 2 ** dimension - 2 ** (dimension - 1)
+        left = 2 ** dimension - self.num_mirrors(dimension)
         steps = int(left / (preset["num_samples"] * max(denoiser_cost, 1e-3)))
         return int(np.clip(steps, preset["min_steps"], preset["max_steps"]))
 

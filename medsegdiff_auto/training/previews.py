@@ -61,7 +61,7 @@ class Previews:
     def sample(self, image: np.ndarray) -> np.ndarray:
         """Probabilities of three samples, (3, K, *patch), always from the same noise."""
         network, device = self.trainer.ema.network.eval(), self.trainer.device
-        condition = network.conditioner(torch.from_numpy(image)[None].float().to(device))
+        condition = network.condition(torch.from_numpy(image)[None].float().to(device))
         generator = torch.Generator().manual_seed(SEED)
         noise = torch.randn(NUM_SAMPLES, *condition.logits[0].shape[1:], generator=generator, dtype=torch.float64)
         return network.sample_probabilities(condition.repeated(NUM_SAMPLES), noise).cpu().numpy()

@@ -26,7 +26,10 @@ DEFAULT_NUM_FOLDS = 5
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What to train. ``fold`` is a number or ``all``; ``trainer`` a key of :data:`TRAINERS`."""
+    """What to train. ``fold`` is a number or ``all``; ``trainer`` a key of :data:`TRAINERS`.
+
+    Without a ``length`` a new training has nnU-Net's, a continued one that of its checkpoint.
+    """
 
     dataset_name: str
     configuration: str
@@ -34,7 +37,8 @@ class TrainingRequest:
     plans_identifier: str
     trainer: str
     device: str
-    length: TrainingLength
+    length: TrainingLength | None = None
+    max_hours: float | None = None
     seed: int | None = None
     continue_training: bool = False
     only_validate: bool = False
@@ -114,7 +118,7 @@ def build_trainer(request: TrainingRequest, preprocessed_folder: Path) -> nnUNet
     dataset_json = load_json(str(preprocessed_folder / "dataset.json"))
     plans["continue_training"] = request.continue_training
     trainer = TRAINERS[request.trainer](plans, request.configuration, request.fold, dataset_json, device)
-    set_length(trainer, request.length)
+    set_length(trainer, request.length, request.max_hours)
     return trainer
 
 
@@ -137,14 +141,17 @@ def require_previous_stage(request: TrainingRequest, section: dict) -> None:
                         fix=f"run medsegdiff_train {request.dataset_name} {previous} FOLD for every fold")
 
 
-def set_length(trainer: nnUNetTrainer, length: TrainingLength) -> None:
+def set_length(trainer: nnUNetTrainer, length: TrainingLength | None, max_hours: float | None) -> None:
     """The same length for either trainer; nnU-Net's own knows no limit in hours."""
     if isinstance(trainer, nnUNetTrainerMedSegDiff):
-        trainer.set_length(length)
+        trainer.max_hours = max_hours
+        if length is not None:
+            trainer.set_length(length)
         return
-    if length.max_hours is not None:
-        raise UserError("nnUNetTrainer cannot end by the clock.", found=f"--max_hours {length.max_hours:g}",
+    if max_hours is not None:
+        raise UserError("nnUNetTrainer cannot end by the clock.", found=f"--max_hours {max_hours:g}",
                         expected="--epochs or --iterations with -tr nnUNetTrainer", fix="leave out --max_hours")
+    length = length or TrainingLength()
     trainer.num_epochs = length.num_epochs
     trainer.num_iterations_per_epoch = length.num_iterations_per_epoch
     trainer.num_val_iterations_per_epoch = length.num_val_iterations_per_epoch

@@ -14,20 +14,19 @@ VALIDATION_SHARE = 0.2
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """Epochs, iterations per epoch, and an optional limit in hours that ends the training early.
+    """Epochs and iterations per epoch.
 
     nnU-Net's default is 1,000 epochs of 250 training and 50 validation iterations.
     """
 
     num_epochs: int = 1000
     num_iterations_per_epoch: int = ITERATIONS_PER_EPOCH
-    max_hours: float | None = None
 
     @classmethod
-    def of_iterations(cls, num_iterations: int, max_hours: float | None = None) -> "TrainingLength":
+    def of_iterations(cls, num_iterations: int) -> "TrainingLength":
         """Exactly or just above ``num_iterations``, in epochs of 250, or in ten epochs where that would be fewer."""
         per_epoch = min(ITERATIONS_PER_EPOCH, -(-num_iterations // SHORTEST_NUM_EPOCHS))
-        return cls(-(-num_iterations // per_epoch), per_epoch, max_hours)
+        return cls(-(-num_iterations // per_epoch), per_epoch)
 
     @property
     def num_val_iterations_per_epoch(self) -> int:

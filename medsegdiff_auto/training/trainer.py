@@ -10,13 +10,14 @@ from time import time
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import join
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
-from medsegdiff_auto.diffusion.losses import cross_entropy, soft_dice_loss
+from medsegdiff_auto.diffusion.losses import cross_entropy, noise_mse, soft_dice_loss
 from medsegdiff_auto.diffusion.process import uniform_times
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.networks.build import build_network
@@ -52,6 +53,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.diffusion = diffusion_configuration(self.configuration_manager)
         self.max_hours: float | None = None
+        self.length_is_given = False
         self.hours_before_resuming = 0.0
         self.denoiser_losses: list[float] = []
         self.denoiser_optimizer: torch.optim.Optimizer | None = None
@@ -60,11 +62,11 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         self._start_time = self._checkpoint_time = time()
 
     def set_length(self, length: TrainingLength) -> None:
-        """Sets epochs, iterations and hours; before :meth:`initialize`."""
+        """Sets epochs and iterations, before :meth:`initialize`; a checkpoint loaded later does not change them."""
+        self.length_is_given = True
         self.num_epochs = length.num_epochs
         self.num_iterations_per_epoch = length.num_iterations_per_epoch
         self.num_val_iterations_per_epoch = length.num_val_iterations_per_epoch
-        self.max_hours = length.max_hours
 
     @staticmethod
     def build_network_architecture(plans_manager: PlansManager, configuration_manager: ConfigurationManager,
@@ -74,7 +76,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         unet = nnUNetTrainer.build_network_architecture(plans_manager, configuration_manager, num_input_channels,
                                                         num_output_channels, enable_deep_supervision)
         return build_network(unet, num_output_channels, diffusion_configuration(configuration_manager),
-                             enable_deep_supervision)
+                             enable_deep_supervision, num_input_channels)
 
     @property
     def bare_network(self) -> nn.Module:
@@ -88,13 +90,29 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         self.ema = EMA(self.bare_network, self.num_epochs * self.num_iterations_per_epoch, self.diffusion.ema_length)
 
     def configure_optimizers(self):
-        """nnU-Net's SGD and schedule on the conditioner; AdamW on the denoiser, kept as ``denoiser_optimizer``."""
+        """nnU-Net's SGD and schedule on the conditioner; AdamW on the denoiser, kept as ``denoiser_optimizer``.
+
+        A preset without conditioner has the one optimizer under both names.
+        """
+        initial = self.diffusion.initial_learning_rate
+        self.denoiser_optimizer = torch.optim.AdamW(self.bare_network.denoiser.parameters(), initial)
+        if not self.has_conditioner:
+            return self.denoiser_optimizer, PolyLRScheduler(self.denoiser_optimizer, initial, self.num_epochs)
         whole, self.network = self.network, self.bare_network.conditioner
         optimizer, scheduler = super().configure_optimizers()
         self.network = whole
-        self.denoiser_optimizer = torch.optim.AdamW(self.bare_network.denoiser.parameters(),
-                                                    self.diffusion.initial_learning_rate)
         return optimizer, scheduler
+
+    @property
+    def has_conditioner(self) -> bool:
+        """Whether nnU-Net's network is part of the network (``auto``) or not (``paper``)."""
+        return hasattr(self.bare_network, "conditioner")
+
+    @property
+    def trained_parts(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
+        """The parts of the network, each with the optimizer that trains it."""
+        parts = [(self.bare_network.denoiser, self.denoiser_optimizer)]
+        return [(self.bare_network.conditioner, self.optimizer), *parts] if self.has_conditioner else parts
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """On: ``forward`` gives nnU-Net's deep-supervised logits. Off: it samples."""
@@ -119,36 +137,38 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         x_start = state_from_labels(target, self.label_manager.num_segmentation_heads, ignore_label)
         return x_start, None if ignore_label is None else target != ignore_label
 
-    def denoiser_loss(self, logits: Tensor, x_start: Tensor, valid: Tensor | None) -> Tensor:
-        """Cross-entropy plus Dice with the plan's weights."""
+    def denoiser_loss(self, output: Tensor, x_start: Tensor, noise: Tensor, valid: Tensor | None) -> Tensor:
+        """|eps - eps_theta|^2, or cross-entropy plus Dice of the predicted x_0's logits with the plan's weights."""
         d = self.diffusion
-        loss = d.cross_entropy_weight * cross_entropy(logits, x_start, d.target, valid)
+        if d.parameterisation == "noise":
+            return noise_mse(output, noise, valid)
+        loss = d.cross_entropy_weight * cross_entropy(output, x_start, d.target, valid)
         if d.dice_weight:
-            loss = loss + d.dice_weight * soft_dice_loss(logits, x_start, d.target, valid)
+            loss = loss + d.dice_weight * soft_dice_loss(output, x_start, d.target, valid)
         return loss
 
     def train_step(self, batch: dict) -> dict:
-        """One step of both networks on one batch; ``loss`` is nnU-Net's, ``denoiser_loss`` the denoiser's."""
+        """One step of both networks on one batch; ``loss`` is nnU-Net's (without conditioner: the denoiser's)."""
         data = batch["data"].to(self.device, non_blocking=True)
         target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
         x_start, valid = self.reference_state(target[0])
         t = uniform_times(len(data)).to(self.device, torch.float32 if self.device.type == "mps" else torch.float64)
         recycled = torch.rand(len(data), device=self.device) < self.diffusion.recycling_share
-        for optimizer in (self.optimizer, self.denoiser_optimizer):
+        noise = torch.randn_like(x_start)
+        for _, optimizer in self.trained_parts:
             optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
-            logits, denoiser_logits = self.network(data, x_start, t, torch.randn_like(x_start), recycled)
-            loss = self.loss(logits, target)
-            denoiser_loss = self.denoiser_loss(denoiser_logits.float(), x_start, valid)
-        self.update_weights(loss + denoiser_loss)
+            logits, output = self.network(data, x_start, t, noise, recycled)
+            denoiser_loss = self.denoiser_loss(output.float(), x_start, noise, valid)
+            loss = self.loss(logits, target) if self.has_conditioner else denoiser_loss
+        self.update_weights(loss + denoiser_loss if self.has_conditioner else loss)
         return {"loss": loss.detach().cpu().numpy(), "denoiser_loss": denoiser_loss.detach().cpu().numpy()}
 
     def update_weights(self, loss: Tensor) -> None:
         """Backward pass, clipping of each network by itself, both optimizers, the weight average."""
         scaler = self.grad_scaler
         (scaler.scale(loss) if scaler is not None else loss).backward()
-        parts = ((self.bare_network.conditioner, self.optimizer), (self.bare_network.denoiser, self.denoiser_optimizer))
-        for part, optimizer in parts:
+        for part, optimizer in self.trained_parts:
             if scaler is not None:
                 scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(part.parameters(), GRADIENT_NORM_LIMIT)
@@ -196,9 +216,17 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             self.current_epoch -= 1  # save_checkpoint stores the number of the next epoch as current + 1
             self.save_checkpoint(join(self.output_folder, "checkpoint_latest.pth"))
             self.current_epoch += 1
-        stopped = os.path.isfile(join(self.output_folder, STOP_FILE))
-        if self.current_epoch < self.num_epochs and (stopped or (self.max_hours and self.hours >= self.max_hours)):
-            raise TrainingEnded("STOP file found" if stopped else f"{self.max_hours} hours are over")
+        if self.current_epoch < self.num_epochs:
+            self.end_if_asked()
+
+    def end_if_asked(self) -> None:
+        """Raises :class:`TrainingEnded` where the time is up or a STOP file lies there; the file is used up."""
+        stop_file = join(self.output_folder, STOP_FILE)
+        if os.path.isfile(stop_file):
+            os.remove(stop_file)
+            raise TrainingEnded("STOP file found")
+        if self.max_hours and self.hours >= self.max_hours:
+            raise TrainingEnded(f"{self.max_hours:g} hours are over")
 
     def epoch_line(self, epoch: int) -> str:
         """``epoch 12/50 | loss ... | patch Dice ... | 31 s | 0:20 left``."""
@@ -209,7 +237,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             left = min(left, max(0.0, (self.max_hours - self.hours) * 3600))
         dice = " ".join(f"{value:.3f}" for value in log.get_value("dice_per_class_or_region", step=-1))
         return (f"epoch {epoch + 1}/{self.num_epochs} | loss {log.get_value('train_losses', step=-1):.3f} | "
-                f"validation loss {log.get_value('val_losses', step=-1):.3f} | denoiser cross-entropy "
+                f"validation loss {log.get_value('val_losses', step=-1):.3f} | denoiser loss "
                 f"{self.denoiser_losses[-1]:.4f} | patch Dice {dice} | {seconds:.0f} s | "
                 f"{int(left // 3600)}:{int(left % 3600 // 60):02d}:{int(left % 60):02d} left")
 
@@ -260,8 +288,9 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         checkpoint = filename_or_checkpoint
         if not isinstance(checkpoint, dict):
             checkpoint = load_safely(checkpoint, self.device)
-        length = checkpoint["length"]
-        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = length
+        if not self.length_is_given:
+            length = checkpoint["length"]
+            self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = length
         if not self.was_initialized:
             self.initialize()
         self.bare_network.load_state_dict(checkpoint["raw_weights"])

@@ -1,0 +1,16 @@
+"""What all tests share: the development datasets, where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(os.environ.get("MEDSEGDIFF_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the development datasets; tests that need it are skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the development datasets are not at {SHARED_DATA} (MEDSEGDIFF_SHARED_DATA names another folder)")
+    return SHARED_DATA

@@ -1,0 +1,74 @@
+"""The whole chain on small phantoms, by the commands that a user types."""
+
+import importlib
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset
+
+NUM_TRAINING, NUM_TEST, FOLDS = 6, 2, (0, 1)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Where the chain left its files."""
+
+    root: Path
+    dataset: str
+    configuration: str
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "raw" / self.dataset
+
+    @property
+    def preprocessed(self) -> Path:
+        return self.root / "preprocessed" / self.dataset
+
+    @property
+    def model(self) -> Path:
+        return self.root / "results" / self.dataset / f"nnUNetTrainerMedSegDiff__MedSegDiffPlans__{self.configuration}"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions"
+
+    @property
+    def final(self) -> Path:
+        return self.root / "final"
+
+    @property
+    def cases(self) -> list[str]:
+        return [f"phantom_{i:03d}" for i in range(NUM_TRAINING, NUM_TRAINING + NUM_TEST)]
+
+
+def command(line: str, *paths: Path) -> int:
+    """Runs ``medsegdiff_<line>`` in this process; ``{}`` in the line stand for the paths."""
+    words = [str(paths[int(word[1:-1])]) if word.startswith("{") else word for word in shlex.split(line)]
+    return importlib.import_module(f"medsegdiff_auto.cli.{words[0]}").main(words[1:])
+
+
+def run_chain(root: Path, dimension: int, **phantom_options) -> Chain:
+    """Plans, trains two folds for ten iterations, selects, predicts, postprocesses, evaluates and reports."""
+    dataset_id, configuration = {2: (902, "2d"), 3: (903, "3d_fullres")}[dimension]
+    folder = write_phantom_dataset(root / "raw", dataset_id, "Chain", NUM_TRAINING, NUM_TEST, dimension,
+                                   **phantom_options)
+    chain = Chain(root, folder.name, configuration)
+    lines = [f"plan_and_preprocess -d {dataset_id} -c {configuration} --resources tiny -np 1"]
+    lines += [f"train {dataset_id} {configuration} {fold} --iterations 10 -device cpu --npz --seed 0" for fold in FOLDS]
+    lines += [
+        f"find_best_configuration {dataset_id} -c {configuration} -f 0 1 -np 1",
+        f"predict -i {{0}} -o {{1}} -d {dataset_id} -c {configuration} -f 0 1 -device cpu --samples 3 --steps 2 "
+        "--save_uncertainty --save_samples --save_probabilities",
+        "apply_postprocessing -i {1} -o {2} -pp_pkl_file {3} -plans_json {4} -dataset_json {5} -np 1",
+        "evaluate {6} {2} -djfile {5} -pfile {4} -np 1",
+        "report -m {7} -p {2} --references {6} --images {0} --posterior {8} -o {9}",
+    ]
+    best = chain.model / "crossval_results_folds_0_1"
+    paths = (chain.raw / "imagesTs", chain.predictions, chain.final, best / "postprocessing.pkl",
+             chain.model / "plans.json", chain.model / "dataset.json", chain.raw / "labelsTs", chain.model,
+             chain.raw / "posterior", root / "report.html")
+    for line in lines:
+        assert command(line, *paths) == 0, line
+    return chain

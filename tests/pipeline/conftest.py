@@ -1,0 +1,56 @@
+"""One chain per dimension for all tests of this folder."""
+
+import multiprocessing
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from chain import Chain, run_chain
+
+
+def threads_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net's process pools as threads: each new process would import torch for seconds."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: SimpleNamespace(Pool=ThreadPool))
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Sets nnU-Net's variables for the session of a chain and gives them back."""
+    patch = pytest.MonkeyPatch()
+
+    def use(root: Path) -> Path:
+        for variable, name in (("nnUNet_raw", "raw"), ("nnUNet_preprocessed", "preprocessed"), ("nnUNet_results", "results")):
+            (root / name).mkdir(exist_ok=True)
+            patch.setenv(variable, str(root / name))
+        patch.setenv("nnUNet_n_proc_DA", "1")
+        patch.setenv("nnUNet_def_n_proc", "1")
+        return root
+
+    yield use
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def chain_3d(tmp_path_factory, folders) -> Chain:
+    """3-D, one MRI channel, labels with an ignore label, nnU-Net's own worker processes."""
+    return run_chain(folders(tmp_path_factory.mktemp("chain_3d")), 3, shape=(20, 32, 28), ignore=True)
+
+
+@pytest.fixture(scope="session")
+def chain_2d(tmp_path_factory, folders) -> Chain:
+    """2-D, two CT-like channels, nested regions; worker threads."""
+    patch = pytest.MonkeyPatch()
+    threads_for_processes(patch)
+    chain = run_chain(folders(tmp_path_factory.mktemp("chain_2d")), 2, shape=(48, 56), modality="CT", channels=2,
+                      regions=True)
+    patch.undo()
+    return chain
+
+
+@pytest.fixture(params=["2d", "3d"])
+def chain(request, folders) -> Chain:
+    """Either chain, with nnU-Net's variables set to its folders."""
+    chain = request.getfixturevalue(f"chain_{request.param}")
+    folders(chain.root)
+    return chain

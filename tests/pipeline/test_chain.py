@@ -1,0 +1,133 @@
+"""From a raw dataset to files: what every file of the chain says, held against the others."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from chain import FOLDS, command
+
+from medsegdiff_auto.training.checkpoints import load_safely
+
+
+def volume(file) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+
+
+def table(chain) -> list[dict]:
+    with (chain.predictions / "cases.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def structures(chain) -> dict[str, list[int]]:
+    labels = json.loads((chain.raw / "dataset.json").read_text())["labels"]
+    return {name: value if isinstance(value, list) else [value] for name, value in labels.items()
+            if name not in ("background", "ignore")}
+
+
+def test_a_prediction_lies_on_the_grid_of_its_image_to_the_last_bit(chain):
+    for case in chain.cases:
+        image = sitk.ReadImage(str(chain.raw / "imagesTs" / f"{case}_0000.nii.gz"))
+        for suffix in ("", "_uncertainty"):
+            written = sitk.ReadImage(str(chain.predictions / f"{case}{suffix}.nii.gz"))
+            assert written.GetSize() == image.GetSize()
+            assert written.GetSpacing() == image.GetSpacing()
+            assert written.GetOrigin() == image.GetOrigin()
+            assert written.GetDirection() == image.GetDirection()
+
+
+def test_the_segmentation_is_what_the_mean_probability_says(chain):
+    regions = chain.configuration == "2d"
+    for case in chain.cases:
+        probabilities = volume(chain.predictions / f"{case}_probabilities.nii.gz")
+        if regions:
+            expected = np.zeros(probabilities.shape[1:], int)
+            for label, region in enumerate(probabilities, 1):
+                expected[region > 0.5] = label
+        else:
+            np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-4)
+            expected = probabilities.argmax(0)
+        assert (volume(chain.predictions / f"{case}.nii.gz") == expected).mean() > 0.9999
+
+
+def test_uncertainty_is_the_normalised_entropy_of_the_mean(chain):
+    for case in chain.cases:
+        p = np.clip(volume(chain.predictions / f"{case}_probabilities.nii.gz").astype(float), 1e-7, 1)
+        if chain.configuration == "2d":
+            q = np.clip(1 - p, 1e-7, 1)
+            expected = (-(p * np.log2(p) + q * np.log2(q))).max(0)
+        else:
+            expected = -(p * np.log(p)).sum(0) / np.log(len(p))
+        np.testing.assert_allclose(volume(chain.predictions / f"{case}_uncertainty.nii.gz"), expected, atol=2e-3)
+
+
+def test_the_table_of_cases_counts_the_voxels_of_the_files(chain):
+    rows = table(chain)
+    assert len(rows) == len(chain.cases) * len(structures(chain))
+    for row in rows:
+        image = sitk.ReadImage(str(chain.predictions / f"{row['case']}.nii.gz"))
+        voxel = np.prod(image.GetSpacing()) / (1000 if chain.configuration != "2d" else 1)
+        column = "area_mm2" if chain.configuration == "2d" else "volume_ml"
+        values = structures(chain)[row["structure"]]
+        mask = np.isin(sitk.GetArrayFromImage(image), values)
+        samples = np.isin(volume(chain.predictions / f"{row['case']}_samples.nii.gz"), values)
+        assert len(samples) == 3 * len(FOLDS) == int(row["num_samples"])
+        sizes = samples.reshape(len(samples), -1).sum(1) * voxel
+        assert float(row[column]) == pytest.approx(mask.sum() * voxel, rel=1e-4)
+        assert float(row[f"{column}_p05"]) == pytest.approx(np.quantile(sizes, 0.05), rel=1e-4, abs=1e-6)
+        assert float(row[f"{column}_p95"]) == pytest.approx(np.quantile(sizes, 0.95), rel=1e-4, abs=1e-6)
+        dice = [1.0 if mask.sum() + s.sum() == 0 else 2 * (mask & s).sum() / (mask.sum() + s.sum()) for s in samples]
+        assert float(row["expected_dice"]) == pytest.approx(np.mean(dice), abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_voxels_whatever_else_is_predicted(chain, tmp_path):
+    case = chain.cases[1]
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for file in (chain.raw / "imagesTs").glob(f"{case}_*"):
+        (alone / file.name).symlink_to(file)
+    options = f"-d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 --steps 2 --save_samples"
+    assert command(f"predict -i {{0}} -o {{1}} {options}", alone, tmp_path / "same") == 0
+    assert command(f"predict -i {{0}} -o {{1}} {options} --seed 1", alone, tmp_path / "other") == 0
+    reference = volume(chain.predictions / f"{case}_samples.nii.gz")
+    np.testing.assert_array_equal(volume(tmp_path / "same" / f"{case}_samples.nii.gz"), reference)
+    assert (volume(tmp_path / "other" / f"{case}_samples.nii.gz") != reference).any()
+
+
+def test_checkpoints_predict_with_the_averaged_weights(chain):
+    checkpoint = load_safely(chain.model / "fold_0" / "checkpoint_final.pth")
+    averaged, raw = checkpoint["network_weights"], checkpoint["raw_weights"]
+    assert averaged.keys() == raw.keys()
+    assert any(not torch.equal(averaged[key], raw[key]) for key in raw)
+    assert checkpoint["current_epoch"] == 10
+
+
+def test_every_fold_is_validated_on_its_own_cases_by_nnunet(chain):
+    splits = json.loads((chain.preprocessed / "splits_final.json").read_text())
+    for fold in FOLDS:
+        summary = json.loads((chain.model / f"fold_{fold}" / "validation" / "summary.json").read_text())
+        cases = {entry["prediction_file"].rsplit("/", 1)[1].removesuffix(".nii.gz") for entry in summary["metric_per_case"]}
+        assert cases == set(splits[fold]["val"])
+        assert 0 <= summary["foreground_mean"]["Dice"] <= 1
+
+
+def test_training_leaves_curves_and_previews(chain):
+    fold = chain.model / "fold_0"
+    assert (fold / "progress.png").stat().st_size > 0
+    assert len(list((fold / "previews").glob("epoch_*.png"))) == 10
+
+
+def test_the_plan_is_explained_and_travels_with_the_model(chain):
+    text = (chain.preprocessed / "MedSegDiffPlans.md").read_text()
+    plan = json.loads((chain.model / "plans.json").read_text())["configurations"][chain.configuration]["diffusion"]
+    assert f"**Noise shift** {plan['log_snr_shift']:.2f}" in text
+    assert plan["target"] == ("regions" if chain.configuration == "2d" else "classes")
+
+
+def test_the_report_is_one_offline_file_with_the_chains_figures(chain):
+    page = (chain.root / "report.html").read_text()
+    assert "<script src" not in page and 'src="http' not in page
+    for case in chain.cases:
+        assert case in page
