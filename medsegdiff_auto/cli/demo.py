@@ -22,14 +22,15 @@ COMPANION_SUFFIXES = {"_uncertainty": "voxel-wise uncertainty, 0 to 1", "_sample
 
 @dataclass(frozen=True)
 class Variant:
-    """The dataset ID, configuration and training iterations of a fold for one dimension."""
+    """Dataset ID, configuration, image shape in voxels and training iterations of a fold for one dimension."""
 
     dataset_id: int
     configuration: str
+    shape: tuple[int, ...]
     iterations: int
 
 
-VARIANTS = {3: Variant(901, "3d_fullres", 250), 2: Variant(902, "2d", 250)}
+VARIANTS = {3: Variant(901, "3d_fullres", (32, 40, 32), 200), 2: Variant(902, "2d", (96, 96), 200)}
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,9 @@ def demo_steps(folder: Path, dimension: int, iterations: int | None = None, case
     iterations = str(iterations or variant.iterations)
     return [
         _step("phantoms", "-o", raw.parent, "-d", dataset, "--dimension", dimension, "--cases", cases,
-              "--test_cases", test_cases, "--seed", seed),
+              "--shape", *variant.shape, "--test_cases", test_cases, "--seed", seed),
         _step("plan_and_preprocess", "-d", dataset, "-c", configuration, "--resources", "tiny", "-np", 2),
-        *[_step("train", dataset, configuration, fold, "--iterations", iterations, "-device", device, "--npz")
+        *[_step("train", dataset, configuration, fold, "--iterations", iterations, "--seed", seed, "-device", device, "--npz")
           for fold in FOLDS],
         _step("find_best_configuration", dataset, "-c", configuration, "-f", *FOLDS, "-np", 2),
         _step("predict", "-i", raw / "imagesTs", "-o", predictions, "-d", dataset, "-c", configuration, "-f", *FOLDS,

@@ -18,7 +18,8 @@ def normalised_entropy(probabilities: np.ndarray, regions: bool) -> np.ndarray:
     p = np.clip(probabilities.astype(np.float32), 1e-7, 1)
     if regions:
         q = np.clip(1 - p, 1e-7, 1)
-        return np.clip(-(p * np.log2(p) + q * np.log2(q)).max(0), 0, 1)
+        binary_entropy_bits = -(p * np.log2(p) + q * np.log2(q))
+        return np.clip(binary_entropy_bits.max(0), 0, 1)
     return np.clip(-(p * np.log(p)).sum(0) / np.log(len(p)), 0, 1)
 
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_networks import ANISOTROPIC, AUTO, NUM_INPUTS, NUM_OUTPUTS, PAPER, random_image, random_state, tiny_network, tiny_unet
+from tiny_networks import (ANISOTROPIC, AUTO, NUM_INPUTS, NUM_OUTPUTS, PAPER, random_image, random_state, tiny_network,
+                           tiny_unet)
 from torch import nn
 
 from medsegdiff_auto.networks.cost import relative_denoiser_cost

@@ -80,6 +80,15 @@ def test_the_predicted_noise_is_zero_at_first_and_later_depends_on_state_time_an
         assert not torch.allclose(network.predict_noise(*changed), found, atol=1e-3)
 
 
+@torch.no_grad()
+def test_the_predicted_mask_is_that_of_the_noise_clipped_to_its_range():
+    """T = 1000, t = 1: alpha is 0.00635, so that an untrained network would draw values of a hundred and more."""
+    network = tiny_network(2, PAPER)
+    x_t = torch.tensor([0.5, -2.0, 0.001]).reshape(1, 3, 1, 1).expand(2, 3, 8, 12).double()
+    found = network.predict_x_start(x_t, torch.ones(2), network.condition(random_image(8, 12)))
+    assert found[0, :, 0, 0].tolist() == pytest.approx([1.0, -1.0, 0.001 / 4.0358e-5 ** 0.5], rel=1e-4)
+
+
 def training_losses(network, num_steps, learning_rate, side=8):
     """MSE of the predicted noise per AdamW step, on one batch of squares with noise drawn anew."""
     labels = torch.zeros(2, 1, side, side, dtype=torch.long)

@@ -1,0 +1,32 @@
+"""Noise and views depend on what they should, and on nothing else."""
+
+import subprocess
+
+import torch
+
+from medsegdiff_auto.inference.mirrors import mirror_views
+from medsegdiff_auto.inference.seeds import noise_volume, sample_seed
+
+
+def test_noise_differs_between_cases_samples_and_seeds_and_repeats_otherwise():
+    reference = noise_volume((2, 8, 8), 0, "case_1", 3)
+    assert torch.equal(reference, noise_volume((2, 8, 8), 0, "case_1", 3))
+    for other in ((1, "case_1", 3), (0, "case_2", 3), (0, "case_1", 4)):
+        assert not torch.equal(reference, noise_volume((2, 8, 8), *other))
+
+
+def test_a_seed_is_the_first_63_bits_of_sha256():
+    digest = subprocess.run(["sha256sum"], input=b"7/a/0", capture_output=True, check=True).stdout[:16]
+    assert sample_seed(7, "a", 0) == int(digest, 16) >> 1
+
+
+def test_noise_is_standard_normal():
+    noise = noise_volume((1, 100, 100, 10), 0, "case", 0)
+    assert abs(noise.mean()) < 4 / 1e5 ** 0.5 and abs(noise.var() - 1) < 4 * (2 / 1e5) ** 0.5
+
+
+def test_the_first_view_is_the_tile_itself_and_all_are_those_of_nnunet():
+    assert mirror_views((0, 1, 2), 1) == [()]
+    assert mirror_views((0, 1), 3) == [(), (0,), (1,)]
+    assert len(mirror_views((0, 1, 2), 100)) == len(set(mirror_views((0, 1, 2), 100))) == 8
+    assert mirror_views(None, 8) == [()]

@@ -1,0 +1,93 @@
+"""Bad input ends with exit code 2 and four lines, and nothing is half-written."""
+
+import gzip
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from chain import command
+
+
+@pytest.fixture
+def images(chain_2d, folders, tmp_path):
+    """A copy of the test images of the 2-D chain, two channels a case."""
+    folders(chain_2d.root)
+    return shutil.copytree(chain_2d.raw / "imagesTs", tmp_path / "images")
+
+
+def refused(line, capsys, *paths) -> str:
+    """Runs a command that must fail, checks its form and returns what it printed."""
+    capsys.readouterr()
+    assert command(line, *paths) == 2
+    printed = capsys.readouterr().err.strip().splitlines()
+    message = printed[next(i for i, text in enumerate(printed) if text.startswith("error: ")):]
+    assert [text.split(":")[0].strip() for text in message] == ["error", "found", "expected", "fix"]
+    return "\n".join(message)
+
+
+def write_like(file, change) -> None:
+    image = sitk.ReadImage(str(file))
+    changed = sitk.GetImageFromArray(change(sitk.GetArrayFromImage(image)))
+    changed.SetSpacing(image.GetSpacing())
+    sitk.WriteImage(changed, str(file))
+
+
+BROKEN = {
+    "missing channel": lambda file: file.unlink(),
+    "empty": lambda file: file.write_bytes(b""),
+    "not an image": lambda file: file.write_bytes(gzip.compress(b"no image at all")),
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:200]),
+    "not a number": lambda file: write_like(file, lambda a: np.where(a > np.median(a), np.nan, a).astype(np.float32)),
+    "another geometry": lambda file: write_like(file, lambda a: a[:-3]),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_prediction_refuses_a_broken_image_and_writes_nothing(name, images, tmp_path, capsys):
+    BROKEN[name](images / "phantom_006_0001.nii.gz")
+    message = refused("predict -i {0} -o {1} -d 902 -c 2d -device cpu", capsys, images, tmp_path / "out")
+    assert "phantom_006" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_prediction_refuses_an_output_folder_that_is_a_file(images, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    refused("predict -i {0} -o {1} -d 902 -c 2d -device cpu", capsys, images, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("line, named", [
+    ("predict -i {0} -o {1} -d 902 -c 2d -f 4 -device cpu", "fold_4"),
+    ("predict -i {0} -o {1} -d 902 -c 3d_fullres -device cpu", "plans.json"),
+    ("predict -i {0} -o {1} -d 77 -c 2d -device cpu", "77"),
+    ("predict -i {0} -o {1} -d 902 -c 2d -device cpu --samples 0", "--samples"),
+    ("predict -i {1} -o {1} -d 902 -c 2d -device cpu", "input"),
+    ("train 902 2d 7 -device cpu", "7"),
+    ("train 902 2d first -device cpu", "first"),
+    ("train 902 3d_fullres 0 -device cpu", "3d_fullres"),
+    ("train 902 2d 3 --c -device cpu", "checkpoint"),
+    ("train 902 2d 3 --val -device cpu", "not finished"),
+    ("train 902 2d 0 -device cpu", "already trained"),
+    ("train 902 2d 3 -p OtherPlans -device cpu", "OtherPlans"),
+    ("train 902 2d 3 --epochs 0 -device cpu", "--epochs"),
+    ("plan_and_preprocess -d 902 --preset none", "none"),
+    ("plan_and_preprocess -d 902 -c 4d", "4d"),
+])
+def test_a_wish_that_cannot_be_met_is_refused_by_name(line, named, images, tmp_path, capsys, chain_2d):
+    before = sorted(chain_2d.model.rglob("*"))
+    assert named in refused(line, capsys, images, tmp_path / "out")
+    assert sorted(chain_2d.model.rglob("*")) == before
+
+
+def test_an_unset_folder_is_named_with_what_to_type(images, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("nnUNet_results")
+    message = refused("predict -i {0} -o {1} -d 902 -c 2d -device cpu", capsys, images, tmp_path / "out")
+    assert "export nnUNet_results=" in message
+
+
+def test_an_unknown_flag_is_refused_with_the_nearest_one(capsys):
+    with pytest.raises(SystemExit) as stop:
+        command("predict -i a -o b -d 1 -c 2d --sample 3")
+    assert stop.value.code == 2
+    assert "did you mean --samples" in capsys.readouterr().err
