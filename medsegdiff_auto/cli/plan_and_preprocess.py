@@ -52,10 +52,8 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
             prepare.check(raw / name, folder, args.np)
         prepare.fingerprint(name, args.np, args.clean)
         planner = MedSegDiffPlanner(name, args.preset, RESOURCES[args.resources], args.gpu_memory_target,
-                                    args.overwrite_plans_name, args.overwrite_target_spacing)
-        plans = prepare.plan(planner)
-        if args.c:
-            prepare.require_configurations(args.c, list(plans["configurations"]))
+                                    args.overwrite_plans_name, args.overwrite_target_spacing, args.c or ())
+        prepare.plan(planner)
         write_run(folder, command, file=f"{args.overwrite_plans_name}_run.json")
         print(f"Plan: {folder / args.overwrite_plans_name}.md")
         if not args.no_pp:

@@ -14,6 +14,8 @@ from medsegdiff_auto.errors import UserError
 ERROR = "error"
 WARNING = "warning"
 
+NAMED_FILES = 3
+
 _log = logging.getLogger(__name__)
 _COLUMN_WIDTHS = {"file": 36, "check": 30, "found": 30, "expected": 30, "fix": 40}
 
@@ -59,10 +61,11 @@ def raise_errors(findings: Sequence[Finding], subject: str, where: str) -> None:
     if len(errors) == 1:
         raise errors[0].as_user_error()
     if errors:
-        num_files = len({finding.file for finding in errors})
+        files = list(dict.fromkeys(finding.file for finding in errors))
+        names = ", ".join(files[:NAMED_FILES]) + (", ..." if len(files) > NAMED_FILES else "")
         check, count = Counter(finding.check for finding in errors).most_common(1)[0]
         raise UserError(f"{subject} is not intact.", expected="no error",
-                        found=f"{len(errors)} errors in {num_files} file(s); most often ({count}): a file {check}",
+                        found=f"{len(errors)} errors in {names}; most often ({count}): a file {check}",
                         fix=f"repair the files listed in {where}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.diffusion.schedules import log_snr_shift
+from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.networks.cost import relative_denoiser_cost
 from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
 from medsegdiff_auto.planning.plan_document import write_plan_document
@@ -25,20 +27,35 @@ FEATURE_MULTIPLE = 8
 MIN_DIAMETER_VOX = 2.0
 
 
+def require_configurations(configurations: Sequence[str], planned: Sequence[str]) -> None:
+    """Checks that all of the configurations are planned.
+
+    Raises:
+        UserError: one is not.
+    """
+    unknown = [name for name in configurations if name not in planned]
+    if unknown:
+        raise UserError("The plan has no such configuration.", found=", ".join(unknown), expected=", ".join(planned),
+                        fix="choose from these with -c; nnU-Net plans 3d_lowres and the cascade only for large images")
+
+
 class MedSegDiffPlanner(ExperimentPlanner):
     """nnU-Net's planner within given resources; every configuration gains a ``diffusion`` section.
 
     Args:
         preset: a fragment in ``plans/``: ``auto`` or ``paper``.
         resources: limits of the machine.
+        required_configurations: planned or refused, before anything is written.
     """
 
     def __init__(self, dataset_name_or_id: str | int, preset: str, resources: Resources,
                  gpu_memory_target_in_gb: float | None = None, plans_name: str = PLANS_IDENTIFIER,
-                 overwrite_target_spacing: list[float] | None = None):
+                 overwrite_target_spacing: list[float] | None = None,
+                 required_configurations: Sequence[str] = ()):
         super().__init__(dataset_name_or_id, gpu_memory_target_in_gb or resources.gpu_memory_target_gb,
                          plans_name=plans_name, overwrite_target_spacing=overwrite_target_spacing)
         self.preset = load_preset(preset)
+        self.required_configurations = required_configurations
         self.resources = resources
         self.UNet_base_num_features = resources.base_num_features
         self.UNet_max_features_2d = resources.max_num_features_2d
@@ -54,7 +71,12 @@ class MedSegDiffPlanner(ExperimentPlanner):
         return plan
 
     def save_plans(self, plans: dict) -> None:
-        """Adds the diffusion sections, writes nnU-Net's plans JSON and ``plan.md`` beside it."""
+        """Adds the diffusion sections, writes nnU-Net's plans JSON and the plan document beside it.
+
+        Raises:
+            UserError: a required configuration is not planned; nothing is written.
+        """
+        require_configurations(self.required_configurations, list(plans["configurations"]))
         for name, configuration in plans["configurations"].items():
             if "architecture" in configuration:
                 configuration[PLANS_KEY] = self.diffusion_section(configuration).to_plan()

@@ -8,10 +8,9 @@ from pathlib import Path
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
 
-from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.planning.integrity import require_intact
-from medsegdiff_auto.planning.planner import MedSegDiffPlanner
+from medsegdiff_auto.planning.planner import MedSegDiffPlanner, require_configurations
 
 
 def check(raw_folder: Path, preprocessed_folder: Path, num_processes: int) -> None:
@@ -45,23 +44,10 @@ def preprocess(dataset_name: str, preprocessed_folder: Path, plans_identifier: s
     """
     planned = load_json(str(preprocessed_folder / f"{plans_identifier}.json"))["configurations"]
     with_data = [name for name, configuration in planned.items() if "inherits_from" not in configuration]
-    chosen = require_configurations(configurations, list(planned)) if configurations else with_data
+    require_configurations(configurations or [], list(planned))
+    chosen = configurations or with_data
     chosen = list(dict.fromkeys(planned[name].get("inherits_from", name) for name in chosen))
     dataset_id = int(dataset_name[len("Dataset"):len("Dataset") + 3])
     preprocess_dataset(dataset_id, plans_identifier, chosen, [num_processes],
                        show_progress_bar=sys.stderr.isatty())
     return chosen
-
-
-def require_configurations(configurations: list[str], planned: list[str]) -> list[str]:
-    """The configurations, if all are planned.
-
-    Raises:
-        UserError: one is not.
-    """
-    unknown = [name for name in configurations if name not in planned]
-    if unknown:
-        raise UserError("The plan has no such configuration.", found=", ".join(unknown), expected=", ".join(planned),
-                        fix="choose from these with -c; nnU-Net plans 3d_lowres and the cascade only for large images")
-    return configurations
-

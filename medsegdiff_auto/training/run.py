@@ -103,7 +103,7 @@ def require_fold(preprocessed_folder: Path, fold: int | str) -> None:
                         fix=f"choose one of these, or add the fold to {splits_file}")
 
 
-def build_trainer(request: TrainingRequest, preprocessed_folder: Path) -> nnUNetTrainer:
+def build_trainer(request: TrainingRequest, preprocessed_folder: Path, model_folder: Path) -> nnUNetTrainer:
     """A trainer of the requested class with the requested length; nothing is trained yet."""
     plans = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)
     require_fold(preprocessed_folder, request.fold)
@@ -114,6 +114,7 @@ def build_trainer(request: TrainingRequest, preprocessed_folder: Path) -> nnUNet
                         found="plans of plain nnU-Net", expected="plans by medsegdiff_plan_and_preprocess",
                         fix="plan with medsegdiff_plan_and_preprocess, or train with -tr nnUNetTrainer")
     require_previous_stage(request, section)
+    require_same_plan(model_folder, plans, request.configuration)
     device = require_device(request.device)
     dataset_json = load_json(str(preprocessed_folder / "dataset.json"))
     plans["continue_training"] = request.continue_training
@@ -139,6 +140,23 @@ def require_previous_stage(request: TrainingRequest, section: dict) -> None:
         raise UserError("The cascade needs the predictions of its first stage.", found=f"no folder {folder}",
                         expected=f"{previous} trained and validated in all folds",
                         fix=f"run medsegdiff_train {request.dataset_name} {previous} FOLD for every fold")
+
+
+def require_same_plan(model_folder: Path, plans: dict, configuration: str) -> None:
+    """Checks that the folds that are trained already share this plan: one model has one plan.
+
+    Raises:
+        UserError: the configuration was planned anew since.
+    """
+    trained = sorted(file.parent.name for file in model_folder.glob("fold_*/checkpoint_final.pth"))
+    if not trained or not (model_folder / "plans.json").is_file():
+        return
+    theirs = load_json(str(model_folder / "plans.json"))["configurations"].get(configuration, {})
+    changed = [key for key, value in plans["configurations"][configuration].items() if theirs.get(key) != value]
+    if changed:
+        raise UserError(f"The plan of {configuration} has changed since {', '.join(trained)} were trained.",
+                        found=f"other values of {', '.join(changed)}", expected=f"the plan in {model_folder / 'plans.json'}",
+                        fix="plan under another name with -overwrite_plans_name and train with -p, or move the old model away")
 
 
 def set_length(trainer: nnUNetTrainer, length: TrainingLength | None, max_hours: float | None) -> None:
@@ -208,7 +226,7 @@ def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: P
     checkpoint = checkpoint_to_load(fold_folder, request)
     if request.seed is not None:
         seed_everything(request.seed)
-    trainer = build_trainer(request, preprocessed_folder)
+    trainer = build_trainer(request, preprocessed_folder, fold_folder.parent)
     if checkpoint is not None:
         trainer.load_checkpoint(str(checkpoint))
     if not request.only_validate:

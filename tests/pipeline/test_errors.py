@@ -80,6 +80,17 @@ def test_a_wish_that_cannot_be_met_is_refused_by_name(line, named, images, tmp_p
     assert sorted(chain_2d.model.rglob("*")) == before
 
 
+def test_a_plan_that_changed_between_two_folds_is_refused(chain_2d, folders, capsys):
+    folders(chain_2d.root)
+    plans = chain_2d.preprocessed / "MedSegDiffPlans.json"
+    before = plans.read_text()
+    try:
+        plans.write_text(before.replace('"batch_size": ', '"batch_size": 1'))
+        assert "batch_size" in refused("train 902 2d 3 --iterations 10 -device cpu", capsys)
+    finally:
+        plans.write_text(before)
+
+
 def test_an_unset_folder_is_named_with_what_to_type(images, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("nnUNet_results")
     message = refused("predict -i {0} -o {1} -d 902 -c 2d -device cpu", capsys, images, tmp_path / "out")

@@ -1,0 +1,103 @@
+"""The diffusion section follows from fingerprint, preset and price; nnU-Net's part is nnU-Net's."""
+
+import json
+import math
+
+import pytest
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.planning.planner import MedSegDiffPlanner
+from medsegdiff_auto.planning.presets import available_presets, load_preset
+from medsegdiff_auto.planning.resources import RESOURCES
+
+DATASET = "Dataset904_Planned"
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """Plans a dataset described by shape, spacing and diameter alone and returns its plans."""
+
+    def plan(preset="auto", resources="gpu", shape=(96, 128, 112), spacing=(1.0, 1.0, 1.0), diameter_mm=(10.0, 20.0, 40.0),
+             labels=None, planner=None, gpu_memory_target=None):
+        for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            (tmp_path / variable / DATASET).mkdir(parents=True, exist_ok=True)
+            monkeypatch.setenv(variable, str(tmp_path / variable))
+        raw = tmp_path / "nnUNet_raw" / DATASET
+        for folder in ("imagesTr", "labelsTr"):
+            (raw / folder).mkdir(exist_ok=True)
+        for file in ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"):
+            (raw / file).touch()
+        (raw / "dataset.json").write_text(json.dumps({
+            "channel_names": {"0": "CT"}, "labels": labels or {"background": 0, "organ": 1}, "numTraining": 100,
+            "file_ending": ".nii.gz", "regions_class_order": [1, 2],
+            "overwrite_image_reader_writer": "SimpleITKIO"}))
+        structure = {"share_of_cases": 1.0, "diameter_mm": diameter_mm, "num_components": 1, "volume_mm3": 1.0,
+                     "volume_fraction": 0.1}
+        intensities = {"mean": 0, "std": 1, "min": -1, "max": 1, "median": 0, "percentile_99_5": 1, "percentile_00_5": -1}
+        (tmp_path / "nnUNet_preprocessed" / DATASET / "dataset_fingerprint.json").write_text(json.dumps({
+            "spacings": [spacing] * 3, "shapes_after_crop": [shape] * 3, "structures": {"organ": structure},
+            "foreground_intensity_properties_per_channel": {"0": intensities},
+            "median_relative_size_after_cropping": 1.0}))
+        if planner is not None:
+            return planner(DATASET).plan_experiment()
+        return MedSegDiffPlanner(DATASET, preset, RESOURCES[resources], gpu_memory_target).plan_experiment()
+
+    return plan
+
+
+def section(plans, configuration) -> DiffusionConfiguration:
+    return DiffusionConfiguration.from_plan(plans["configurations"][configuration]["diffusion"])
+
+
+def test_topology_patch_and_batch_are_those_of_nnunet(planned):
+    stock, ours = planned(planner=ExperimentPlanner), planned()
+    for name, configuration in stock["configurations"].items():
+        own = {key: value for key, value in ours["configurations"][name].items() if key not in ("diffusion", "data_identifier")}
+        assert own == {key: value for key, value in configuration.items() if key != "data_identifier"}
+
+
+def test_the_shift_is_the_sum_of_log_ratios_of_reference_and_diameter(planned):
+    plans = planned(spacing=(2.0, 1.0, 1.0))
+    diameters = section(plans, "3d_fullres").structure_diameter_vox
+    reference = load_preset("auto")["reference_vox"]
+    assert sorted(diameters) == [5.0, 20.0, 40.0]
+    assert section(plans, "3d_fullres").log_snr_shift == pytest.approx(sum(math.log(reference / d) for d in diameters), abs=1e-3)
+    assert section(plans, "2d").structure_diameter_vox == diameters[1:]
+
+
+def test_larger_structures_need_more_noise(planned):
+    small = section(planned(diameter_mm=(10.0, 10.0, 10.0)), "3d_fullres").log_snr_shift
+    large = section(planned(diameter_mm=(30.0, 30.0, 30.0)), "3d_fullres").log_snr_shift
+    assert small - large == pytest.approx(3 * math.log(3), abs=2e-3)
+
+
+def test_regions_are_sigmoids_and_labels_a_softmax(planned):
+    assert section(planned(), "2d").target == "classes"
+    assert section(planned(labels={"background": 0, "whole": [1, 2], "core": 2}), "2d").target == "regions"
+
+
+def test_large_images_get_a_low_resolution_and_a_cascade_with_the_same_section(planned):
+    plans = planned(shape=(160, 160, 160), resources="tiny", gpu_memory_target=0.1)
+    assert plans["configurations"]["3d_cascade_fullres"] == {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    assert section(plans, "3d_lowres").log_snr_shift > section(plans, "3d_fullres").log_snr_shift
+
+
+def test_a_cpu_plan_is_half_as_wide_with_a_small_batch(planned):
+    gpu, cpu = (planned(resources=name)["configurations"]["3d_fullres"] for name in ("gpu", "cpu"))
+    assert cpu["architecture"]["arch_kwargs"]["features_per_stage"][0] * 2 == gpu["architecture"]["arch_kwargs"]["features_per_stage"][0]
+    assert cpu["batch_size"] == 2
+
+
+def test_the_paper_preset_predicts_noise_in_a_thousand_linear_steps(planned):
+    paper = section(planned(preset="paper"), "2d")
+    assert (paper.parameterisation, paper.schedule, paper.num_train_steps, paper.num_samples) == ("noise", "linear", 1000, 25)
+    assert (paper.num_steps, paper.num_mirrors, paper.conditioner_weight, paper.log_snr_shift) == (50, 1, 0.0, 0.0)
+
+
+def test_every_preset_file_has_the_same_keys():
+    keys = [set(load_preset(name)) for name in available_presets()]
+    assert "auto" in available_presets() and all(k == keys[0] for k in keys)
+    with pytest.raises(UserError, match="no_such"):
+        load_preset("no_such")
