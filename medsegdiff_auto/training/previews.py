@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import join, maybe_mkdir_p
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 if TYPE_CHECKING:
     from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
-NUM_CASES, NUM_SAMPLES, NUM_PICTURES = 2, 3, 10
+NUM_CASES, NUM_SAMPLES, NUM_PICTURES = 2, 3, 5
 SEED = 20_211
 
 
@@ -22,7 +23,7 @@ def patch_around(center: np.ndarray, size: np.ndarray, shape: np.ndarray) -> lis
 
 
 class Previews:
-    """Draws ``previews/epoch_0050.png``: image, reference, mean, three samples, spread; ten times a training."""
+    """Draws ``previews/epoch_0050.png``: image, reference, mean, three samples, spread; five times a training."""
 
     def __init__(self, trainer: "nnUNetTrainerMedSegDiff"):
         self.trainer = trainer
@@ -37,7 +38,6 @@ class Previews:
         image, segmentation, previous, _ = dataset.load_case(name)
         image, segmentation = np.asarray(image[:]), np.asarray(segmentation[:])[0]
         if trainer.is_cascaded:
-            from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
             one_hot = convert_labelmap_to_one_hot(np.asarray(previous[:])[0], trainer.label_manager.foreground_labels,
                                                   output_dtype=image.dtype)
             image = np.concatenate([image, one_hot])
@@ -71,7 +71,8 @@ class Previews:
         from matplotlib.figure import Figure
 
         columns = ["image", "reference", "mean of samples", *[f"sample {i + 1}" for i in range(NUM_SAMPLES)], "spread"]
-        figure = Figure(figsize=(2.2 * len(columns), 2.4 * len(self.cases)), layout="constrained")
+        figure = Figure(figsize=(2.2 * len(columns), 2.4 * len(self.cases)))
+        figure.subplots_adjust(left=0.02, right=0.99, bottom=0.02, top=0.92, wspace=0.04, hspace=0.12)
         axes = figure.subplots(len(self.cases), len(columns), squeeze=False)
         to_labels = self.trainer.label_manager.convert_probabilities_to_segmentation
         largest = max(self.trainer.label_manager.foreground_labels)

@@ -32,7 +32,7 @@ def test_the_average_is_the_weighted_sum_of_the_weights_seen():
         ema.update(network)
         decay = ema_decay(step, 1000, 0.05)
         expected = value if step == 0 else decay * expected + (1 - decay) * value
-    assert float(ema.network.weight) == pytest.approx(expected, rel=1e-6)
+    assert ema.network.weight.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_average_is_restored_with_its_count():
