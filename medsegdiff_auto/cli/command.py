@@ -122,6 +122,7 @@ def configure_logging() -> None:
         handler = _StderrHandler()
         handler.setFormatter(_PlainFormatter())
         logger.addHandler(handler)
+        logger.propagate = False  # a library may give the root logger a handler later: one line is enough
 
 
 class _StderrHandler(logging.StreamHandler):

@@ -14,6 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
 from medsegdiff_auto.diffusion.state import logits_from_probabilities
+from medsegdiff_auto.inference.nifti_geometry import NIFTI_ENDINGS, copy_geometry
 from medsegdiff_auto.inference.predictor import CaseDistribution
 
 FORMATS_WITH_SPACING = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
@@ -70,9 +71,12 @@ def write_companion(array: np.ndarray, label_file: Path, file: Path) -> None:
 
 
 def write_case(prediction: ImageGridPrediction, properties: dict, plans_manager: PlansManager, dataset_json: dict,
-               output_folder: Path, case: str, uncertainty: np.ndarray | None, save_samples: bool,
+               output_folder: Path, case: str, image_file: Path, uncertainty: np.ndarray | None, save_samples: bool,
                save_probabilities: bool) -> None:
-    """Writes a case's files into ``.unfinished`` and moves them when all are whole, the label map last."""
+    """Writes a case's files into ``.unfinished`` and moves them when all are whole, the label map last.
+
+    NIfTI files get the geometry of ``image_file`` to the last bit.
+    """
     unfinished = output_folder / UNFINISHED
     unfinished.mkdir(exist_ok=True)
     label_file = unfinished / f"{case}{dataset_json['file_ending']}"
@@ -85,6 +89,10 @@ def write_case(prediction: ImageGridPrediction, properties: dict, plans_manager:
         write_companion(prediction.probabilities, label_file, unfinished / f"{case}_probabilities.nii.gz")
         np.savez_compressed(unfinished / f"{case}.npz", probabilities=prediction.probabilities)
         save_pickle(properties, str(unfinished / f"{case}.pkl"))
+    if image_file.name.endswith(NIFTI_ENDINGS):
+        for file in unfinished.iterdir():
+            if file.name.endswith(NIFTI_ENDINGS):
+                copy_geometry(image_file, file)
     for file in sorted(unfinished.iterdir(), key=lambda f: f == label_file):
         os.replace(file, output_folder / file.name)
     unfinished.rmdir()

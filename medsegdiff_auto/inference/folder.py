@@ -75,7 +75,7 @@ def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: d
                                    model.configuration_manager, model.dataset_json)
         entropy = normalised_entropy(prediction.probabilities, model.diffusion.target == "regions")
         write_case(prediction, properties, model.plans_manager, model.dataset_json, output_folder, case,
-                   entropy if outputs.uncertainty else None, outputs.samples, outputs.probabilities)
+                   cases[case][0], entropy if outputs.uncertainty else None, outputs.samples, outputs.probabilities)
         rows += case_rows(case, prediction.segmentation, prediction.samples, model.dataset_json,
                           list(properties["spacing"]))
         write_case_table(rows, output_folder)

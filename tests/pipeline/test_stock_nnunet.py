@@ -31,7 +31,8 @@ def test_nnunets_predictor_segments_with_our_model_as_our_network_says(stock, tm
     for case in stock.cases:
         first, second = (sitk.ReadImage(str(tmp_path / run / f"{case}.nii.gz")) for run in "ab")
         image = sitk.ReadImage(str(stock.raw / "imagesTs" / f"{case}_0000.nii.gz"))
-        assert first.GetDirection() == image.GetDirection() and first.GetOrigin() == image.GetOrigin()
+        np.testing.assert_allclose(first.GetDirection(), image.GetDirection(), atol=1e-6)
+        np.testing.assert_allclose(first.GetOrigin(), image.GetOrigin(), rtol=1e-6)
         np.testing.assert_array_equal(sitk.GetArrayFromImage(first), sitk.GetArrayFromImage(second))
         probabilities = np.load(tmp_path / "a" / f"{case}.npz")["probabilities"]
         assert 0 <= probabilities.min() and probabilities.max() <= 1 and probabilities.std() > 0
