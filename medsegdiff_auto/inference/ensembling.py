@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.inputs import require_writable
+from medsegdiff_auto.inference.nifti_geometry import copy_geometries
 from medsegdiff_auto.inference.prediction_folder import CASES_FILE, staged_output
 
 
@@ -31,6 +32,7 @@ def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilit
 
     with staged_output(output_folder) as stage, contextlib.redirect_stdout(io.StringIO()):
         ensemble_folders([str(folder) for folder in input_folders], str(stage), save_probabilities, num_processes)
+        copy_geometries(input_folders[0], stage)
         shutil.copyfile(input_folders[0] / "plans.json", stage / "plans.json")
     return num_cases
 

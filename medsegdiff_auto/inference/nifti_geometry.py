@@ -16,6 +16,14 @@ GEOMETRY_FIELDS = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quater
                    "qoffset_z", "srow_x", "srow_y", "srow_z")
 
 
+def copy_geometries(source_folder: Path, target_folder: Path) -> None:
+    """:func:`copy_geometry` for every NIfTI file of the target folder that the source folder has under the same name."""
+    for target in target_folder.iterdir():
+        source = source_folder / target.name
+        if target.name.endswith(NIFTI_ENDINGS) and source.is_file():
+            copy_geometry(source, target)
+
+
 def copy_geometry(source: Path, target: Path) -> None:
     """Gives ``target`` the orientation, origin and voxel sizes in the header of ``source``; the values stay.
 

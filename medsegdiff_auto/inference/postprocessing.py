@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.inputs import require_writable
+from medsegdiff_auto.inference.nifti_geometry import copy_geometries
 from medsegdiff_auto.inference.prediction_folder import list_companions, staged_output, staged_predictions
 
 EVALUATIONS = ("summary.json", "metrics.csv", "metrics.json")  # of the predictions before postprocessing
@@ -34,6 +35,7 @@ def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Pa
 
     with staged_predictions(input_folder, file_ending) as predictions, staged_output(output_folder) as stage:
         apply_postprocessing_to_folder(str(predictions), str(stage), functions, arguments, plans, dataset_json, num_processes)
+        copy_geometries(predictions, stage)
         for path in companions:
             if path.name not in EVALUATIONS and path.suffix not in (".npz", ".pkl"):
                 shutil.copyfile(path, stage / path.name)

@@ -29,8 +29,9 @@ def structures(chain) -> dict[str, list[int]]:
 def test_a_prediction_lies_on_the_grid_of_its_image_to_the_last_bit(chain):
     for case in chain.cases:
         image = sitk.ReadImage(str(chain.raw / "imagesTs" / f"{case}_0000.nii.gz"))
-        for suffix in ("", "_uncertainty"):
-            written = sitk.ReadImage(str(chain.predictions / f"{case}{suffix}.nii.gz"))
+        for file in (chain.predictions / f"{case}.nii.gz", chain.predictions / f"{case}_uncertainty.nii.gz",
+                     chain.final / f"{case}.nii.gz"):
+            written = sitk.ReadImage(str(file))
             assert written.GetSize() == image.GetSize()
             assert written.GetSpacing() == image.GetSpacing()
             assert written.GetOrigin() == image.GetOrigin()
