@@ -51,6 +51,8 @@ def _train(args, command: list[str]) -> None:
             raise UserError(f"{flag} must be positive.", found=str(value), expected="a number above 0",
                             fix=f"give {flag} a number above 0")
     os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))
+    if args.device == "cpu":  # augmentation workers beyond half of the cores take them from the network
+        os.environ.setdefault("nnUNet_n_proc_DA", str(max(1, os.cpu_count() // 2)))
     from medsegdiff_auto.training.run import TrainingRequest, train
     from medsegdiff_auto.training.schedule import TrainingLength
 
