@@ -208,19 +208,10 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def use_whole_cpu() -> None:
-    """All cores, and subnormal numbers flushed to zero: the vanishing gradients of confident voxels slow a CPU tenfold.
-
-    To be called before torch starts its worker threads, which inherit the setting.
-    """
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(torch.multiprocessing.cpu_count())
-
-
 def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> Path:
     """Trains and validates one fold as nnU-Net does and returns its folder."""
     if request.device == "cpu":
-        use_whole_cpu()
+        torch.set_num_threads(torch.multiprocessing.cpu_count())
     fold_folder = (results_folder / request.dataset_name /
                    f"{request.trainer}__{request.plans_identifier}__{request.configuration}" / f"fold_{request.fold}")
     checkpoint = checkpoint_to_load(fold_folder, request)
