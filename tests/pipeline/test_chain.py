@@ -96,7 +96,9 @@ def test_the_same_seed_gives_the_same_voxels_whatever_else_is_predicted(chain, t
     assert (volume(tmp_path / "other" / f"{case}_samples.nii.gz") != reference).any()
 
 
-def test_the_size_of_a_batch_does_not_change_the_masks(chain, tmp_path, monkeypatch):
+def test_the_size_of_a_batch_does_not_change_the_masks(chain_2d, folders, tmp_path, monkeypatch):
+    chain = chain_2d
+    folders(chain.root)
     monkeypatch.setattr("medsegdiff_auto.inference.predictor.VOXELS_PER_BATCH", 1)
     assert command(f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
                    "--steps 2 --save_samples", chain.raw / "imagesTs", tmp_path / "one_by_one") == 0
