@@ -20,6 +20,10 @@ def main(argv=None) -> int:
     parser.add_argument("-pfile", required=True, metavar="FILE", help="plans.json")
     parser.add_argument("-o", metavar="FILE", help="summary to write (default: summary.json in the prediction folder)")
     parser.add_argument("-np", type=int, default=os.cpu_count(), metavar="N", help="worker processes (default: all cores)")
+    parser.add_argument("--tolerance_mm", type=float, default=1.0, metavar="MM",
+                        help="of the normalised surface Dice; pixels for formats without spacing (default: 1)")
+    parser.add_argument("--raters", nargs="+", default=(), metavar="FOLDER",
+                        help="folders of further references of the same cases, one per rater, for the energy distance")
     parser.add_argument("--chill", action="store_true", help="accept references that have no prediction")
     args = parser.parse_args(argv)
     return run(_evaluate, args)
@@ -30,6 +34,13 @@ def _evaluate(args) -> None:
         if not Path(path).is_file():
             raise UserError(f"The file given with {flag} does not exist.", found=path, expected="a JSON file",
                             fix=f"correct {flag}; both files lie in the model folder")
+    if args.tolerance_mm <= 0:
+        raise UserError("--tolerance_mm must be positive.", found=f"{args.tolerance_mm:g}", expected="a number above 0",
+                        fix="leave out --tolerance_mm for 1 mm")
+    for folder in args.raters:
+        if not Path(folder).is_dir():
+            raise UserError("A folder given with --raters does not exist.", found=folder,
+                            expected="a folder of label maps named as the references", fix="correct --raters")
     if args.o is not None and not args.o.endswith(".json"):
         raise UserError("The summary is a JSON file.", found=args.o, expected="a name that ends in .json", fix="correct -o")
     os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
@@ -39,7 +50,7 @@ def _evaluate(args) -> None:
     if output.parent != Path(args.prediction_folder):
         output.parent.mkdir(parents=True, exist_ok=True)
     result = evaluate_folder(args.reference_folder, args.prediction_folder, args.djfile, args.pfile, output, args.np,
-                             chill=args.chill)
+                             tolerance_mm=args.tolerance_mm, chill=args.chill, rater_folders=args.raters)
     print(means_table(result["header"]["mean"]))
     print(f"Mean foreground Dice: {result['summary']['foreground_mean']['Dice']:.4f}")
     print(f"Written: {output}, metrics.csv and metrics.json beside it")

@@ -48,12 +48,13 @@ def _predict(args, command: list[str]) -> None:
     import torch
 
     from medsegdiff_auto.inference.folder import Outputs, predict_folder
-    from medsegdiff_auto.inference.inputs import check_inputs, require_writable
+    from medsegdiff_auto.inference.inputs import check_inputs, require_other_folder, require_writable
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
     from medsegdiff_auto.inference.previous_stage import require_previous_stage
     from medsegdiff_auto.training.run import require_device
 
+    require_other_folder(args.i, args.o)
     device = require_device(args.device)
     model = load_model(model_folder, folds, args.chk)
     cases = check_inputs(Path(args.i), model.dataset_json)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from medsegdiff_auto.evaluation.overlap import mean_without_nan
+from medsegdiff_auto.overlap import mean_without_nan
 
 DEFINITIONS = {
     "dice, iou": "both masks empty: NaN, left out of the mean (nnU-Net's policy); one empty: 0",

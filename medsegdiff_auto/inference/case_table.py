@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from medsegdiff_auto.inference.export import FORMATS_WITH_SPACING
 from medsegdiff_auto.inference.prediction_folder import CASES_FILE
-from medsegdiff_auto.inference.sizes import size_column, size_of_voxel
+from medsegdiff_auto.inference.sizes import SIZE_COLUMNS, size_column, size_of_voxel
 from medsegdiff_auto.inference.uncertainty import describe_structure
 from medsegdiff_auto.planning.fingerprint import structure_labels
 
@@ -38,3 +39,24 @@ def write_case_table(rows: list[dict], folder: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     os.replace(unfinished, folder / CASES_FILE)
+
+
+def read_case_table(folder: Path) -> list[dict]:
+    """The rows of a folder's table, values as text."""
+    with (folder / CASES_FILE).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def with_sizes_of(rows: list[dict], folder: Path, dataset_json: dict) -> list[dict]:
+    """The rows with the sizes of the label maps in ``folder``; intervals and expected Dice stay those of the samples."""
+    structures = structure_labels(dataset_json)
+    measured = []
+    for row in rows:
+        column = next((name for name in SIZE_COLUMNS if name in row), None)
+        if column is not None:
+            image = sitk.ReadImage(str(folder / f"{row['case']}{dataset_json['file_ending']}"))
+            spacing_mm = image.GetSpacing()[:3 if column == "volume_ml" else 2]
+            num_voxels = np.isin(sitk.GetArrayViewFromImage(image), structures[row["structure"]]).sum()
+            row = {**row, column: f"{num_voxels * size_of_voxel(column, float(np.prod(spacing_mm))):.6g}"}
+        measured.append(row)
+    return measured

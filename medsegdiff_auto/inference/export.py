@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from torch import Tensor
 
 from medsegdiff_auto.diffusion.state import logits_from_probabilities
 from medsegdiff_auto.inference.nifti_geometry import NIFTI_ENDINGS, copy_geometry
+from medsegdiff_auto.inference.prediction_folder import staged_output
 from medsegdiff_auto.inference.predictor import CaseDistribution
 
 FORMATS_WITH_SPACING = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-UNFINISHED = ".unfinished"
 
 
 @dataclass
@@ -73,26 +72,23 @@ def write_companion(array: np.ndarray, label_file: Path, file: Path) -> None:
 def write_case(prediction: ImageGridPrediction, properties: dict, plans_manager: PlansManager, dataset_json: dict,
                output_folder: Path, case: str, image_file: Path, uncertainty: np.ndarray | None, save_samples: bool,
                save_probabilities: bool) -> None:
-    """Writes a case's files into ``.unfinished`` and moves them when all are whole, the label map last.
+    """Writes a case's files into a folder of their own and moves them when all are whole, the label map last.
 
     NIfTI files get the geometry of ``image_file`` to the last bit.
     """
-    unfinished = output_folder / UNFINISHED
-    unfinished.mkdir(exist_ok=True)
-    label_file = unfinished / f"{case}{dataset_json['file_ending']}"
-    plans_manager.image_reader_writer_class().write_seg(prediction.segmentation, str(label_file), properties)
-    if uncertainty is not None:
-        write_companion(uncertainty, label_file, unfinished / f"{case}_uncertainty.nii.gz")
-    if save_samples:
-        write_companion(prediction.samples, label_file, unfinished / f"{case}_samples.nii.gz")
-    if save_probabilities:
-        write_companion(prediction.probabilities, label_file, unfinished / f"{case}_probabilities.nii.gz")
-        np.savez_compressed(unfinished / f"{case}.npz", probabilities=prediction.probabilities)
-        save_pickle(properties, str(unfinished / f"{case}.pkl"))
-    if image_file.name.endswith(NIFTI_ENDINGS):
-        for file in unfinished.iterdir():
-            if file.name.endswith(NIFTI_ENDINGS):
-                copy_geometry(image_file, file)
-    for file in sorted(unfinished.iterdir(), key=lambda f: f == label_file):
-        os.replace(file, output_folder / file.name)
-    unfinished.rmdir()
+    label_name = f"{case}{dataset_json['file_ending']}"
+    with staged_output(output_folder, last=label_name) as stage:
+        label_file = stage / label_name
+        plans_manager.image_reader_writer_class().write_seg(prediction.segmentation, str(label_file), properties)
+        if uncertainty is not None:
+            write_companion(uncertainty, label_file, stage / f"{case}_uncertainty.nii.gz")
+        if save_samples:
+            write_companion(prediction.samples, label_file, stage / f"{case}_samples.nii.gz")
+        if save_probabilities:
+            write_companion(prediction.probabilities, label_file, stage / f"{case}_probabilities.nii.gz")
+            np.savez_compressed(stage / f"{case}.npz", probabilities=prediction.probabilities)
+            save_pickle(properties, str(stage / f"{case}.pkl"))
+        if image_file.name.endswith(NIFTI_ENDINGS):
+            for file in stage.iterdir():
+                if file.name.endswith(NIFTI_ENDINGS):
+                    copy_geometry(image_file, file)

@@ -33,6 +33,17 @@ def check_inputs(input_folder: str | Path, dataset_json: dict, num_processes: in
     return {case: [files[channel] for channel in sorted(files)] for case, files in cases.items()}
 
 
+def require_other_folder(input_folder: str | Path, output_folder: str | Path) -> None:
+    """Check that the output goes elsewhere than the input lies: results would be taken for input the next time.
+
+    Raises:
+        UserError: the folders are the same.
+    """
+    if Path(input_folder).resolve() == Path(output_folder).resolve():
+        raise UserError("The output folder is the input folder.", found=str(output_folder), expected="a folder of its own",
+                        fix="choose another folder with -o")
+
+
 def require_writable(output_folder: str | Path) -> Path:
     """Create ``output_folder`` if need be, and make sure that files can be written into it.
 

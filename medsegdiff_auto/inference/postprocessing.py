@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.inference.inputs import require_writable
+from medsegdiff_auto.inference.case_table import read_case_table, with_sizes_of, write_case_table
+from medsegdiff_auto.inference.inputs import require_other_folder, require_writable
 from medsegdiff_auto.inference.nifti_geometry import copy_geometries
-from medsegdiff_auto.inference.prediction_folder import list_companions, staged_output, staged_predictions
+from medsegdiff_auto.inference.prediction_folder import (CASES_FILE, list_companions, staged_output,
+                                                         staged_predictions)
 
 EVALUATIONS = ("summary.json", "metrics.csv", "metrics.json")  # of the predictions before postprocessing
 _STEPS_MODULE = "nnunetv2.postprocessing.remove_connected_components"
@@ -18,15 +20,14 @@ def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Pa
                 num_processes: int) -> list[str]:
     """Write the postprocessed predictions and return the names of the steps.
 
-    The companions (uncertainty, samples, probabilities as NIfTI, ``cases.csv``, ...) are copied as they are: they
-    describe the posterior, which postprocessing does not change. Evaluations and ``.npz`` are left behind.
+    The companions (uncertainty, samples, probabilities as NIfTI, ...) are copied as they are: they describe the
+    posterior, which postprocessing does not change. ``cases.csv`` gets the sizes of the postprocessed structures.
+    Evaluations and ``.npz`` are left behind.
 
     Raises:
         UserError: the folders are the same, or the postprocessing file is none of nnU-Net's.
     """
-    if input_folder.resolve() == output_folder.resolve():
-        raise UserError("The output folder is the input folder.", found=str(output_folder), expected="a folder of its own",
-                        fix="choose another folder with -o")
+    require_other_folder(input_folder, output_folder)
     functions, arguments = load_postprocessing(postprocessing_file)
     file_ending = dataset_json["file_ending"]
     companions = list_companions(input_folder, file_ending)
@@ -39,6 +40,8 @@ def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Pa
         for path in companions:
             if path.name not in EVALUATIONS and path.suffix not in (".npz", ".pkl"):
                 shutil.copyfile(path, stage / path.name)
+        if (input_folder / CASES_FILE).is_file():
+            write_case_table(with_sizes_of(read_case_table(input_folder), stage, dataset_json), stage)
     return [function.__name__ for function in functions]
 
 

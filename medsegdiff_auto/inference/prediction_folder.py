@@ -56,16 +56,17 @@ def staged_predictions(folder: str | Path, file_ending: str) -> Iterator[Path]:
 
 
 @contextmanager
-def staged_output(folder: str | Path) -> Iterator[Path]:
+def staged_output(folder: str | Path, last: str | None = None) -> Iterator[Path]:
     """A temporary folder whose files move into ``folder`` if the block succeeds, and vanish if it does not.
 
-    Each file is replaced atomically, so that an interrupted command leaves what was there before.
+    Each file is replaced atomically, so that an interrupted command leaves what was there before. The file named
+    ``last`` moves after the others: where it lies, all of them do.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".unfinished_", dir=folder) as stage:
         yield Path(stage)
-        for path in sorted(Path(stage).iterdir()):
+        for path in sorted(Path(stage).iterdir(), key=lambda path: (path.name == last, path.name)):
             path.replace(folder / path.name)
 
 

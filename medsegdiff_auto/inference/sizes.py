@@ -1,6 +1,7 @@
 """The unit in which the size of a structure is given."""
 
 MM3_PER_ML = 1000.0
+SIZE_COLUMNS = ("volume_ml", "area_mm2", "area_px")
 
 
 def size_column(num_axes: int, has_spacing: bool) -> str:

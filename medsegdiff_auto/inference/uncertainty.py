@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from medsegdiff_auto.overlap import dice
+
 INTERVAL = (0.05, 0.95)
 
 
@@ -23,14 +25,10 @@ def normalised_entropy(probabilities: np.ndarray, regions: bool) -> np.ndarray:
     return np.clip(-(p * np.log(p)).sum(0) / np.log(len(p)), 0, 1)
 
 
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """2 |A and B| / (|A| + |B|) of two masks; 1 where both are empty."""
-    total = a.sum() + b.sum()
-    return 1.0 if total == 0 else float(2 * (a & b).sum() / total)
-
-
 def describe_structure(fused: np.ndarray, samples: np.ndarray, values: list[int], voxel_size: float) -> dict[str, float]:
     """Size of one structure with its 5 to 95 % interval over the samples, and the expected Dice.
+
+    A sample that agrees that nothing is there counts as Dice 1.
 
     Args:
         fused: fused label map.
@@ -42,4 +40,4 @@ def describe_structure(fused: np.ndarray, samples: np.ndarray, values: list[int]
     sizes = drawn.reshape(len(drawn), -1).sum(1) * voxel_size
     lower, upper = np.quantile(sizes, INTERVAL)
     return {"size": float(mask.sum() * voxel_size), "lower": float(lower), "upper": float(upper),
-            "expected_dice": float(np.mean([dice(mask, one) for one in drawn]))}
+            "expected_dice": float(np.mean([dice(mask, one, both_empty=1.0) for one in drawn]))}

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.stats import norm, qmc
 
+from medsegdiff_auto.overlap import dice
 from medsegdiff_auto.phantoms.posterior import Latent, Posterior, paint
 
 LOG2_NUM_NODES = 11
@@ -52,17 +53,11 @@ def expected_dice(posterior: Posterior, labels: tuple[int, ...], prediction: np.
     else:
         predicted = np.isin(prediction, labels)
     annotations = [np.isin(posterior.label_map(latent), labels) for latent in latent_nodes(posterior, log2_num_nodes)]
-    return float(np.mean([_dice(predicted, annotation) for annotation in annotations]))
+    return float(np.mean([dice(predicted, annotation) for annotation in annotations]))
 
 
 def expected_dice_between_annotators(posterior: Posterior, labels: tuple[int, ...], num_pairs: int,
                                      generator: np.random.Generator) -> float:
     """Expected Dice, in [0, 1], between two independent annotations of the union of ``labels`` (Monte Carlo)."""
     pairs = ((posterior.sample(generator), posterior.sample(generator)) for _ in range(num_pairs))
-    return float(np.mean([_dice(np.isin(a, labels), np.isin(b, labels)) for a, b in pairs]))
-
-
-def _dice(a: np.ndarray, b: np.ndarray) -> float:
-    size = int(a.sum()) + int(b.sum())
-    return 2.0 * int((a & b).sum()) / size if size else float("nan")
-
+    return float(np.mean([dice(np.isin(a, labels), np.isin(b, labels)) for a, b in pairs]))

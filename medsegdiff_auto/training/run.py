@@ -92,11 +92,16 @@ def require_fold(preprocessed_folder: Path, fold: int | str) -> None:
     """Checks that the fold exists in the split, or in nnU-Net's default of five.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not, or there are fewer cases than folds.
     """
     if fold == "all":
         return
     splits_file = preprocessed_folder / "splits_final.json"
+    num_cases = len(list((preprocessed_folder / "gt_segmentations").iterdir()))
+    if not splits_file.is_file() and num_cases < DEFAULT_NUM_FOLDS:
+        raise UserError(f"{num_cases} cases do not divide into {DEFAULT_NUM_FOLDS} folds.", found=f"fold {fold}",
+                        expected="fold all, or a split with fewer folds",
+                        fix=f"train fold all, or write {splits_file}: [{{\"train\": [...], \"val\": [...]}}, ...]")
     num_folds = len(load_json(str(splits_file))) if splits_file.is_file() else DEFAULT_NUM_FOLDS
     if not 0 <= fold < num_folds:
         raise UserError("The fold does not exist.", found=str(fold), expected=f"0 to {num_folds - 1}, or all",

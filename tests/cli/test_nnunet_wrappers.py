@@ -59,7 +59,7 @@ def test_the_chain_from_selection_to_evaluation_removes_the_speck_and_keeps_the_
     save_labels(predictions / "case_0.nii.gz", cube_with_speck())
     save_labels(predictions / "case_0_uncertainty.nii.gz", np.full((8, 8, 8), 7, np.uint8))
     save_probabilities(predictions / "case_0", cube() * 1.0)
-    (predictions / "cases.csv").write_text("case,structure\ncase_0,organ\n")
+    (predictions / "cases.csv").write_text("case,structure,volume_ml,volume_ml_p05\ncase_0,organ,0.028,0.02\n")
     (predictions / "summary.json").write_text("{}")
     (predictions / "run.json").write_text('{"command": ["medsegdiff_predict", "-d", "901"]}')
     words = (trained / "results" / DATASET / "inference_instructions.txt").read_text().split("\n")[-2]
@@ -70,6 +70,8 @@ def test_the_chain_from_selection_to_evaluation_removes_the_speck_and_keeps_the_
     assert sorted(path.name for path in postprocessed.iterdir()) == [
         "case_0.nii.gz", "case_0_uncertainty.nii.gz", "cases.csv", "dataset.json", "plans.json", "run.json"]
     assert (read(postprocessed / "case_0_uncertainty.nii.gz") == 7).all()
+    assert (postprocessed / "cases.csv").read_text().split() == [
+        "case,structure,volume_ml,volume_ml_p05", f"case_0,organ,{cube().sum() / 1000:g},0.02"]
     assert json.loads((postprocessed / "run.json").read_text())["previous"] == [["medsegdiff_predict", "-d", "901"]]
     references = trained / "preprocessed" / DATASET / "gt_segmentations"
     files = ["-djfile", str(postprocessed / "dataset.json"), "-pfile", str(postprocessed / "plans.json"), "-np", "1"]

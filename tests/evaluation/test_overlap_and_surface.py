@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from medsegdiff_auto.evaluation.overlap import dice, iou, mean_without_nan
+from medsegdiff_auto.overlap import dice, iou, mean_without_nan
 from medsegdiff_auto.evaluation.surface import surface_agreement
 
 EDGE = math.sqrt(0.5)            # length (2-D) or area (3-D) of a surface element at an edge, spacing 1

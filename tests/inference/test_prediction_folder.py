@@ -58,3 +58,20 @@ def test_staged_output_replaces_files_only_if_all_were_written(predictions):
         (stage / "a.nii.gz").write_text("whole")
     assert (predictions / "a.nii.gz").read_text() == "whole"
     assert {path.name for path in predictions.iterdir()} == {"a.nii.gz", "b.nii.gz", *COMPANIONS}
+
+
+def test_the_file_named_last_moves_after_all_others(predictions, monkeypatch):
+    moved, move = [], type(predictions).replace
+    monkeypatch.setattr(type(predictions), "replace", lambda path, target: (moved.append(path.name), move(path, target))[1])
+    with staged_output(predictions, last="a.nii.gz") as stage:
+        for name in ("a.nii.gz", "a.npz", "a_samples.nii.gz"):
+            (stage / name).write_text("whole")
+    assert moved == ["a.npz", "a_samples.nii.gz", "a.nii.gz"]
+
+
+def test_what_a_killed_command_left_behind_is_not_taken_over(predictions):
+    (predictions / ".unfinished_killed").mkdir()
+    (predictions / ".unfinished_killed" / "c.nii.gz").write_text("half")
+    with staged_output(predictions) as stage:
+        (stage / "b.nii.gz").write_text("whole")
+    assert sorted(list_predictions(predictions, ".nii.gz")) == ["a", "b"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medsegdiff_auto.inference.uncertainty import describe_structure, dice, normalised_entropy
+from medsegdiff_auto.inference.uncertainty import describe_structure, normalised_entropy
 
 
 def voxels(*probabilities) -> np.ndarray:
@@ -21,11 +21,6 @@ def test_entropy_of_regions_is_that_of_the_least_certain_region():
     np.testing.assert_allclose(entropy.ravel(), [1, 0, 0.25 * 2 + 0.75 * np.log2(4 / 3)], atol=1e-5)
 
 
-def test_dice_of_two_empty_masks_is_one():
-    empty, full = np.zeros(4, bool), np.ones(4, bool)
-    assert (dice(empty, empty), dice(empty, full), dice(full, full)) == (1.0, 0.0, 1.0)
-
-
 def test_a_structure_is_described_by_size_interval_and_mean_dice_to_the_samples():
     fused = np.array([[[1, 1, 2, 0]]])
     samples = np.array([[[[1, 1, 0, 0]]], [[[1, 0, 0, 0]]]])
@@ -39,3 +34,8 @@ def test_a_structure_is_described_by_size_interval_and_mean_dice_to_the_samples(
 def test_a_region_counts_all_labels_that_make_it_up():
     fused = np.array([[[1, 2, 0, 0]]])
     assert describe_structure(fused, fused[None], [1, 2], 1.0)["size"] == 2
+
+
+def test_samples_that_agree_on_an_absent_structure_expect_a_dice_of_one():
+    fused, samples = np.zeros((1, 1, 4), int), np.array([[[[0, 0, 0, 0]]], [[[1, 0, 0, 0]]]])
+    assert describe_structure(fused, samples, [1], 1.0)["expected_dice"] == pytest.approx((1 + 0) / 2)

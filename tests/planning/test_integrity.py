@@ -237,11 +237,12 @@ def test_faults_of_png_labels_are_found(tmp_path, damage, check):
     assert (the_finding(folder).file, the_finding(folder).check) == ("labelsTr/case_002.png", check)
 
 
-@pytest.mark.parametrize("num_cases, check", [
-    (1, "holds too few cases to train and validate on"), (4, "holds too few cases for 5 folds"), (5, None)])
-def test_too_few_cases_for_cross_validation_are_an_error(tmp_path, num_cases, check):
+@pytest.mark.parametrize("num_cases, found", [
+    (1, [("holds too few cases to train and validate on", "error")]), (4, [("holds too few cases for 5 folds", "warning")]),
+    (5, [])])
+def test_one_case_is_an_error_and_too_few_for_cross_validation_a_warning(tmp_path, num_cases, found):
     folder = make_dataset(tmp_path / "Dataset001_Test", num_cases=num_cases, num_channels=1)
-    assert [finding.check for finding in check_dataset(folder)] == ([check] if check else [])
+    assert [(finding.check, finding.severity) for finding in check_dataset(folder)] == found
 
 
 def test_fewer_than_five_cases_are_enough_with_a_split_of_their_own(tmp_path):

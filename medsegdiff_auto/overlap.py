@@ -1,6 +1,7 @@
 """Overlap of two masks: Dice and intersection over union, with nnU-Net's policy for empty masks.
 
-A = reference, B = prediction. Where both are empty the score is NaN and is left out of every mean; where one is empty it is 0.
+A = reference, B = prediction. Where both are empty the score is NaN and is left out of every mean, unless the caller
+says otherwise; where one is empty it is 0.
 """
 
 import numpy as np
@@ -8,14 +9,15 @@ import numpy as np
 BOTH_EMPTY = float("nan")
 
 
-def dice(reference: np.ndarray, prediction: np.ndarray, valid: np.ndarray | None = None) -> float:
-    """Dice 2|A n B| / (|A| + |B|) of two boolean masks of equal shape, in [0, 1]; NaN where both are empty.
+def dice(reference: np.ndarray, prediction: np.ndarray, valid: np.ndarray | None = None,
+         both_empty: float = BOTH_EMPTY) -> float:
+    """Dice 2|A n B| / (|A| + |B|) of two boolean masks of equal shape, in [0, 1]; ``both_empty`` where both are.
 
     ``valid`` (boolean, same shape) leaves out the voxels in which it is False: those of the ignore label.
     """
     size_reference, size_prediction, shared = _counts(reference, prediction, valid)
     total = size_reference + size_prediction
-    return 2 * shared / total if total else BOTH_EMPTY
+    return 2 * shared / total if total else both_empty
 
 
 def iou(reference: np.ndarray, prediction: np.ndarray, valid: np.ndarray | None = None) -> float:
