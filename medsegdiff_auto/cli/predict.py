@@ -21,6 +21,8 @@ def main(argv=None) -> int:
     model.add_argument("-m", metavar="FOLDER", help="model folder, instead of -d -c -p; needs no environment variable")
     parser.add_argument("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres; with -d")
     parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS", help="name of the plans (default: MedSegDiffPlans)")
+    parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff", metavar="TRAINER",
+                        help="trainer of the model (default: nnUNetTrainerMedSegDiff)")
     parser.add_argument("-f", nargs="+", metavar="FOLD", help="folds (default: all that are trained)")
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="default: checkpoint_final.pth")
     parser.add_argument("-step_size", type=float, default=0.5, help="of the sliding window, in patches (default: 0.5)")
@@ -78,7 +80,7 @@ def _model_folder(args) -> Path:
                         fix="add -c CONFIGURATION")
     paths.use_folders(results=args.results)
     results = paths.require_folder("nnUNet_results")
-    return results / paths.resolve_dataset(args.d) / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}"
+    return results / paths.resolve_dataset(args.d) / f"{args.tr}__{args.p}__{args.c}"
 
 
 def _require_positive(args) -> None:

@@ -18,8 +18,10 @@ def main(argv=None) -> int:
     parser.add_argument("configuration", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
     parser.add_argument("fold", help="0 to 4, or all")
     parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS", help="name of the plans (default: MedSegDiffPlans)")
-    parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff", choices=("nnUNetTrainerMedSegDiff", "nnUNetTrainer"),
-                        help="nnUNetTrainer trains plain nnU-Net on the same plan, for comparison")
+    parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff", 
+                        choices=("nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin", "nnUNetTrainer"),
+                        help="for comparison on the same plan: nnUNetTrainer trains plain nnU-Net, nnUNetTrainerMedSegDiffTwin "
+                             "the same network without diffusion")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=int, metavar="N", help="epochs of 250 iterations (default: 1000)")
     length.add_argument("--iterations", type=int, metavar="N", help="training iterations in all")

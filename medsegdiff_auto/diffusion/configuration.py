@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
+from medsegdiff_auto.diffusion.process import PARAMETERISATIONS
+
 PLANS_KEY = "diffusion"
+NETWORKS = ("conditioned", "two_encoders", "concatenated")
+TARGETS = ("classes", "regions")
+TIME_WEIGHTINGS = ("none", "min_snr", "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -15,20 +20,34 @@ class DiffusionConfiguration:
     """Everything that the diffusion adds to an nnU-Net configuration.
 
     Attributes:
-        preset: ``auto`` or ``paper``.
+        preset: name of the fragment in ``plans/`` that it was planned with; nothing depends on it.
+        network: ``conditioned`` (nnU-Net's network and a denoiser on its features), ``two_encoders`` (MedSegDiff as
+            published) or ``concatenated`` (a denoiser that gets the image beside the state).
         target: ``classes`` (softmax over labels) or ``regions`` (one sigmoid per region).
-        parameterisation: what the network predicts, ``x_start`` (as logits) or ``noise``.
+        parameterisation: what the network predicts, ``x_start`` (as logits), ``noise`` or ``v``.
         schedule: ``cosine`` (shifted by ``log_snr_shift``) or ``linear`` (DDPM's, ``num_train_steps`` betas).
         log_snr_shift: added to the log signal-to-noise ratio at every t; dimensionless.
         num_train_steps: T of a discrete schedule; continuous schedules ignore it.
+        zero_terminal_snr: the linear schedule ends in pure noise; not with ``noise``, which says nothing about x_0 there.
         structure_diameter_vox: typical diameter of the structures per axis of the patch, in voxels; the reason
             for ``log_snr_shift``.
-        features_per_stage: channels of the denoiser, finest stage first. The finest stage of ``auto`` works on the
-            space-to-depth of the state; that of ``paper`` at full resolution.
-        bottleneck_attention_heads: heads of the self-attention at the lowest resolution; 0 switches it off.
+        space_to_depth: the denoiser's finest stage works on cells of the state, at the conditioner's second resolution.
+        features_per_stage: channels of the denoiser, finest stage first.
+        dynamic_encoding: the image features meet the mask features at every stage, by FF-Parser and attentive fusion.
+        anchor_attention: MedSegDiff-V2's attention of the finest stage to the smoothed image features.
+        spectrum_transformer_layers: of MedSegDiff-V2's SS-Former at the lowest resolution; 0 for none.
+        transformer_layers: of a U-ViT's transformer at the lowest resolution; 0 leaves one self-attention.
+        bottleneck_attention_heads: heads of the attention at the lowest resolution; 0 switches it off.
         filter_grid_size: points per axis of the FF-Parser's learned filter, interpolated to every feature map.
         dropout: probability, at the two lowest resolutions only.
+        sees_state: false makes the no-diffusion twin: the same network and training with an empty state, at t = 1.
+        self_conditioning: the denoiser also sees its previous prediction of x_0 (Chen et al. 2023).
+        gradient_into_conditioner: the denoiser's loss trains the conditioner too.
         cross_entropy_weight, dice_weight: of the loss on the predicted x_0 (``x_start`` only).
+        time_weighting: of the squared error (``noise`` and ``v``): ``none``, ``min_snr`` or ``sigmoid``.
+        multiscale_size: coarsest side of the multiscale squared error, in voxels; 0 compares at full resolution only.
+        anchor_loss_interval: every how many iterations MedSegDiff-V2's loss on the conditioner's prediction counts; 0
+            leaves the conditioner nnU-Net's loss.
         recycling_share: share of the training samples whose state is the model's own re-noised prediction, [0, 1].
         initial_learning_rate: of the denoiser's AdamW, decayed by nnU-Net's polynomial.
         ema_length: length of the weight average relative to the whole training, (0, 1).
@@ -42,18 +61,31 @@ class DiffusionConfiguration:
     """
 
     preset: str
+    network: str
     target: str
     parameterisation: str
     schedule: str
     log_snr_shift: float
     num_train_steps: int
+    zero_terminal_snr: bool
     structure_diameter_vox: tuple[float, ...]
+    space_to_depth: bool
     features_per_stage: tuple[int, ...]
+    dynamic_encoding: bool
+    anchor_attention: bool
+    spectrum_transformer_layers: int
+    transformer_layers: int
     bottleneck_attention_heads: int
     filter_grid_size: int
     dropout: float
+    sees_state: bool
+    self_conditioning: bool
+    gradient_into_conditioner: bool
     cross_entropy_weight: float
     dice_weight: float
+    time_weighting: str
+    multiscale_size: int
+    anchor_loss_interval: int
     recycling_share: float
     initial_learning_rate: float
     ema_length: float
@@ -64,6 +96,15 @@ class DiffusionConfiguration:
     num_mirrors: int
     conditioner_weight: float
     denoiser_cost: float
+
+    def __post_init__(self):
+        for name, value, allowed in (("network", self.network, NETWORKS), ("target", self.target, TARGETS),
+                                     ("parameterisation", self.parameterisation, PARAMETERISATIONS),
+                                     ("time_weighting", self.time_weighting, TIME_WEIGHTINGS)):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}, expected one of {allowed}")
+        if self.parameterisation == "noise" and self.zero_terminal_snr:
+            raise ValueError("zero_terminal_snr needs x_start or v: pure noise says nothing about x_0")
 
     def to_plan(self) -> dict:
         """The JSON form, tuples as lists."""

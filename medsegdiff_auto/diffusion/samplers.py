@@ -20,6 +20,7 @@ from medsegdiff_auto.diffusion.schedules import Schedule
 
 PredictXStart = Callable[[Tensor, Tensor], Tensor]
 DrawNoise = Callable[[], Tensor]
+NO_SIGNAL_LOG_SNR = -60.0  # alpha below 1e-13: pure noise, whose half-log-SNR is minus infinity
 SOLVERS = ("ddim", "ddpm", "dpm_solver_pp_2m")
 
 
@@ -59,7 +60,7 @@ def dpm_solver_pp_2m_step(x_t: Tensor, x_start: Tensor, previous_x_start: Tensor
     (_, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
     h = half[1] - half[0]
     estimate = x_start
-    if previous_x_start is not None and previous_t < 1:
+    if previous_x_start is not None and schedule.log_snr(previous_t) > NO_SIGNAL_LOG_SNR:
         ratio = (half[0] - schedule.log_snr(previous_t) / 2) / h
         estimate = (1 + 1 / (2 * ratio)) * x_start - 1 / (2 * ratio) * previous_x_start
     return per_sample(sigma_s / sigma_t, x_t) * x_t - per_sample(alpha_s * torch.expm1(-h), x_t) * estimate

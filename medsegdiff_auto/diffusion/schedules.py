@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 BETA_FIRST, BETA_LAST = 1e-4, 0.02
+SMALLEST_ALPHA = 1e-16
 
 
 def cosine_log_snr(t: Tensor, shift: float = 0.0) -> Tensor:
@@ -33,7 +34,17 @@ def cosine_log_snr(t: Tensor, shift: float = 0.0) -> Tensor:
     return -2 * torch.log(torch.tan(math.pi * t / 2)) + shift
 
 
-def linear_log_snr(t: Tensor, num_train_steps: int) -> Tensor:
+def with_zero_terminal_snr(log_abar: Tensor) -> Tensor:
+    """sqrt(abar_i) shifted to end at zero and scaled to keep its first value (Lin et al. 2024, algorithm 1).
+
+    The last value becomes 1e-16 instead of 0, as at t = 1 of the cosine: its logarithm has to be finite.
+    """
+    alpha = (log_abar / 2).exp()
+    alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+    return 2 * alpha.clamp(min=SMALLEST_ALPHA).log()
+
+
+def linear_log_snr(t: Tensor, num_train_steps: int, zero_terminal_snr: bool = False) -> Tensor:
     """lambda of DDPM's linear betas (Ho et al. 2020): abar_i = prod_{j <= i} (1 - beta_j), i = round(t T), t > 0.
 
     The betas run from 1e-4 to 0.02 for T = 1000 and scale with 1000 / T otherwise, so that the end is as noisy.
@@ -41,6 +52,7 @@ def linear_log_snr(t: Tensor, num_train_steps: int) -> Tensor:
     scale = 1000 / num_train_steps
     betas = torch.linspace(scale * BETA_FIRST, min(scale * BETA_LAST, 0.999), num_train_steps, dtype=torch.float64)
     log_abar = torch.log1p(-betas).cumsum(0).to(t.device)
+    log_abar = with_zero_terminal_snr(log_abar) if zero_terminal_snr else log_abar
     index = (t.double() * num_train_steps).round().long()
     log_abar = torch.cat([log_abar.new_full((1,), -1e-12), log_abar])[index.clamp(0, num_train_steps)]
     return log_abar - torch.log(-torch.expm1(log_abar))
@@ -58,11 +70,16 @@ def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A noise schedule by name: ``cosine`` with a shift, or ``linear`` with T steps."""
+    """A noise schedule by name: ``cosine`` with a shift, or ``linear`` with T steps.
+
+    ``zero_terminal_snr`` makes the linear one end in pure noise, as the cosine does in any case; DDPM's own keeps
+    alpha = 0.006 at its end.
+    """
 
     name: str
     shift: float = 0.0
     num_train_steps: int = 1000
+    zero_terminal_snr: bool = False
 
     def __post_init__(self):
         if self.name not in ("cosine", "linear"):
@@ -72,7 +89,7 @@ class Schedule:
         """lambda_t for t in [0, 1], float64."""
         if self.name == "cosine":
             return cosine_log_snr(t, self.shift)
-        return linear_log_snr(t, self.num_train_steps)
+        return linear_log_snr(t, self.num_train_steps, self.zero_terminal_snr)
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha_t, sigma_t), float64, shaped as t."""

@@ -51,8 +51,8 @@ def _predict_commands(dataset_results: Path, model: dict, folds: Sequence[int], 
         first_output = f"{output}_PREVIOUS_STAGE"
         commands = _predict_commands(dataset_results, {**model, "configuration": previous_stage}, folds, first_output, False)
         options = ["-prev_stage_predictions", first_output]
-    ours = model["trainer"] == OUR_TRAINER
-    if not ours:
+    ours = model["trainer"].startswith(OUR_TRAINER)
+    if model["trainer"] != OUR_TRAINER:
         options += ["-tr", model["trainer"]]
     if not ours or model["plans_identifier"] != OUR_PLANS:
         options += ["-p", model["plans_identifier"]]

@@ -67,9 +67,9 @@ def load_model(folder: Path, folds: list[int | str] | None = None,
     folds = require_folds(folder, folds, checkpoint_name)
     checkpoints = [load_safely(folder / f"fold_{fold}" / checkpoint_name) for fold in folds]
     trainer_name = checkpoints[0]["trainer_name"]
-    if trainer_name != nnUNetTrainerMedSegDiff.__name__:
+    if not trainer_name.startswith(nnUNetTrainerMedSegDiff.__name__):
         raise UserError("The model was not trained by MedSegDiff-Auto.", found=trainer_name,
-                        expected=nnUNetTrainerMedSegDiff.__name__, fix="predict with nnUNetv2_predict")
+                        expected=f"{nnUNetTrainerMedSegDiff.__name__} or a variant of it", fix="predict with nnUNetv2_predict")
     dataset_json = load_json(str(folder / "dataset.json"))
     plans_manager = PlansManager(load_json(str(folder / "plans.json")))
     configuration_manager = plans_manager.get_configuration(checkpoints[0]["init_args"]["configuration"])

@@ -59,13 +59,22 @@ class FiLMResidualBlock(nn.Module):
         return self.skip(x) + self.convolution_out(self.dropout(self.activation(h)))
 
 
+def require_divisible(channels: int, num_heads: int) -> None:
+    """Attention heads share the channels equally.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if channels % num_heads:
+        raise ValueError(f"{channels} channels do not divide into {num_heads} attention heads")
+
+
 class SpatialAttention(nn.Module):
     """Pre-norm multi-head self-attention over all positions, residual, for feature maps of low resolution."""
 
     def __init__(self, channels: int, num_heads: int):
         super().__init__()
-        if channels % num_heads:
-            raise ValueError(f"{channels} channels do not divide into {num_heads} attention heads")
+        require_divisible(channels, num_heads)
         self.norm = group_norm(channels)
         self.attention = nn.MultiheadAttention(channels, num_heads, batch_first=True)
         zero_initialised(self.attention.out_proj)

@@ -14,7 +14,7 @@ class Condition:
 
     Attributes:
         logits: one (B, K, *spatial) per decoder stage, full resolution first; nnU-Net's deep-supervision order.
-        pyramid: features at the encoder's resolutions from the second finest to the bottleneck.
+        pyramid: features from the finest resolution that the denoiser works on to the bottleneck.
     """
 
     logits: list[Tensor]
@@ -34,16 +34,19 @@ class Conditioner(nn.Module):
     """Wraps a PlainConvUNet or ResidualEncoderUNet of dynamic-network-architectures, parameter for parameter.
 
     An nnU-Net checkpoint of the same plan loads into ``unet`` as it is.
+
+    Args:
+        first_stage: the encoder stage at whose resolution the pyramid begins; 0 is full resolution.
     """
 
-    def __init__(self, unet: nn.Module):
+    def __init__(self, unet: nn.Module, first_stage: int = 1):
         super().__init__()
-        self.unet = unet
+        self.unet, self.first_stage = unet, first_stage
 
     @property
     def pyramid_channels(self) -> list[int]:
         """Channels of :attr:`Condition.pyramid`."""
-        return list(self.unet.encoder.output_channels[1:])
+        return list(self.unet.encoder.output_channels[self.first_stage:])
 
     @property
     def strides(self) -> list[tuple[int, ...]]:
@@ -65,6 +68,6 @@ class Conditioner(nn.Module):
             features = stage(torch.cat((upsample(features), skips[-(s + 2)]), 1))
             if self.training or s == finest:
                 logits.append(decoder.seg_layers[s](features))
-            if s < finest:
+            if s <= finest - self.first_stage:
                 pyramid.append(features)
         return Condition(logits[::-1], pyramid[::-1])

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.diffusion.process import q_sample
+from medsegdiff_auto.diffusion.process import q_sample, x_start_from_output
 from medsegdiff_auto.diffusion.samplers import sample, trailing_times
 from medsegdiff_auto.diffusion.schedules import Schedule
 from medsegdiff_auto.diffusion.state import (logits_from_probabilities, probabilities_from_logits,
                                              probabilities_from_state, state_from_probabilities)
 from medsegdiff_auto.networks.conditioner import Condition
+
+
+SELF_CONDITIONED_SHARE = 0.5
 
 
 def state_dtype(device: torch.device) -> torch.dtype:
@@ -33,8 +37,24 @@ def content_noise(tile: Tensor, shape: torch.Size) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
+class TrainingOutput(NamedTuple):
+    """What one training step compares with the references.
+
+    Attributes:
+        logits: of the conditioner, deep supervised, each (B, K, *spatial); None where there is no conditioner.
+        output: of the denoiser, (B, K, *spatial): logits of x_0, noise or v.
+        x_t: the state that the denoiser saw, as ``output``.
+        log_snr: of x_t, (B,) float64.
+    """
+
+    logits: list[Tensor] | None
+    output: Tensor
+    x_t: Tensor
+    log_snr: Tensor
+
+
 class SamplingNetwork(nn.Module, ABC):
-    """A network that draws masks given an image, with nnU-Net's contract.
+    """A network that draws masks given an image, with nnU-Net's contract; ``denoiser`` is set by the subclass.
 
     ``forward(image)`` returns :meth:`deep_supervised_logits` while ``deep_supervision`` is on (nnU-Net's validation loss
     during training), and otherwise the log-probabilities of one sample fused with the plain network's, which is what
@@ -45,19 +65,15 @@ class SamplingNetwork(nn.Module, ABC):
         super().__init__()
         self.configuration = configuration
         self.deep_supervision = deep_supervision
-        self.schedule = Schedule(configuration.schedule, configuration.log_snr_shift, configuration.num_train_steps)
+        self.schedule = Schedule(configuration.schedule, configuration.log_snr_shift, configuration.num_train_steps,
+                                 configuration.zero_terminal_snr)
+        self.denoiser: nn.Module
+
+    has_conditioner = False
 
     @abstractmethod
     def condition(self, image: Tensor) -> Condition:
         """All that sampling needs of images (B, C, *spatial): computed once, used at every step of every sample."""
-
-    @abstractmethod
-    def predict_x_start(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The predicted x_0 in [-1, 1], (B, K, *spatial); t is (B,)."""
-
-    @abstractmethod
-    def training_forward(self, image: Tensor, x_start: Tensor, t: Tensor, noise: Tensor, recycled: Tensor | None):
-        """The outputs of one training step, to be compared with the references."""
 
     @abstractmethod
     def deep_supervised_logits(self, image: Tensor) -> list[Tensor]:
@@ -71,6 +87,53 @@ class SamplingNetwork(nn.Module, ABC):
         if self.deep_supervision:
             return self.deep_supervised_logits(image)
         return self.fused_logits(image)
+
+    def discrete_time(self, t: Tensor) -> Tensor:
+        """The nearest of 1/T, 2/T, ..., 1 for the linear schedule, which is defined there only; else t itself."""
+        if self.schedule.name != "linear":
+            return t
+        num_train_steps = self.schedule.num_train_steps
+        return (t * num_train_steps).round().clamp(min=1) / num_train_steps
+
+    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition, previous: Tensor | None = None) -> Tensor:
+        """The denoiser's output, (B, K, *spatial); t is (B,), ``previous`` the last prediction of x_0 or None."""
+        if not self.configuration.sees_state:
+            x_t, t, previous = torch.zeros_like(x_t), torch.ones_like(t), None
+        return self.denoiser(x_t, self.discrete_time(t), condition, previous)
+
+    def predict_x_start(self, x_t: Tensor, t: Tensor, condition: Condition, previous: Tensor | None = None) -> Tensor:
+        """The predicted x_0, clipped to [-1, 1], (B, K, *spatial); t is (B,)."""
+        c, output = self.configuration, self.denoise(x_t, t, condition, previous)
+        if c.parameterisation == "x_start":
+            return state_from_probabilities(probabilities_from_logits(output, c.target))
+        alpha, sigma = self.schedule.alpha_sigma(self.discrete_time(t))
+        return x_start_from_output(output.to(x_t), x_t, alpha, sigma, c.parameterisation).clamp(-1, 1)
+
+    def training_forward(self, image: Tensor, x_start: Tensor, t: Tensor, noise: Tensor,
+                         recycled: Tensor | None) -> TrainingOutput:
+        """Conditioner and denoiser on the noised reference.
+
+        Args:
+            image: (B, C, *spatial).
+            x_start: reference state, (B, K, *spatial) in [-1, 1].
+            t: (B,) in (0, 1].
+            noise: standard normal, as x_start.
+            recycled: (B,) bool or None; for these the noised state is the network's own prediction from pure noise.
+        """
+        condition, t = self.condition(image), self.discrete_time(t)
+        seen = condition if self.configuration.gradient_into_conditioner else condition.detached()
+        x_t = self.noised_state(x_start, t, noise, recycled, seen)
+        output = self.denoise(x_t, t, seen, self.previous_prediction(x_t, t, seen))
+        return TrainingOutput(condition.logits if self.has_conditioner else None, output, x_t, self.schedule.log_snr(t))
+
+    def previous_prediction(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor | None:
+        """With self-conditioning: the own prediction for every second sample by chance, 0 for the others; else None."""
+        if not self.configuration.self_conditioning:
+            return None
+        with torch.no_grad():
+            own = self.predict_x_start(x_t, t, condition)
+        keep = torch.rand(len(x_t), device=x_t.device) < SELF_CONDITIONED_SHARE
+        return own * keep.reshape(-1, *[1] * (x_t.ndim - 1))
 
     def noised_state(self, x_start: Tensor, t: Tensor, noise: Tensor, recycled: Tensor | None,
                      condition: Condition) -> Tensor:
@@ -104,8 +167,12 @@ class SamplingNetwork(nn.Module, ABC):
         generators = [torch.Generator().manual_seed(content_seed(own)) for own in noise]
         shape = noise.shape[1:]
 
+        previous = None
+
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.predict_x_start(x_t, t.float().to(x_t.device).expand(len(x_t)), condition)
+            nonlocal previous
+            previous = self.predict_x_start(x_t, t.float().to(x_t.device).expand(len(x_t)), condition, previous)
+            return previous
 
         def draw_noise() -> Tensor:
             return torch.stack([torch.randn(shape, generator=g, dtype=torch.float64) for g in generators]).to(noise)

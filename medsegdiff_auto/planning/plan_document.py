@@ -70,8 +70,10 @@ def diffusion_lines(diffusion: dict, reference_vox: float | None, dimension: int
 
 def loss_words(diffusion: dict) -> str:
     """The denoiser's loss."""
-    if diffusion["parameterisation"] == "noise":
-        return "mean squared error of the noise"
+    if diffusion["parameterisation"] != "x_start":
+        weighting = {"none": "", "min_snr": ", min-SNR weighted", "sigmoid": ", sigmoid weighted"}[diffusion["time_weighting"]]
+        scales = f" at all scales down to {diffusion['multiscale_size']} voxels" if diffusion["multiscale_size"] else ""
+        return f"mean squared error of {diffusion['parameterisation']}{scales}{weighting}"
     return f"cross-entropy {diffusion['cross_entropy_weight']:g}, Dice {diffusion['dice_weight']:g}"
 
 

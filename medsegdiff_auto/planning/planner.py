@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Sequence
 
@@ -23,6 +24,7 @@ from medsegdiff_auto.planning.presets import load_preset
 from medsegdiff_auto.planning.resources import Resources
 
 PLANS_IDENTIFIER = "MedSegDiffPlans"
+CONFIGURATION_KEYS = {field.name for field in fields(DiffusionConfiguration)}
 FEATURE_MULTIPLE = 8
 MIN_DIAMETER_VOX = 2.0
 
@@ -43,7 +45,7 @@ class MedSegDiffPlanner(ExperimentPlanner):
     """nnU-Net's planner within given resources; every configuration gains a ``diffusion`` section.
 
     Args:
-        preset: a fragment in ``plans/``: ``auto`` or ``paper``.
+        preset: a fragment in ``plans/``: ``auto``, ``paper``, ``paper_v2`` or ``simple_diffusion``.
         resources: limits of the machine.
         required_configurations: planned or refused, before anything is written.
     """
@@ -98,9 +100,9 @@ class MedSegDiffPlanner(ExperimentPlanner):
     def denoiser_features(self, conditioner_features: list[int]) -> list[int]:
         """A fraction of the conditioner's width at the denoiser's stages, in multiples of 8.
 
-        ``auto`` starts at the conditioner's second stage (space-to-depth of the state), ``paper`` at full resolution.
+        They start at the conditioner's second stage where the state goes through space-to-depth, else at full resolution.
         """
-        stages = conditioner_features[1:] if self.preset["preset"] == "auto" else conditioner_features
+        stages = conditioner_features[1:] if self.preset["space_to_depth"] else conditioner_features
         width, cap = self.preset["denoiser_width"], self.preset["max_denoiser_features"]
         return [max(FEATURE_MULTIPLE, min(cap, round(width * f / FEATURE_MULTIPLE) * FEATURE_MULTIPLE)) for f in stages]
 
@@ -115,10 +117,7 @@ class MedSegDiffPlanner(ExperimentPlanner):
             log_snr_shift=round(shift, 3), structure_diameter_vox=tuple(diameter_vox),
             features_per_stage=tuple(features), num_steps=preset["max_steps"],
             num_mirrors=self.num_mirrors(dimension), denoiser_cost=0.0,
-            **{key: preset[key] for key in (
-                "preset", "parameterisation", "schedule", "num_train_steps", "bottleneck_attention_heads",
-                "filter_grid_size", "dropout", "cross_entropy_weight", "dice_weight", "recycling_share",
-                "initial_learning_rate", "ema_length", "solver", "start_time", "num_samples", "conditioner_weight")})
+            **{key: value for key, value in preset.items() if key in CONFIGURATION_KEYS})
         cost = self.denoiser_cost(configuration, DiffusionConfiguration(**draft))
         draft.update(denoiser_cost=round(cost, 3), num_steps=self.steps_within_budget(dimension, cost))
         return DiffusionConfiguration(**draft)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-import random
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.training.batches import seed_everything
 from medsegdiff_auto.training.schedule import TrainingLength
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
+from medsegdiff_auto.training.twin import nnUNetTrainerMedSegDiffTwin, without_state
 
 logger = logging.getLogger(__name__)
 
-TRAINERS = {trainer.__name__: trainer for trainer in (nnUNetTrainerMedSegDiff, nnUNetTrainer)}
+TRAINERS = {trainer.__name__: trainer for trainer in (nnUNetTrainerMedSegDiff, nnUNetTrainerMedSegDiffTwin, nnUNetTrainer)}
 CHECKPOINTS_TO_CONTINUE = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 DEFAULT_NUM_FOLDS = 5
 
@@ -114,11 +114,13 @@ def build_trainer(request: TrainingRequest, preprocessed_folder: Path, model_fol
     require_fold(preprocessed_folder, request.fold)
     section = plans["configurations"][request.configuration]
     base = plans["configurations"][section.get("inherits_from", request.configuration)]
-    if request.trainer == nnUNetTrainerMedSegDiff.__name__ and PLANS_KEY not in base:
+    if issubclass(TRAINERS[request.trainer], nnUNetTrainerMedSegDiff) and PLANS_KEY not in base:
         raise UserError(f"The plans {request.plans_identifier} have no diffusion section.",
                         found="plans of plain nnU-Net", expected="plans by medsegdiff_plan_and_preprocess",
                         fix="plan with medsegdiff_plan_and_preprocess, or train with -tr nnUNetTrainer")
     require_previous_stage(request, section)
+    if request.trainer == nnUNetTrainerMedSegDiffTwin.__name__:
+        without_state(plans)
     require_same_plan(model_folder, plans, request.configuration)
     device = require_device(request.device)
     dataset_json = load_json(str(preprocessed_folder / "dataset.json"))
@@ -206,13 +208,6 @@ def checkpoint_to_load(fold_folder: Path, request: TrainingRequest) -> Path | No
     return None
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch; nnU-Net's augmentation workers seed themselves and stay free."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
 def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> Path:
     """Trains and validates one fold as nnU-Net does and returns its folder."""
     if request.device == "cpu":
@@ -223,6 +218,8 @@ def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: P
     if request.seed is not None:
         seed_everything(request.seed)
     trainer = build_trainer(request, preprocessed_folder, fold_folder.parent)
+    if request.seed is not None:
+        trainer.seed = request.seed
     if checkpoint is not None:
         trainer.load_checkpoint(str(checkpoint))
     if not request.only_validate:

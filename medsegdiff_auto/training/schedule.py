@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 POLYNOMIAL_EXPONENT = 0.9
 ITERATIONS_PER_EPOCH = 250
-SHORTEST_NUM_EPOCHS = 10
+FEWEST_EPOCHS, FINEST_EPOCHS, FINEST_ITERATIONS_PER_EPOCH = 10, 30, 50
 VALIDATION_SHARE = 0.2
 
 
@@ -24,8 +24,13 @@ class TrainingLength:
 
     @classmethod
     def of_iterations(cls, num_iterations: int) -> "TrainingLength":
-        """Exactly or just above ``num_iterations``, in epochs of 250, or in ten epochs where that would be fewer."""
-        per_epoch = min(ITERATIONS_PER_EPOCH, -(-num_iterations // SHORTEST_NUM_EPOCHS))
+        """Exactly or just above ``num_iterations``, in epochs of 250, or shorter ones where these would be few.
+
+        The learning rate falls from epoch to epoch, so that its last value follows from their number: there are up to 30
+        epochs of at least 50 iterations, and ten in any case.
+        """
+        num_epochs = min(FINEST_EPOCHS, max(FEWEST_EPOCHS, num_iterations // FINEST_ITERATIONS_PER_EPOCH))
+        per_epoch = min(ITERATIONS_PER_EPOCH, -(-num_iterations // num_epochs))
         return cls(-(-num_iterations // per_epoch), per_epoch)
 
     @property

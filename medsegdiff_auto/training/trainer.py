@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
+import secrets
+import signal
+import threading
 from contextlib import nullcontext
+from itertools import chain, repeat
 from time import time
 
 import numpy as np
@@ -12,15 +16,18 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import join
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
-from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
-from medsegdiff_auto.diffusion.losses import cross_entropy, noise_mse, soft_dice_loss
+from medsegdiff_auto.diffusion.losses import anchor_loss
+from medsegdiff_auto.diffusion.objective import denoiser_loss
 from medsegdiff_auto.diffusion.process import uniform_times
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.networks.build import build_network
+from medsegdiff_auto.training.batches import batches, seed_everything
 from medsegdiff_auto.training.checkpoints import load_safely, random_states, restore_random_states, save_atomically
 from medsegdiff_auto.training.ema import EMA
 from medsegdiff_auto.training.previews import Previews
@@ -30,6 +37,9 @@ from medsegdiff_auto.training.schedule import (TrainingLength, polynomial_learni
 GRADIENT_NORM_LIMIT = 12.0
 SECONDS_BETWEEN_CHECKPOINTS = 30 * 60
 STOP_FILE = "STOP"
+TRAINING_STREAM, VALIDATION_STREAM, STEP_STREAM = range(3)
+WORKERS_VARIABLE = "nnUNet_n_proc_DA"
+EXIT_CODE_OF_SIGTERM = 128 + signal.SIGTERM
 
 
 class TrainingEnded(Exception):
@@ -46,16 +56,26 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
 
     The two share the batch and nothing else: the conditioner has nnU-Net's loss, optimizer, schedule and gradient
     clipping; the denoiser has cross-entropy and AdamW, and no gradient flows from it into the conditioner.
+
+    Batches, times, noise and dropout of an iteration follow from ``seed`` and the number of the iteration alone, so that a
+    training resumed from any checkpoint goes on as if nothing had happened.
     """
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
                  device: torch.device = torch.device("cuda")):
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.is_ddp and device.type == "cpu":
+            self.device, self.grad_scaler = device, None
+        self.seed = secrets.randbits(32)
         self.diffusion = diffusion_configuration(self.configuration_manager)
         self.max_hours: float | None = None
         self.length_is_given = False
         self.hours_before_resuming = 0.0
         self.denoiser_losses: list[float] = []
+        self.num_train_steps_done = 0
+        self.outputs_of_epoch: list[dict] = []
+        self.outputs_to_repeat: list[dict] = []
+        self.asked_to_terminate = False
         self.denoiser_optimizer: torch.optim.Optimizer | None = None
         self.ema: EMA | None = None
         self.previews: Previews | None = None
@@ -80,14 +100,46 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
 
     @property
     def bare_network(self) -> nn.Module:
-        """The network without the wrappers of DDP and torch.compile."""
-        network = self.network.module if self.is_ddp else self.network
-        return network._orig_mod if isinstance(network, OptimizedModule) else network
+        """The network without the wrapper of DDP."""
+        return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
 
     def initialize(self) -> None:
-        """nnU-Net's initialisation, the denoiser's optimizer and the weight average."""
+        """nnU-Net's initialisation, the denoiser's optimizer, the weight average, and compilation where nnU-Net compiles.
+
+        The parts are compiled in place: their weights keep their names, and the weight average stays as it is.
+        """
         super().initialize()
+        if self.device.type == "cpu" and torch.distributed.is_initialized():
+            self.is_ddp, self.network = True, DistributedDataParallel(self.network)
         self.ema = EMA(self.bare_network, self.num_epochs * self.num_iterations_per_epoch, self.diffusion.ema_length)
+        if super()._do_i_compile():
+            self.bare_network.denoiser.compile()
+            if self.has_conditioner:
+                self.bare_network.conditioner.compile()
+
+    def _set_batch_size_and_oversample(self) -> None:
+        """nnU-Net's; on the CPU it then wraps the network as if alone, because nnU-Net's DDP knows GPUs only."""
+        super()._set_batch_size_and_oversample()
+        self.is_ddp = self.is_ddp and self.device.type != "cpu"
+
+    def get_dataloaders(self):
+        """nnU-Net's loaders, whose batches are numbered and seeded, drawn by as many workers as nnU-Net would start."""
+        num_workers = get_allowed_n_proc_DA()
+        before = os.environ.get(WORKERS_VARIABLE)
+        os.environ[WORKERS_VARIABLE] = "0"  # nnU-Net then hands out the loaders themselves
+        try:
+            train, validation = (augmenter.data_loader for augmenter in super().get_dataloaders())
+        finally:
+            del os.environ[WORKERS_VARIABLE]
+            if before is not None:
+                os.environ[WORKERS_VARIABLE] = before
+        on_gpu, rank = self.device.type == "cuda", self.local_rank
+        num_repeated = len(self.outputs_to_repeat)
+        first = self.current_epoch * self.num_iterations_per_epoch + num_repeated
+        of_training = batches(train, (self.seed, TRAINING_STREAM, rank), first, num_workers, on_gpu)
+        of_validation = batches(validation, (self.seed, VALIDATION_STREAM, rank),
+                                self.current_epoch * self.num_val_iterations_per_epoch, (num_workers + 1) // 2, on_gpu)
+        return chain(repeat({}, num_repeated), of_training), of_validation
 
     def configure_optimizers(self):
         """nnU-Net's SGD and schedule on the conditioner; AdamW on the denoiser, kept as ``denoiser_optimizer``.
@@ -106,7 +158,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     @property
     def has_conditioner(self) -> bool:
         """Whether nnU-Net's network is part of the network (``auto``) or not (``paper``)."""
-        return hasattr(self.bare_network, "conditioner")
+        return self.bare_network.has_conditioner
 
     @property
     def trained_parts(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
@@ -137,18 +189,37 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         x_start = state_from_labels(target, self.label_manager.num_segmentation_heads, ignore_label)
         return x_start, None if ignore_label is None else target != ignore_label
 
-    def denoiser_loss(self, output: Tensor, x_start: Tensor, noise: Tensor, valid: Tensor | None) -> Tensor:
-        """|eps - eps_theta|^2, or cross-entropy plus Dice of the predicted x_0's logits with the plan's weights."""
-        d = self.diffusion
-        if d.parameterisation == "noise":
-            return noise_mse(output, noise, valid)
-        loss = d.cross_entropy_weight * cross_entropy(output, x_start, d.target, valid)
-        if d.dice_weight:
-            loss = loss + d.dice_weight * soft_dice_loss(output, x_start, d.target, valid)
-        return loss
+    def conditioner_loss(self, logits: list[Tensor], target: list[Tensor], x_start: Tensor, valid: Tensor | None) -> Tensor:
+        """nnU-Net's deep-supervised loss, or MedSegDiff-V2's anchor loss at every few iterations."""
+        interval = self.diffusion.anchor_loss_interval
+        if not interval:
+            return self.loss(logits, target)
+        due = self.num_train_steps_done % interval == 0
+        return anchor_loss(logits[0].float(), x_start, self.diffusion.target, valid=valid) * float(due)
 
     def train_step(self, batch: dict) -> dict:
-        """One step of both networks on one batch; ``loss`` is nnU-Net's (without conditioner: the denoiser's)."""
+        """One step of both networks on one batch; ``loss`` is nnU-Net's (without conditioner: the denoiser's).
+
+        Steps that the checkpoint had behind it give their outputs again. Saves every 30 minutes and when asked to end.
+        """
+        if self.outputs_to_repeat:
+            return self.outputs_to_repeat.pop(0)
+        self.outputs_of_epoch.append(self.new_train_step(batch))
+        if self.asked_to_terminate or time() - self._checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS:
+            self.save_within_epoch()
+        if self.asked_to_terminate:
+            raise SystemExit(EXIT_CODE_OF_SIGTERM)
+        return self.outputs_of_epoch[-1]
+
+    def save_within_epoch(self) -> None:
+        """A checkpoint from which the epoch goes on where it is."""
+        self.current_epoch -= 1  # save_checkpoint stores the number of the next epoch as current + 1
+        self.save_checkpoint(join(self.output_folder, "checkpoint_latest.pth"))
+        self.current_epoch += 1
+
+    def new_train_step(self, batch: dict) -> dict:
+        """Forward, backward, both optimizers."""
+        seed_everything(self.seed, STEP_STREAM, self.local_rank, self.num_train_steps_done)
         data = batch["data"].to(self.device, non_blocking=True)
         target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
         x_start, valid = self.reference_state(target[0])
@@ -158,11 +229,13 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         for _, optimizer in self.trained_parts:
             optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
-            logits, output = self.network(data, x_start, t, noise, recycled)
-            denoiser_loss = self.denoiser_loss(output.float(), x_start, noise, valid)
-            loss = self.loss(logits, target) if self.has_conditioner else denoiser_loss
-        self.update_weights(loss + denoiser_loss if self.has_conditioner else loss)
-        return {"loss": loss.detach().cpu().numpy(), "denoiser_loss": denoiser_loss.detach().cpu().numpy()}
+            step = self.network(data, x_start, t, noise, recycled)
+            of_denoiser = denoiser_loss(step.output.float(), x_start, step.x_t, step.log_snr, self.diffusion, valid)
+            of_conditioner = self.conditioner_loss(step.logits, target, x_start, valid) if self.has_conditioner else None
+        self.update_weights(of_denoiser if of_conditioner is None else of_conditioner + of_denoiser)
+        self.num_train_steps_done += 1
+        loss = of_denoiser if of_conditioner is None else of_conditioner
+        return {"loss": loss.detach().cpu().numpy(), "denoiser_loss": of_denoiser.detach().cpu().numpy()}
 
     def update_weights(self, loss: Tensor) -> None:
         """Backward pass, clipping of each network by itself, both optimizers, the weight average."""
@@ -186,8 +259,10 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         return self.hours_before_resuming + (time() - self._start_time) / 3600
 
     def on_train_start(self) -> None:
-        """nnU-Net's preparations and the cases of the previews."""
+        """nnU-Net's preparations and the cases of the previews; SIGTERM asks for a checkpoint and an end."""
         super().on_train_start()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked_to_terminate", True))
         self._start_time = self._checkpoint_time = time()
         if self.local_rank == 0:
             self.previews = Previews(self)
@@ -204,18 +279,15 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         """nnU-Net's curve, and the denoiser's loss beside it."""
         super().on_train_epoch_end(train_outputs)
         self.denoiser_losses.append(float(np.mean([output["denoiser_loss"] for output in train_outputs])))
+        self.outputs_of_epoch = []
 
     def on_epoch_end(self) -> None:
-        """nnU-Net's bookkeeping, one line on the console, previews, a checkpoint at least every 30 minutes."""
+        """nnU-Net's bookkeeping, one line on the console, previews."""
         epoch = self.current_epoch
         super().on_epoch_end()
         if self.local_rank == 0:
             print(self.epoch_line(epoch), flush=True)
             self.previews.draw_if_due(epoch)
-        if time() - self._checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS:
-            self.current_epoch -= 1  # save_checkpoint stores the number of the next epoch as current + 1
-            self.save_checkpoint(join(self.output_folder, "checkpoint_latest.pth"))
-            self.current_epoch += 1
         if self.current_epoch < self.num_epochs:
             self.end_if_asked()
 
@@ -271,6 +343,9 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             "grad_scaler_state": scaler.state_dict() if scaler is not None else None,
             "logging": self.logger.get_checkpoint(),
             "denoiser_losses": self.denoiser_losses,
+            "num_train_steps_done": self.num_train_steps_done,
+            "outputs_of_epoch": [{name: float(value) for name, value in output.items()} for output in self.outputs_of_epoch],
+            "seed": self.seed,
             "random_states": random_states(),
             "hours": self.hours,
             "length": [self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch],
@@ -301,6 +376,11 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
         self.logger.load_checkpoint(checkpoint["logging"])
         self.denoiser_losses = checkpoint["denoiser_losses"]
+        self.num_train_steps_done = checkpoint["num_train_steps_done"]
+        goes_on_within_epoch = checkpoint["length"][1] == self.num_iterations_per_epoch
+        self.outputs_of_epoch = checkpoint["outputs_of_epoch"] if goes_on_within_epoch else []
+        self.outputs_to_repeat = list(self.outputs_of_epoch)
+        self.seed = checkpoint["seed"]
         self.hours_before_resuming = checkpoint["hours"]
         self._best_ema, self.current_epoch = checkpoint["_best_ema"], checkpoint["current_epoch"]
         self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]

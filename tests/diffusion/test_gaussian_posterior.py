@@ -1,7 +1,7 @@
-"""Samplers on x_0 ~ N(mu, s^2), whose best predictor E[x_0 | x_t] is known in closed form.
+"""Samplers on Gaussians, whose best predictor E[x_0 | x_t] is known in closed form.
 
-The predictor is affine in x_t, and so is a deterministic sampler: two starts give its mean and its spread without any
-Monte-Carlo error.
+First x_0 ~ N(mu, s^2): the predictor is affine in x_t, and so is a deterministic sampler, so that two starts give its mean
+and its spread without any Monte-Carlo error. Then two correlated voxels given an image, whose posterior has a covariance.
 """
 
 import math
@@ -9,8 +9,9 @@ import math
 import pytest
 import torch
 
-from medsegdiff_auto.diffusion.process import v_from_x_start, x_start_from_v
-from medsegdiff_auto.diffusion.samplers import sample, trailing_times
+from medsegdiff_auto.diffusion.process import (PARAMETERISATIONS, output_from_x_start, v_from_x_start,
+                                               x_start_from_output, x_start_from_v)
+from medsegdiff_auto.diffusion.samplers import SOLVERS, sample, trailing_times
 from medsegdiff_auto.diffusion.schedules import Schedule
 
 MEAN, DEVIATION = 0.3, 0.5
@@ -71,3 +72,43 @@ def test_dpm_solver_converges_faster_than_ddim(schedule):
         assert dpm_solver < ddim / 5
     assert errors["ddim"][1] / errors["ddim"][2] == pytest.approx(2, rel=0.05)
     assert errors["dpm_solver_pp_2m"][1] / errors["dpm_solver_pp_2m"][2] > 2.5
+
+
+NUM_SAMPLES = 10000
+PRIOR = torch.tensor([[0.5, 0.3], [0.3, 0.4]], dtype=torch.float64)
+VIEW = torch.tensor([[1.0, 0.5], [0.0, 1.0]], dtype=torch.float64)
+IMAGE_NOISE, IMAGE = 0.6, torch.tensor([0.7, -0.2], dtype=torch.float64)
+
+
+def posterior_given_the_image():
+    """x ~ N(0, P), I = H x + n, n ~ N(0, s^2): x | I ~ N(G I, P - G H P) with G = P H' (H P H' + s^2)^-1."""
+    gain = PRIOR @ VIEW.T @ torch.linalg.inv(VIEW @ PRIOR @ VIEW.T + IMAGE_NOISE ** 2 * torch.eye(2))
+    return gain @ IMAGE, PRIOR - gain @ VIEW @ PRIOR
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("parameterisation", PARAMETERISATIONS)
+@pytest.mark.parametrize("schedule", [Schedule("cosine", -2.0), Schedule("linear")], ids=str)
+def test_samples_have_the_mean_and_the_covariance_of_the_posterior_given_the_image(schedule, parameterisation, solver):
+    mean, covariance = posterior_given_the_image()
+    generator = torch.Generator().manual_seed(0)
+
+    def draw_noise():
+        return torch.randn(NUM_SAMPLES, 2, 1, generator=generator, dtype=torch.float64)
+
+    def predict(x_t, t):
+        alpha, sigma = schedule.alpha_sigma(t)
+        gain = alpha * covariance @ torch.linalg.inv(alpha ** 2 * covariance + sigma ** 2 * torch.eye(2))
+        x_start = mean[:, None] + torch.einsum("ij,bjn->bin", gain, x_t - alpha * mean[:, None])
+        if parameterisation == "noise" and t == 1 and schedule.name == "cosine":
+            return x_start  # pure noise says nothing about x_0: eps alone cannot give it back
+        output = output_from_x_start(x_start, x_t, alpha, sigma, parameterisation)
+        return x_start_from_output(output, x_t, alpha, sigma, parameterisation)
+
+    num_steps = 1000 if solver == "ddpm" else 250
+    samples = sample(predict, draw_noise(), trailing_times(num_steps), schedule, solver, draw_noise)[..., 0]
+    error = (covariance.diagonal() / NUM_SAMPLES).sqrt()
+    assert ((samples.mean(0) - mean).abs() < 0.01 + 4 * error).all()
+    spread = torch.outer(covariance.diagonal(), covariance.diagonal())
+    error = ((spread + covariance ** 2) / NUM_SAMPLES).sqrt()
+    assert ((samples.T.cov() - covariance).abs() < 0.02 * spread.sqrt() + 4 * error).all()

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medsegdiff_auto.diffusion.losses import cross_entropy, masked_mean, noise_mse, soft_dice_loss
+from medsegdiff_auto.diffusion.losses import (anchor_loss, cross_entropy, masked_mean, min_snr_weight, mse, multiscale_mse,
+                                              sigmoid_weight, soft_dice_loss, time_weight)
+from medsegdiff_auto.diffusion.process import output_from_x_start, q_sample
+from medsegdiff_auto.diffusion.schedules import alpha_sigma
 
 
 def voxels(*channels, dimension=2):
@@ -60,10 +63,10 @@ def test_dice_loss_of_regions_averages_over_all_regions():
     assert soft_dice_loss(logits, x_start, "regions").item() == pytest.approx(1 - (3 / 4 + 2 / 3) / 2, abs=1e-4)
 
 
-def test_noise_mse_is_the_mean_square_over_valid_voxels():
+def test_mse_is_the_mean_square_over_valid_voxels():
     predicted, noise = voxels([1.0, 0.0], [3.0, 5.0]), voxels([0.0, 2.0], [1.0, 4.0])
-    assert noise_mse(predicted, noise).item() == pytest.approx((1 + 4 + 4 + 1) / 4)
-    assert noise_mse(predicted, noise, voxels([0.0, 1.0]).bool()).item() == pytest.approx((4 + 1) / 2)
+    assert mse(predicted, noise).item() == pytest.approx((1 + 4 + 4 + 1) / 4)
+    assert mse(predicted, noise, valid=voxels([0.0, 1.0]).bool()).item() == pytest.approx((4 + 1) / 2)
 
 
 def test_the_mean_over_no_valid_voxel_is_zero():
@@ -77,3 +80,61 @@ def test_ignored_voxels_give_no_gradient():
     (cross_entropy(logits, x_start, "classes", valid) + soft_dice_loss(logits, x_start, "classes", valid)).backward()
     assert (logits.grad[:, :, 1] == 0).all()
     assert (logits.grad[:, :, [0, 2]] != 0).all()
+
+
+def test_every_sample_has_its_own_weight():
+    predicted, reference = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)
+    assert mse(predicted, reference, torch.tensor([2.0, 0.5])).item() == pytest.approx((2 * 1 + 0.5 * 9) / 2)
+
+
+def test_multiscale_adds_the_errors_of_the_averages_with_the_weight_one_over_side():
+    """Side 4: errors (4, 0, 0, 0) square to a mean of 4; side 2: cell means (2, 0), mean square 2; side 1: mean 1, square 1."""
+    error = torch.tensor([4.0, 0.0, 0.0, 0.0]).reshape(1, 1, 4)
+    expected = (4 / 4 + 2 / 2 + 1 / 1) / (1 / 4 + 1 / 2 + 1)
+    assert multiscale_mse(error, torch.zeros(1, 1, 4), 1).item() == pytest.approx(expected)
+    assert multiscale_mse(error, torch.zeros(1, 1, 4), 2).item() == pytest.approx((1 + 1) / (1 / 4 + 1 / 2))
+    assert multiscale_mse(error, torch.zeros(1, 1, 4), 4).item() == pytest.approx(4)
+
+
+def test_multiscale_ends_at_an_odd_longest_side_and_leaves_odd_short_sides_alone():
+    error = torch.randn(2, 1, 6, 3, generator=torch.Generator().manual_seed(0))
+    halved = error.reshape(2, 1, 3, 2, 3).mean(3)
+    expected = ((error ** 2).mean() / 6 + (halved ** 2).mean() / 3) / (1 / 6 + 1 / 3)
+    assert multiscale_mse(error, torch.zeros_like(error), 1).item() == pytest.approx(expected.item())
+
+
+def test_voxel_noise_weighs_less_and_a_shift_weighs_the_same_at_coarse_scales():
+    generator = torch.Generator().manual_seed(0)
+    noise, shift = torch.randn(4, 1, 32, 32, generator=generator), torch.ones(4, 1, 32, 32)
+    zero = torch.zeros_like(noise)
+    assert multiscale_mse(shift, zero, 4).item() == pytest.approx(mse(shift, zero).item())
+    assert multiscale_mse(noise, zero, 4).item() < 0.3 * mse(noise, zero).item()
+
+
+LOG_SNR = torch.tensor([-6.0, -1.0, 0.0, 1.0, 4.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["min_snr", "sigmoid"])
+@pytest.mark.parametrize("parameterisation", ["noise", "v"])
+def test_a_time_weight_asks_the_same_of_every_parameterisation(name, parameterisation):
+    """One wrong x_0 costs the same whether its error is measured on x_0, on the noise, or on v."""
+    generator = torch.Generator().manual_seed(0)
+    x_start, wrong, noise = (torch.randn(5, 1, 3, 4, generator=generator, dtype=torch.float64) for _ in range(3))
+    alpha, sigma = alpha_sigma(LOG_SNR)
+    x_t = q_sample(x_start, noise, alpha, sigma)
+    direct = mse(wrong, x_start, time_weight(name, LOG_SNR, "x_start"))
+    outputs = (output_from_x_start(x, x_t, alpha, sigma, parameterisation) for x in (wrong, x_start))
+    assert mse(*outputs, time_weight(name, LOG_SNR, parameterisation)).item() == pytest.approx(direct.item(), rel=1e-9)
+
+
+def test_min_snr_stops_growing_at_gamma_and_sigmoid_falls_where_little_noise_is_left():
+    assert min_snr_weight(LOG_SNR, "x_start", 5.0).tolist() == pytest.approx([math.exp(-6), math.exp(-1), 1, math.e, 5])
+    assert min_snr_weight(LOG_SNR, "noise", 5.0)[-1].item() == pytest.approx(5 / math.exp(4))
+    assert sigmoid_weight(LOG_SNR, "noise", 0.0).tolist() == pytest.approx([1 / (1 + math.exp(x)) for x in (-6, -1, 0, 1, 4)])
+    assert time_weight("none", LOG_SNR, "v") is None
+
+
+def test_the_anchor_loss_is_dice_plus_weighted_cross_entropy():
+    logits, x_start = voxels([0.0, 2.0], [math.log(3), 2.0]), voxels([-1.0, 1.0], [1.0, -1.0])
+    dice, entropy = soft_dice_loss(logits, x_start, "classes"), cross_entropy(logits, x_start, "classes")
+    assert anchor_loss(logits, x_start, "classes", 0.5).item() == pytest.approx((dice + 0.5 * entropy).item())

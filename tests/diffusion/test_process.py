@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from medsegdiff_auto.diffusion.process import (noise_from_x_start, q_sample, uniform_times, v_from_x_start,
-                                               x_start_from_noise, x_start_from_v)
+from medsegdiff_auto.diffusion.process import (PARAMETERISATIONS, noise_from_v, noise_from_x_start, output_from_x_start,
+                                               q_sample, uniform_times, v_from_x_start, velocity, x_start_from_noise,
+                                               x_start_from_output, x_start_from_v)
 from medsegdiff_auto.diffusion.schedules import Schedule
 
 SHAPES = [(3, 2, 7, 5), (3, 2, 4, 5, 3)]
@@ -50,6 +51,22 @@ def test_v_is_alpha_noise_minus_sigma_x_start_and_gives_x_start_back(noised):
     for b in range(3):
         assert torch.allclose(v[b], alpha[b] * noise[b] - sigma[b] * x_start[b], atol=1e-10, rtol=0)
     assert torch.allclose(x_start_from_v(v, x_t, alpha, sigma), x_start, atol=1e-10, rtol=0)
+
+
+def test_v_gives_the_noise_back_and_is_the_same_from_noise_or_from_x_t(noised):
+    x_start, noise, alpha, sigma, x_t = noised
+    v = velocity(x_start, noise, alpha, sigma)
+    assert torch.allclose(v, v_from_x_start(x_start, x_t, alpha, sigma), atol=1e-10, rtol=0)
+    assert torch.allclose(noise_from_v(v, x_t, alpha, sigma), noise, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("parameterisation", PARAMETERISATIONS)
+def test_what_a_perfect_network_predicts_gives_x_start_back(noised, parameterisation):
+    x_start, _, alpha, sigma, x_t = noised
+    output = output_from_x_start(x_start, x_t, alpha, sigma, parameterisation)
+    found = x_start_from_output(output, x_t, alpha, sigma, parameterisation)
+    assert torch.allclose(found, x_start, atol=1e-10, rtol=0)
+    assert parameterisation == "x_start" or not torch.allclose(output, x_start, atol=0.1)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7])

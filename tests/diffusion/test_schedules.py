@@ -8,7 +8,7 @@ import torch
 from medsegdiff_auto.diffusion.schedules import Schedule, log_snr_shift
 
 SCHEDULES = [Schedule("cosine"), Schedule("cosine", -4.6), Schedule("cosine", 2.0), Schedule("linear"),
-             Schedule("linear", num_train_steps=100)]
+             Schedule("linear", num_train_steps=100), Schedule("linear", zero_terminal_snr=True)]
 
 
 def float64(*values):
@@ -59,6 +59,16 @@ def test_the_linear_schedule_is_the_cumulative_product_of_its_betas():
     assert (alpha ** 2).tolist() == pytest.approx([expected[i] for i in steps], rel=1e-10)
     assert (alpha[0] ** 2).item() == pytest.approx(0.9999, rel=1e-12)
     assert (alpha[-1] ** 2).item() == pytest.approx(4.0358e-5, rel=1e-4)
+
+
+def test_the_rescaled_linear_schedule_keeps_its_first_alpha_ends_at_zero_and_is_affine_in_the_old_one():
+    """Lin et al. 2024, algorithm 1: alpha' = (alpha - alpha_T) alpha_1 / (alpha_1 - alpha_T)."""
+    t = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    old, new = (Schedule("linear", zero_terminal_snr=rescaled).alpha_sigma(t)[0] for rescaled in (False, True))
+    assert new[0].item() == pytest.approx(old[0].item(), rel=1e-12)
+    assert new[-1].item() == pytest.approx(0, abs=1e-15)
+    expected = (old[499] - old[-1]) * old[0] / (old[0] - old[-1])
+    assert new[499].item() == pytest.approx(expected.item(), rel=1e-10)
 
 
 @pytest.mark.parametrize("num_train_steps", [100, 250, 4000])

@@ -16,11 +16,11 @@ TIMES = torch.tensor([0.3, 1.0])
 
 
 def training_step(network, size, recycled=(False, False)):
-    """Conditioner logits, denoiser logits and the reference state of one step on a random batch."""
+    """Conditioner logits, denoiser output and the reference state of one step on a random batch."""
     labels = torch.randint(0, 3, (2, 1, *size), generator=torch.Generator().manual_seed(4))
     x_start = state_from_labels(labels, 3)
-    outputs = network(random_image(*size), x_start, TIMES, random_state(*size), torch.tensor(recycled))
-    return *outputs, x_start
+    step = network(random_image(*size), x_start, TIMES, random_state(*size), torch.tensor(recycled))
+    return step.logits, step.output, x_start
 
 
 @pytest.mark.parametrize("target", ["classes", "regions"])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_networks import ANISOTROPIC, AUTO, PAPER, random_image, random_state, randomised, tiny_network
+from tiny_networks import ANISOTROPIC, AUTO, PRESETS, random_image, random_state, randomised, tiny_network
 
 from medsegdiff_auto.diffusion.samplers import SOLVERS
 from medsegdiff_auto.diffusion.state import probabilities_from_logits
@@ -12,7 +12,7 @@ from medsegdiff_auto.diffusion.state import probabilities_from_logits
 CASES = [(2, None, (8, 12)), (3, ANISOTROPIC, (2, 12, 8))]
 
 
-@pytest.fixture(params=[AUTO, PAPER], ids=["auto", "paper"])
+@pytest.fixture(params=PRESETS.values(), ids=PRESETS)
 def preset(request):
     return request.param
 
@@ -64,7 +64,7 @@ def test_regions_are_fused_with_the_weight_of_the_plan(preset, weight):
     network = trained(2, replace(preset, target="regions", conditioner_weight=weight))
     image = random_image(8, 12)
     condition = network.condition(image)
-    plain = condition.logits[0].sigmoid()
+    plain = network.conditioner_probabilities(condition)
     drawn = (network(image).sigmoid() - weight * plain)
     if weight == 1:
         assert drawn.abs().max() < 1e-5
@@ -86,7 +86,7 @@ def test_a_start_below_one_begins_at_the_noised_prediction_of_the_conditioner():
     network, seen = trained(2, replace(AUTO, start_time=0.6)), []
     condition, noise = network.condition(random_image(8, 12)), random_state(8, 12).double()
     predict = network.predict_x_start
-    network.predict_x_start = lambda x_t, t, c: (seen.append((x_t, t)), predict(x_t, t, c))[1]
+    network.predict_x_start = lambda x_t, t, *rest: (seen.append((x_t, t)), predict(x_t, t, *rest))[1]
     network.sample_probabilities(condition, noise, num_steps=2)
     alpha, sigma = network.schedule.alpha_sigma(torch.tensor(0.6, dtype=torch.float64))
     expected = alpha * (2 * condition.logits[0].softmax(1).double() - 1) + sigma * noise

@@ -12,13 +12,23 @@ from medsegdiff_auto.networks.build import build_network
 NUM_INPUTS, NUM_OUTPUTS, FEATURES = 2, 3, (4, 8, 8)
 ANISOTROPIC = [(1, 1, 1), (1, 2, 2), (2, 2, 2)]
 AUTO = DiffusionConfiguration(
-    preset="auto", target="classes", parameterisation="x_start", schedule="cosine", log_snr_shift=-2.0,
-    num_train_steps=1000, structure_diameter_vox=(8.0, 8.0, 8.0), features_per_stage=(8, 8),
-    bottleneck_attention_heads=2, filter_grid_size=5, dropout=0.0, cross_entropy_weight=1.0, dice_weight=0.0,
-    recycling_share=0.25, initial_learning_rate=1e-3, ema_length=0.05, solver="ddim", num_steps=3, start_time=1.0,
-    num_samples=2, num_mirrors=2, conditioner_weight=0.5, denoiser_cost=0.1)
-PAPER = replace(AUTO, preset="paper", parameterisation="noise", schedule="linear", log_snr_shift=0.0,
-                features_per_stage=(8, 8, 16), recycling_share=0.0, conditioner_weight=0.0)
+    preset="auto", network="conditioned", target="classes", parameterisation="x_start", schedule="cosine",
+    log_snr_shift=-2.0, num_train_steps=1000, zero_terminal_snr=False, structure_diameter_vox=(8.0, 8.0, 8.0),
+    space_to_depth=True, features_per_stage=(8, 8), dynamic_encoding=True, anchor_attention=False,
+    spectrum_transformer_layers=0, transformer_layers=0, bottleneck_attention_heads=2, filter_grid_size=5, dropout=0.0,
+    sees_state=True, self_conditioning=False, gradient_into_conditioner=False, cross_entropy_weight=1.0, dice_weight=0.0,
+    time_weighting="none", multiscale_size=0, anchor_loss_interval=0, recycling_share=0.25, initial_learning_rate=1e-3,
+    ema_length=0.05, solver="ddim", num_steps=3, start_time=1.0, num_samples=2, num_mirrors=2, conditioner_weight=0.5,
+    denoiser_cost=0.1)
+PAPER = replace(AUTO, preset="paper", network="two_encoders", parameterisation="noise", schedule="linear",
+                log_snr_shift=0.0, space_to_depth=False, features_per_stage=(8, 8, 16), recycling_share=0.0,
+                conditioner_weight=0.0)
+PAPER_V2 = replace(PAPER, preset="paper_v2", network="conditioned", dynamic_encoding=False, anchor_attention=True,
+                   spectrum_transformer_layers=2, gradient_into_conditioner=True, anchor_loss_interval=2)
+SIMPLE_DIFFUSION = replace(AUTO, preset="simple_diffusion", network="concatenated", parameterisation="v",
+                           dynamic_encoding=False, transformer_layers=2, multiscale_size=4, recycling_share=0.0,
+                           conditioner_weight=0.0)
+PRESETS = {c.preset: c for c in (AUTO, PAPER, PAPER_V2, SIMPLE_DIFFUSION)}
 
 
 def tiny_unet(dimension: int, residual: bool = False, strides=None, deep_supervision: bool = False) -> nn.Module:

@@ -5,7 +5,9 @@ import pytest
 from medsegdiff_auto.training.schedule import TrainingLength, polynomial_learning_rate, training_progress
 
 
-@pytest.mark.parametrize("iterations, epochs, per_epoch", [(1500, 10, 150), (250_000, 1000, 250), (10, 10, 1), (7, 7, 1), (25, 9, 3)])
+@pytest.mark.parametrize("iterations, epochs, per_epoch", [
+    (1500, 30, 50), (900, 18, 50), (300, 10, 30), (20_000, 80, 250),
+    (250_000, 1000, 250), (10, 10, 1), (7, 7, 1), (25, 9, 3)])
 def test_iterations_become_epochs_of_at_most_250(iterations, epochs, per_epoch):
     length = TrainingLength.of_iterations(iterations)
     assert (length.num_epochs, length.num_iterations_per_epoch) == (epochs, per_epoch)

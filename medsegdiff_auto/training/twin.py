@@ -1,0 +1,27 @@
+"""The no-diffusion twin: the control experiment of every claim about diffusion."""
+
+from __future__ import annotations
+
+import torch
+
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY
+from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
+
+
+def without_state(plans: dict) -> dict:
+    """The plans with a denoiser that never sees a state; changed in place, and returned."""
+    for section in plans["configurations"].values():
+        if PLANS_KEY in section:
+            section[PLANS_KEY] |= {"sees_state": False, "recycling_share": 0.0, "num_steps": 1}
+    return plans
+
+
+class nnUNetTrainerMedSegDiffTwin(nnUNetTrainerMedSegDiff):
+    """The same network, loss, batches and budget, but the denoiser never sees a state: x_t = 0, t = 1, one step.
+
+    What the twin reaches as well, diffusion has not contributed.
+    """
+
+    def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
+                 device: torch.device = torch.device("cuda")):
+        super().__init__(without_state(plans), configuration, fold, dataset_json, device)
