@@ -17,6 +17,9 @@ def main(argv=None) -> int:
     parser.add_argument("-c", nargs="+", metavar="CONFIGURATION",
                         help="configurations to preprocess (default: all that are planned)")
     parser.add_argument("--preset", default="auto", help="preset of the diffusion (default: auto)")
+    parser.add_argument("--encoder", choices=("plain", "resenc_m", "resenc_l", "resenc_xl"), default="plain",
+                        help="nnU-Net's planner: its default, or a residual-encoder preset for about 9, 24 or 40 GB "
+                             "(default: plain)")
     parser.add_argument("--resources", choices=("gpu", "cpu", "tiny"), default="gpu",
                         help="limits of the training machine: 'gpu' is nnU-Net's own size, 'cpu' halves the width and "
                              "caps the batch, 'tiny' is for demonstrations (default: gpu)")
@@ -41,7 +44,7 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
     names = [paths.resolve_dataset(dataset) for dataset in args.d]
     os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
     from medsegdiff_auto.planning import prepare
-    from medsegdiff_auto.planning.planner import MedSegDiffPlanner
+    from medsegdiff_auto.planning.planner import ENCODER_MEMORY_TARGETS_GB, PLANNERS
     from medsegdiff_auto.planning.presets import load_preset
     from medsegdiff_auto.planning.resources import RESOURCES
 
@@ -51,11 +54,14 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
         if not args.no_integrity_check:
             prepare.check(raw / name, folder, args.np)
         prepare.fingerprint(name, args.np, args.clean)
-        planner = MedSegDiffPlanner(name, args.preset, RESOURCES[args.resources], args.gpu_memory_target,
-                                    args.overwrite_plans_name, args.overwrite_target_spacing, args.c or ())
+        resources, target_gb = RESOURCES[args.resources], args.gpu_memory_target
+        if target_gb is None and args.resources == "gpu":
+            target_gb = ENCODER_MEMORY_TARGETS_GB.get(args.encoder)
+        planner = PLANNERS[args.encoder](name, args.preset, resources, target_gb, args.overwrite_plans_name,
+                                         args.overwrite_target_spacing, args.c or ())
         prepare.plan(planner)
         write_run(folder, command, file=f"{args.overwrite_plans_name}_run.json")
         print(f"Plan: {folder / args.overwrite_plans_name}.md")
         if not args.no_pp:
-            chosen = prepare.preprocess(name, folder, args.overwrite_plans_name, args.c, args.np)
+            chosen = prepare.preprocess(raw / name, folder, args.overwrite_plans_name, args.c, args.np)
             print(f"Preprocessed {', '.join(chosen)}. Next: medsegdiff_train {int(name[7:10])} {chosen[-1]} 0")

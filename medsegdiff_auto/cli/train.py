@@ -31,6 +31,9 @@ def main(argv=None) -> int:
     parser.add_argument("--val", action="store_true", help="only validate a finished training")
     parser.add_argument("--val_best", action="store_true", help="validate checkpoint_best instead of checkpoint_final")
     parser.add_argument("--npz", action="store_true", help="save the validation's probabilities, for ensembling")
+    parser.add_argument("--upgrade", metavar="CHECKPOINT",
+                        help="checkpoint of a trained nnU-Net of this fold: it stays as it is, and only a denoiser on its "
+                             "features is trained, by default for a tenth of its epochs")
     parser.add_argument("--overwrite", action="store_true", help="train anew although the fold is finished")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
     parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
@@ -58,16 +61,35 @@ def _train(args, command: list[str]) -> None:
     from medsegdiff_auto.training.run import TrainingRequest, train
     from medsegdiff_auto.training.schedule import TrainingLength
 
-    length = None
+    length, plans_identifier, checkpoint = None, args.p, Path(args.upgrade) if args.upgrade else None
     if args.iterations is not None:
         length = TrainingLength.of_iterations(args.iterations)
     elif args.epochs is not None:
         length = TrainingLength(num_epochs=args.epochs)
+    if checkpoint is not None:
+        plans_identifier, usual_length = _prepare_upgrade(checkpoint, args, preprocessed / name, fold)
+        length = length or usual_length
     folder = train(TrainingRequest(
-        dataset_name=name, configuration=args.configuration, fold=fold, plans_identifier=args.p, trainer=args.tr,
+        dataset_name=name, configuration=args.configuration, fold=fold, plans_identifier=plans_identifier, trainer=args.tr,
         device=args.device, length=length, max_hours=args.max_hours, seed=args.seed, continue_training=args.c, only_validate=args.val,
-        validate_best=args.val_best, save_probabilities=args.npz, overwrite=args.overwrite), preprocessed / name, results)
+        validate_best=args.val_best, save_probabilities=args.npz, overwrite=args.overwrite,
+        conditioner_checkpoint=checkpoint), preprocessed / name, results)
     _report(folder, command)
+
+
+def _prepare_upgrade(checkpoint: Path, args, preprocessed_folder: Path, fold: int | str):
+    """Name of the plans of an upgrade, and its length where none is given."""
+    if args.tr != "nnUNetTrainerMedSegDiff" or args.c or args.val:
+        raise UserError("--upgrade begins a training of nnUNetTrainerMedSegDiff.", found="--upgrade with -tr, --c or --val",
+                        expected="--upgrade alone", fix="continue or validate an upgrade with -p and the name of its plans")
+    from medsegdiff_auto.planning.upgrade import read_nnunet_model, require_fitting_model, write_upgrade_plans
+    from medsegdiff_auto.training.checkpoints import epochs_of
+    from medsegdiff_auto.training.schedule import TrainingLength
+
+    model = read_nnunet_model(checkpoint)
+    require_fitting_model(model, preprocessed_folder.name, args.configuration, fold)
+    usual_length = TrainingLength(num_epochs=max(1, epochs_of(checkpoint) // 10))
+    return write_upgrade_plans(model, preprocessed_folder, args.configuration), usual_length
 
 
 def _fold(text: str) -> int | str:

@@ -42,6 +42,7 @@ class DiffusionConfiguration:
         dropout: probability, at the two lowest resolutions only.
         sees_state: false makes the no-diffusion twin: the same network and training with an empty state, at t = 1.
         self_conditioning: the denoiser also sees its previous prediction of x_0 (Chen et al. 2023).
+        frozen_conditioner: the conditioner keeps the weights that it came with, those of a trained nnU-Net.
         gradient_into_conditioner: the denoiser's loss trains the conditioner too.
         cross_entropy_weight, dice_weight: of the loss on the predicted x_0 (``x_start`` only).
         time_weighting: of the squared error (``noise`` and ``v``): ``none``, ``min_snr`` or ``sigmoid``.
@@ -54,6 +55,8 @@ class DiffusionConfiguration:
         solver: ``ddim``, ``ddpm`` (DDIM with eta = 1) or ``dpm_solver_pp_2m``.
         num_steps: network evaluations per sample.
         start_time: t at which sampling starts; below 1 it starts from the noised conditioner prediction.
+        state_guidance: gamma >= 1 in l(first) + gamma (l(x_t) - l(first)), which makes every step rely more on the state
+            than the network itself does, and so draws samples further apart; 1 leaves the network's prediction.
         num_samples: masks drawn per case and fold.
         num_mirrors: mirrored views, of the 2^d that nnU-Net uses; samples are dealt to them in turn.
         conditioner_weight: weight of the plain network's probabilities in the fused mean, [0, 1].
@@ -80,6 +83,7 @@ class DiffusionConfiguration:
     dropout: float
     sees_state: bool
     self_conditioning: bool
+    frozen_conditioner: bool
     gradient_into_conditioner: bool
     cross_entropy_weight: float
     dice_weight: float
@@ -92,6 +96,7 @@ class DiffusionConfiguration:
     solver: str
     num_steps: int
     start_time: float
+    state_guidance: float
     num_samples: int
     num_mirrors: int
     conditioner_weight: float
@@ -105,6 +110,9 @@ class DiffusionConfiguration:
                 raise ValueError(f"{name} is {value!r}, expected one of {allowed}")
         if self.parameterisation == "noise" and self.zero_terminal_snr:
             raise ValueError("zero_terminal_snr needs x_start or v: pure noise says nothing about x_0")
+
+        if self.frozen_conditioner and (self.gradient_into_conditioner or self.network != "conditioned"):
+            raise ValueError("frozen_conditioner needs a conditioner that gets no gradient")
 
     def to_plan(self) -> dict:
         """The JSON form, tuples as lists."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,22 @@ def content_noise(tile: Tensor, shape: torch.Size) -> Tensor:
     """Standard normal noise of this shape, seeded by the tile's values; on the CPU, float64."""
     generator = torch.Generator().manual_seed(content_seed(tile))
     return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+class StateGuidance:
+    """l(first) + gamma (l(x_t) - l(first)) over the steps of a sample.
+
+    The first prediction sees (almost) nothing but the image; what later ones differ by, they owe to the state. The form is
+    that of classifier-free guidance (Ho and Salimans 2022), with the state in the place of the class.
+    """
+
+    def __init__(self, gamma: float):
+        self.gamma, self.first = gamma, None
+
+    def __call__(self, prediction: Tensor) -> Tensor:
+        if self.first is None:
+            self.first = prediction
+        return prediction if self.gamma == 1 else self.first + self.gamma * (prediction - self.first)
 
 
 class TrainingOutput(NamedTuple):
@@ -68,6 +84,7 @@ class SamplingNetwork(nn.Module, ABC):
         self.schedule = Schedule(configuration.schedule, configuration.log_snr_shift, configuration.num_train_steps,
                                  configuration.zero_terminal_snr)
         self.denoiser: nn.Module
+        self.state_intervention: Callable[[Tensor], Tensor] | None = None  # of the audit: what the denoiser sees for x_t
 
     has_conditioner = False
 
@@ -103,11 +120,20 @@ class SamplingNetwork(nn.Module, ABC):
 
     def predict_x_start(self, x_t: Tensor, t: Tensor, condition: Condition, previous: Tensor | None = None) -> Tensor:
         """The predicted x_0, clipped to [-1, 1], (B, K, *spatial); t is (B,)."""
-        c, output = self.configuration, self.denoise(x_t, t, condition, previous)
+        return self.x_start_of(self.denoise(x_t, t, condition, previous), x_t, t)
+
+    def x_start_of(self, output: Tensor, x_t: Tensor, t: Tensor, guided: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """x_0 of the denoiser's output at x_t and t, clipped to [-1, 1].
+
+        ``guided`` changes the prediction in between: its logits, or x_0 where noise or v is predicted.
+        """
+        c = self.configuration
         if c.parameterisation == "x_start":
-            return state_from_probabilities(probabilities_from_logits(output, c.target))
+            logits = guided(output) if guided else output
+            return state_from_probabilities(probabilities_from_logits(logits, c.target))
         alpha, sigma = self.schedule.alpha_sigma(self.discrete_time(t))
-        return x_start_from_output(output.to(x_t), x_t, alpha, sigma, c.parameterisation).clamp(-1, 1)
+        x_start = x_start_from_output(output.to(x_t), x_t, alpha, sigma, c.parameterisation).clamp(-1, 1)
+        return guided(x_start).clamp(-1, 1) if guided else x_start
 
     def training_forward(self, image: Tensor, x_start: Tensor, t: Tensor, noise: Tensor,
                          recycled: Tensor | None) -> TrainingOutput:
@@ -120,8 +146,10 @@ class SamplingNetwork(nn.Module, ABC):
             noise: standard normal, as x_start.
             recycled: (B,) bool or None; for these the noised state is the network's own prediction from pure noise.
         """
-        condition, t = self.condition(image), self.discrete_time(t)
-        seen = condition if self.configuration.gradient_into_conditioner else condition.detached()
+        c, t = self.configuration, self.discrete_time(t)
+        with torch.set_grad_enabled(not c.frozen_conditioner):
+            condition = self.condition(image)
+        seen = condition if c.gradient_into_conditioner else condition.detached()
         x_t = self.noised_state(x_start, t, noise, recycled, seen)
         output = self.denoise(x_t, t, seen, self.previous_prediction(x_t, t, seen))
         return TrainingOutput(condition.logits if self.has_conditioner else None, output, x_t, self.schedule.log_snr(t))
@@ -167,11 +195,14 @@ class SamplingNetwork(nn.Module, ABC):
         generators = [torch.Generator().manual_seed(content_seed(own)) for own in noise]
         shape = noise.shape[1:]
 
+        guided = StateGuidance(c.state_guidance)
         previous = None
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             nonlocal previous
-            previous = self.predict_x_start(x_t, t.float().to(x_t.device).expand(len(x_t)), condition, previous)
+            seen = x_t if self.state_intervention is None else self.state_intervention(x_t)
+            output = self.denoise(seen, t.float().to(x_t.device).expand(len(x_t)), condition, previous)
+            previous = self.x_start_of(output, x_t, t.to(x_t.device).expand(len(x_t)), guided)
             return previous
 
         def draw_noise() -> Tensor:

@@ -58,9 +58,9 @@ class LiveMemory(TorchDispatchMode):
         return result
 
 
-def conditioner_loss(regions: bool, batch_dice: bool, strides: Sequence[Sequence[int]]) -> nn.Module:
+def conditioner_loss(regions: bool, strides: Sequence[Sequence[int]]) -> nn.Module:
     """nnU-Net's deep-supervised Dice and cross-entropy, as its trainer builds them."""
-    dice = {"batch_dice": batch_dice, "smooth": 1e-5, "do_bg": regions, "ddp": False}
+    dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": regions, "ddp": False}
     if regions:
         loss = DC_and_BCE_loss({}, dice, dice_class=MemoryEfficientSoftDiceLoss)
     else:
@@ -85,7 +85,7 @@ def training_step(network: SamplingNetwork, optimizers: list[torch.optim.Optimiz
     """One step as the trainer takes it."""
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
-    t = torch.full((len(image),), 0.5, device="cpu", dtype=torch.float64)
+    t = torch.full((len(image),), 0.5, dtype=torch.float64)
     with autocast:
         step = network(image, x_start, t, torch.empty_like(x_start), None)
         total = denoiser_loss(step.output.float(), x_start, step.x_t, step.log_snr, network.configuration)
@@ -97,7 +97,7 @@ def training_step(network: SamplingNetwork, optimizers: list[torch.optim.Optimiz
 
 
 def training_peak_gb(unet: nn.Module, num_inputs: int, num_outputs: int, patch_size: Sequence[int], batch_size: int,
-                     configuration: DiffusionConfiguration, batch_dice: bool, half_precision: bool) -> float:
+                     configuration: DiffusionConfiguration, half_precision: bool) -> float:
     """Peak memory of training in 1e9 bytes: weights, their average, gradients, optimizer states, activations.
 
     Call it under ``torch.device("meta")`` with a ``unet`` built there.
@@ -119,7 +119,7 @@ def training_peak_gb(unet: nn.Module, num_inputs: int, num_outputs: int, patch_s
         image = torch.empty(batch_size, num_inputs, *patch_size)
         x_start = torch.empty(batch_size, num_outputs, *patch_size)
         targets = meta_targets(batch_size, num_outputs, patch_size, strides, regions)
-        loss = conditioner_loss(regions, batch_dice, strides)
+        loss = conditioner_loss(regions, strides)
         for _ in range(2):  # the optimizers' states come to life in the first step
             autocast = torch.autocast("cpu", torch.bfloat16) if half_precision else nullcontext()
             training_step(network, optimizers, image, x_start, targets, loss, autocast)

@@ -9,16 +9,20 @@ from typing import Sequence
 import numpy as np
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
+    nnUNetPlannerResEncL, nnUNetPlannerResEncM, nnUNetPlannerResEncXL)
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.diffusion.schedules import log_snr_shift
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.networks.cost import relative_denoiser_cost
 from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
+from medsegdiff_auto.planning.memory import training_peak_gb
 from medsegdiff_auto.planning.plan_document import write_plan_document
 from medsegdiff_auto.planning.presets import load_preset
 from medsegdiff_auto.planning.resources import Resources
@@ -27,6 +31,7 @@ PLANS_IDENTIFIER = "MedSegDiffPlans"
 CONFIGURATION_KEYS = {field.name for field in fields(DiffusionConfiguration)}
 FEATURE_MULTIPLE = 8
 MIN_DIAMETER_VOX = 2.0
+MAX_MEMORY_ROUNDS = 5
 
 
 def require_configurations(configurations: Sequence[str], planned: Sequence[str]) -> None:
@@ -41,8 +46,8 @@ def require_configurations(configurations: Sequence[str], planned: Sequence[str]
                         fix="choose from these with -c; nnU-Net plans 3d_lowres and the cascade only for large images")
 
 
-class MedSegDiffPlanner(ExperimentPlanner):
-    """nnU-Net's planner within given resources; every configuration gains a ``diffusion`` section.
+class DiffusionPlanning:
+    """What is added to one of nnU-Net's planners: limits of the machine, room for the denoiser, a ``diffusion`` section.
 
     Args:
         preset: a fragment in ``plans/``: ``auto``, ``paper``, ``paper_v2`` or ``simple_diffusion``.
@@ -53,17 +58,52 @@ class MedSegDiffPlanner(ExperimentPlanner):
     def __init__(self, dataset_name_or_id: str | int, preset: str, resources: Resources,
                  gpu_memory_target_in_gb: float | None = None, plans_name: str = PLANS_IDENTIFIER,
                  overwrite_target_spacing: list[float] | None = None,
-                 required_configurations: Sequence[str] = ()):
-        super().__init__(dataset_name_or_id, gpu_memory_target_in_gb or resources.gpu_memory_target_gb,
-                         plans_name=plans_name, overwrite_target_spacing=overwrite_target_spacing)
+                 required_configurations: Sequence[str] = (), **planner_options):
+        self.memory_target_gb = gpu_memory_target_in_gb or resources.gpu_memory_target_gb
+        super().__init__(dataset_name_or_id, self.memory_target_gb, plans_name=plans_name,
+                         overwrite_target_spacing=overwrite_target_spacing, **planner_options)
         self.preset = load_preset(preset)
+        self._training_peaks_gb: dict[str, float] = {}
         self.required_configurations = required_configurations
         self.resources = resources
         self.UNet_base_num_features = resources.base_num_features
         self.UNet_max_features_2d = resources.max_num_features_2d
         self.UNet_max_features_3d = resources.max_num_features_3d
 
+    def generate_data_identifier(self, configuration_name: str) -> str:
+        """Data of its own for every plan; nnU-Net's residual planners share that of its plain one."""
+        return f"{self.plans_identifier}_{configuration_name}"
+
     def get_plans_for_configuration(self, *args, **kwargs) -> dict:
+        """nnU-Net's configuration, planned for less memory until the denoiser fits beside it."""
+        target_gb = self.UNet_vram_target_GB
+        try:
+            for _ in range(MAX_MEMORY_ROUNDS):
+                plan = self.capped_plan(*args, **kwargs)
+                peak_gb = self.training_peak_gb(plan)
+                if peak_gb <= self.memory_target_gb:
+                    break
+                self.UNet_vram_target_GB *= self.memory_target_gb / peak_gb
+        finally:
+            self.UNet_vram_target_GB = target_gb
+        return plan
+
+    def training_peak_gb(self, configuration: dict) -> float:
+        """Predicted peak memory of training, in 1e9 bytes.
+
+        The search for a low resolution plans the same topology at many spacings: what is known is not counted again.
+        """
+        key = str([configuration[name] for name in ("architecture", "patch_size", "batch_size")])
+        if key not in self._training_peaks_gb:
+            diffusion = self.diffusion_section(configuration)
+            with torch.device("meta"):
+                unet, num_inputs, num_outputs = self.planned_unet(configuration)
+                self._training_peaks_gb[key] = training_peak_gb(
+                    unet, num_inputs, num_outputs, configuration["patch_size"], configuration["batch_size"], diffusion,
+                    self.resources.half_precision)
+        return self._training_peaks_gb[key]
+
+    def capped_plan(self, *args, **kwargs) -> dict:
         """nnU-Net's configuration with the batch capped by the resources."""
         plan = super().get_plans_for_configuration(*args, **kwargs)
         two_dimensional = len(plan["patch_size"]) == 2
@@ -139,14 +179,40 @@ class MedSegDiffPlanner(ExperimentPlanner):
 
     def denoiser_cost(self, configuration: dict, diffusion: DiffusionConfiguration) -> float:
         """Multiply-adds of one denoiser evaluation over those of one conditioner forward, on the planned patch."""
+        with torch.device("meta"):
+            unet, num_inputs, num_outputs = self.planned_unet(configuration)
+            return relative_denoiser_cost(unet, num_inputs, num_outputs, configuration["patch_size"], diffusion)
+
+    def planned_unet(self, configuration: dict) -> tuple[nn.Module, int, int]:
+        """nnU-Net's network of a configuration on torch's current device, its input channels and its outputs."""
         architecture = configuration["architecture"]
         plans = {"dataset_name": self.dataset_name, "plans_name": self.plans_identifier, "label_manager": "LabelManager",
                  "configurations": {"planned": configuration}}
         manager = PlansManager(plans)
         num_outputs = manager.get_label_manager(self.dataset_json).num_segmentation_heads
         num_inputs = determine_num_input_channels(manager, manager.get_configuration("planned"), self.dataset_json)
-        with torch.device("meta"):
-            unet = get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-                                          architecture["_kw_requires_import"], num_inputs, num_outputs,
-                                          allow_init=False, deep_supervision=False)
-            return relative_denoiser_cost(unet, num_inputs, num_outputs, configuration["patch_size"], diffusion)
+        unet = get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
+                                      architecture["_kw_requires_import"], num_inputs, num_outputs, allow_init=False,
+                                      deep_supervision=False)
+        return unet, num_inputs, num_outputs
+
+
+class MedSegDiffPlanner(DiffusionPlanning, ExperimentPlanner):
+    """On nnU-Net's default planner: a plain convolutional U-Net."""
+
+
+class MedSegDiffPlannerResEncM(DiffusionPlanning, nnUNetPlannerResEncM):
+    """On nnU-Net's residual-encoder preset M, for about 9 GB of GPU memory."""
+
+
+class MedSegDiffPlannerResEncL(DiffusionPlanning, nnUNetPlannerResEncL):
+    """On nnU-Net's residual-encoder preset L, for about 24 GB."""
+
+
+class MedSegDiffPlannerResEncXL(DiffusionPlanning, nnUNetPlannerResEncXL):
+    """On nnU-Net's residual-encoder preset XL, for about 40 GB."""
+
+
+PLANNERS = {"plain": MedSegDiffPlanner, "resenc_m": MedSegDiffPlannerResEncM, "resenc_l": MedSegDiffPlannerResEncL,
+            "resenc_xl": MedSegDiffPlannerResEncXL}
+ENCODER_MEMORY_TARGETS_GB = {"resenc_l": 24.0, "resenc_xl": 40.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_data
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.planning.integrity import require_intact
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner, require_configurations
+from medsegdiff_auto.planning.raters import preprocess_raters
+
+logger = logging.getLogger(__name__)
 
 
 def check(raw_folder: Path, preprocessed_folder: Path, num_processes: int) -> None:
@@ -35,19 +39,26 @@ def fingerprint(dataset_name: str, num_processes: int, clean: bool) -> dict:
     return extractor.run(overwrite_existing=clean)
 
 
-def preprocess(dataset_name: str, preprocessed_folder: Path, plans_identifier: str, configurations: list[str] | None,
+def preprocess(raw_folder: Path, preprocessed_folder: Path, plans_identifier: str, configurations: list[str] | None,
                num_processes: int) -> list[str]:
     """Preprocesses the configurations (all of the plan by default) by nnU-Net and returns their names.
+
+    Where ``labelsTr_raters`` holds several raters' labels, they are preprocessed as well.
 
     Raises:
         UserError: a configuration is not in the plan.
     """
-    planned = load_json(str(preprocessed_folder / f"{plans_identifier}.json"))["configurations"]
+    plans = load_json(str(preprocessed_folder / f"{plans_identifier}.json"))
+    planned = plans["configurations"]
     with_data = [name for name, configuration in planned.items() if "inherits_from" not in configuration]
     require_configurations(configurations or [], list(planned))
     chosen = configurations or with_data
     chosen = list(dict.fromkeys(planned[name].get("inherits_from", name) for name in chosen))
-    dataset_id = int(dataset_name[len("Dataset"):len("Dataset") + 3])
+    dataset_id = int(raw_folder.name[len("Dataset"):len("Dataset") + 3])
     preprocess_dataset(dataset_id, plans_identifier, chosen, [num_processes],
                        show_progress_bar=sys.stderr.isatty())
+    for configuration in chosen:
+        raters = preprocess_raters(raw_folder, preprocessed_folder, plans, configuration, num_processes)
+        if raters:
+            logger.info("%s: labels of %d raters, one of them drawn at every iteration.", configuration, len(raters))
     return chosen

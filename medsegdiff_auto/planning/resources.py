@@ -14,6 +14,7 @@ class Resources:
         base_num_features: channels of the finest stage.
         max_num_features_2d, max_num_features_3d: cap of the channels.
         max_batch_size_2d, max_batch_size_3d: cap of the batch; None leaves nnU-Net's.
+        half_precision: whether training runs under autocast.
     """
 
     gpu_memory_target_gb: float
@@ -22,10 +23,11 @@ class Resources:
     max_num_features_3d: int
     max_batch_size_2d: int | None
     max_batch_size_3d: int | None
+    half_precision: bool
 
 
 RESOURCES = {
-    "gpu": Resources(8, 32, 512, 320, None, None),
-    "cpu": Resources(2, 16, 256, 160, 8, 2),
-    "tiny": Resources(1, 8, 64, 64, 8, 2),
+    "gpu": Resources(8, 32, 512, 320, None, None, True),
+    "cpu": Resources(2, 16, 256, 160, 8, 2, False),
+    "tiny": Resources(1, 8, 64, 64, 8, 2, False),
 }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from medsegdiff_auto.errors import UserError
 
 NUMPY_SCALARS = [np._core.multiarray.scalar, np.dtype, type(np.dtype("float64")), type(np.dtype("float32")),
                  type(np.dtype("int64"))]
@@ -24,6 +27,33 @@ def load_safely(file: str | Path, device: torch.device | str = "cpu") -> dict:
     """Loads tensors and plain values only: a checkpoint from a stranger cannot run code."""
     with torch.serialization.safe_globals(NUMPY_SCALARS):
         return torch.load(file, map_location=device, weights_only=True)
+
+
+def load_nnunet(file: str | Path) -> dict:
+    """A checkpoint of nnU-Net.
+
+    Raises:
+        UserError: the file is no such checkpoint, or holds more than tensors and plain values.
+    """
+    try:
+        checkpoint = load_safely(file)
+        checkpoint["network_weights"], checkpoint["current_epoch"]
+    except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError) as failure:
+        raise UserError(f"{file} cannot be read as a checkpoint of nnU-Net.", found=str(failure).splitlines()[0],
+                        expected="network_weights and current_epoch, stored as tensors and plain values",
+                        fix="give a checkpoint_final.pth or checkpoint_best.pth that nnUNetv2_train wrote") from failure
+    return checkpoint
+
+
+def nnunet_weights(file: str | Path) -> dict:
+    """The weights of a checkpoint of nnU-Net, without the prefixes of DDP and torch.compile."""
+    weights = load_nnunet(file)["network_weights"]
+    return {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in weights.items()}
+
+
+def epochs_of(file: str | Path) -> int:
+    """The epochs that a checkpoint of nnU-Net was trained for."""
+    return int(load_nnunet(file)["current_epoch"])
 
 
 def random_states() -> dict:

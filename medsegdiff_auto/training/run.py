@@ -45,6 +45,7 @@ class TrainingRequest:
     validate_best: bool = False
     save_probabilities: bool = False
     overwrite: bool = False
+    conditioner_checkpoint: Path | None = None
 
 
 def require_device(name: str) -> torch.device:
@@ -126,6 +127,8 @@ def build_trainer(request: TrainingRequest, preprocessed_folder: Path, model_fol
     dataset_json = load_json(str(preprocessed_folder / "dataset.json"))
     plans["continue_training"] = request.continue_training
     trainer = TRAINERS[request.trainer](plans, request.configuration, request.fold, dataset_json, device)
+    if request.conditioner_checkpoint is not None:
+        trainer.conditioner_checkpoint = str(request.conditioner_checkpoint)
     set_length(trainer, request.length, request.max_hours)
     return trainer
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import secrets
-import signal
-import threading
 from contextlib import nullcontext
 from itertools import chain, repeat
 from time import time
@@ -28,18 +26,19 @@ from medsegdiff_auto.diffusion.process import uniform_times
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.networks.build import build_network
 from medsegdiff_auto.training.batches import batches, seed_everything
-from medsegdiff_auto.training.checkpoints import load_safely, random_states, restore_random_states, save_atomically
+from medsegdiff_auto.training.checkpoints import load_safely, nnunet_weights, random_states, restore_random_states, save_atomically
 from medsegdiff_auto.training.ema import EMA
 from medsegdiff_auto.training.previews import Previews
+from medsegdiff_auto.training.raters import RaterDataset, rater_folders
 from medsegdiff_auto.training.schedule import (TrainingLength, polynomial_learning_rate, set_learning_rate,
                                                training_progress)
+from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest
 
 GRADIENT_NORM_LIMIT = 12.0
 SECONDS_BETWEEN_CHECKPOINTS = 30 * 60
 STOP_FILE = "STOP"
 TRAINING_STREAM, VALIDATION_STREAM, STEP_STREAM = range(3)
 WORKERS_VARIABLE = "nnUNet_n_proc_DA"
-EXIT_CODE_OF_SIGTERM = 128 + signal.SIGTERM
 
 
 class TrainingEnded(Exception):
@@ -70,12 +69,13 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         self.diffusion = diffusion_configuration(self.configuration_manager)
         self.max_hours: float | None = None
         self.length_is_given = False
+        self.conditioner_checkpoint: str | None = None
         self.hours_before_resuming = 0.0
         self.denoiser_losses: list[float] = []
         self.num_train_steps_done = 0
         self.outputs_of_epoch: list[dict] = []
         self.outputs_to_repeat: list[dict] = []
-        self.asked_to_terminate = False
+        self.termination = TerminationRequest()
         self.denoiser_optimizer: torch.optim.Optimizer | None = None
         self.ema: EMA | None = None
         self.previews: Previews | None = None
@@ -111,16 +111,27 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         super().initialize()
         if self.device.type == "cpu" and torch.distributed.is_initialized():
             self.is_ddp, self.network = True, DistributedDataParallel(self.network)
+        if self.conditioner_checkpoint is not None:
+            self.bare_network.conditioner.unet.load_state_dict(nnunet_weights(self.conditioner_checkpoint))
         self.ema = EMA(self.bare_network, self.num_epochs * self.num_iterations_per_epoch, self.diffusion.ema_length)
         if super()._do_i_compile():
             self.bare_network.denoiser.compile()
-            if self.has_conditioner:
+            if self.bare_network.has_conditioner:
                 self.bare_network.conditioner.compile()
 
     def _set_batch_size_and_oversample(self) -> None:
         """nnU-Net's; on the CPU it then wraps the network as if alone, because nnU-Net's DDP knows GPUs only."""
         super()._set_batch_size_and_oversample()
         self.is_ddp = self.is_ddp and self.device.type != "cpu"
+
+    def get_tr_and_val_datasets(self):
+        """nnU-Net's split; where there are several raters, the training labels are drawn from them."""
+        training, validation = super().get_tr_and_val_datasets()
+        raters = rater_folders(self.preprocessed_dataset_folder)
+        if raters:
+            training = RaterDataset(self.preprocessed_dataset_folder, training.identifiers,
+                                    self.folder_with_segs_from_previous_stage, raters)
+        return training, validation
 
     def get_dataloaders(self):
         """nnU-Net's loaders, whose batches are numbered and seeded, drawn by as many workers as nnU-Net would start."""
@@ -144,11 +155,11 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     def configure_optimizers(self):
         """nnU-Net's SGD and schedule on the conditioner; AdamW on the denoiser, kept as ``denoiser_optimizer``.
 
-        A preset without conditioner has the one optimizer under both names.
+        Without a conditioner, or with a frozen one, there is the one optimizer under both names.
         """
         initial = self.diffusion.initial_learning_rate
         self.denoiser_optimizer = torch.optim.AdamW(self.bare_network.denoiser.parameters(), initial)
-        if not self.has_conditioner:
+        if not self.trains_conditioner:
             return self.denoiser_optimizer, PolyLRScheduler(self.denoiser_optimizer, initial, self.num_epochs)
         whole, self.network = self.network, self.bare_network.conditioner
         optimizer, scheduler = super().configure_optimizers()
@@ -156,15 +167,15 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         return optimizer, scheduler
 
     @property
-    def has_conditioner(self) -> bool:
-        """Whether nnU-Net's network is part of the network (``auto``) or not (``paper``)."""
-        return self.bare_network.has_conditioner
+    def trains_conditioner(self) -> bool:
+        """Whether nnU-Net's network is part of the network (``auto``) and not frozen (``--upgrade``)."""
+        return self.bare_network.has_conditioner and not self.diffusion.frozen_conditioner
 
     @property
     def trained_parts(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
         """The parts of the network, each with the optimizer that trains it."""
         parts = [(self.bare_network.denoiser, self.denoiser_optimizer)]
-        return [(self.bare_network.conditioner, self.optimizer), *parts] if self.has_conditioner else parts
+        return [(self.bare_network.conditioner, self.optimizer), *parts] if self.trains_conditioner else parts
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """On: ``forward`` gives nnU-Net's deep-supervised logits. Off: it samples."""
@@ -205,10 +216,10 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         if self.outputs_to_repeat:
             return self.outputs_to_repeat.pop(0)
         self.outputs_of_epoch.append(self.new_train_step(batch))
-        if self.asked_to_terminate or time() - self._checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS:
+        if self.termination.asked or time() - self._checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS:
             self.save_within_epoch()
-        if self.asked_to_terminate:
-            raise SystemExit(EXIT_CODE_OF_SIGTERM)
+        if self.termination.asked:
+            raise SystemExit(EXIT_CODE)
         return self.outputs_of_epoch[-1]
 
     def save_within_epoch(self) -> None:
@@ -231,7 +242,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
             step = self.network(data, x_start, t, noise, recycled)
             of_denoiser = denoiser_loss(step.output.float(), x_start, step.x_t, step.log_snr, self.diffusion, valid)
-            of_conditioner = self.conditioner_loss(step.logits, target, x_start, valid) if self.has_conditioner else None
+            of_conditioner = self.conditioner_loss(step.logits, target, x_start, valid) if self.trains_conditioner else None
         self.update_weights(of_denoiser if of_conditioner is None else of_conditioner + of_denoiser)
         self.num_train_steps_done += 1
         loss = of_denoiser if of_conditioner is None else of_conditioner
@@ -259,10 +270,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         return self.hours_before_resuming + (time() - self._start_time) / 3600
 
     def on_train_start(self) -> None:
-        """nnU-Net's preparations and the cases of the previews; SIGTERM asks for a checkpoint and an end."""
+        """nnU-Net's preparations and the cases of the previews."""
         super().on_train_start()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked_to_terminate", True))
         self._start_time = self._checkpoint_time = time()
         if self.local_rank == 0:
             self.previews = Previews(self)
@@ -314,9 +323,10 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
                 f"{int(left // 3600)}:{int(left % 3600 // 60):02d}:{int(left % 60):02d} left")
 
     def run_training(self) -> None:
-        """nnU-Net's loop; an early end still writes the final checkpoint."""
+        """nnU-Net's loop; an early end still writes the final checkpoint, SIGTERM one to continue from."""
         try:
-            super().run_training()
+            with self.termination:
+                super().run_training()
         except TrainingEnded as reason:
             self.print_to_log_file(f"Training ended after epoch {self.current_epoch}: {reason}")
             print(f"Training ended after epoch {self.current_epoch} of {self.num_epochs}: {reason}.")

@@ -44,8 +44,8 @@ class Chain:
 
 
 def command(line: str, *paths: Path) -> int:
-    """Runs ``medsegdiff_<line>`` in this process; ``{}`` in the line stand for the paths."""
-    words = [str(paths[int(word[1:-1])]) if word.startswith("{") else word for word in shlex.split(line)]
+    """Runs ``medsegdiff_<line>`` in this process; ``{0}``, ``{1}``, ... in the line stand for the paths."""
+    words = [word.format(*paths) for word in shlex.split(line)]
     return importlib.import_module(f"medsegdiff_auto.cli.{words[0]}").main(words[1:])
 
 

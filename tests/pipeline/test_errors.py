@@ -62,7 +62,7 @@ def test_prediction_refuses_an_output_folder_that_is_a_file(images, tmp_path, ca
     ("predict -i {0} -o {1} -d 902 -c 3d_fullres -device cpu", "plans.json"),
     ("predict -i {0} -o {1} -d 77 -c 2d -device cpu", "77"),
     ("predict -i {0} -o {1} -d 902 -c 2d -device cpu --samples 0", "--samples"),
-    ("predict -i {1}_none -o {1} -d 902 -c 2d -device cpu", "input folder does not exist"),
+    ("predict -i {1}/none -o {1} -d 902 -c 2d -device cpu", "input folder does not exist"),
     ("predict -i {0} -o {0} -d 902 -c 2d -device cpu", "output folder is the input folder"),
     ("train 902 2d 7 -device cpu", "7"),
     ("train 902 2d first -device cpu", "first"),

@@ -1,0 +1,106 @@
+"""Does a model use its diffusion? State reliance and the no-diffusion twin, on the validation cases of a fold.
+
+The denoiser is shown another state than the sampler's own at every step. Where the scores stay, the mask is drawn from the
+image alone, and the diffusion is decoration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable, Iterator
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from torch import Tensor
+
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure
+from medsegdiff_auto.evaluation.case_files import Grid
+from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
+from medsegdiff_auto.inference.model import TrainedModel
+from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor
+
+METRICS = ("dice", "ece", "nll", "expected_dice_between_samples", "expected_dice_sample_reference")
+TOLERANCE_MM = 1.0
+
+
+def shuffled(x_t: Tensor) -> Tensor:
+    """Every sample's state goes to the next sample."""
+    return x_t.roll(1, 0)
+
+
+class FreshNoise:
+    """Standard normal noise at every call, repeatable by its seed."""
+
+    def __init__(self, seed: int):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, x_t: Tensor) -> Tensor:
+        return torch.randn(x_t.shape, generator=self.generator, dtype=torch.float64).to(x_t)
+
+
+def interventions(seed: int) -> dict[str, Callable[[Tensor], Tensor] | None]:
+    """What the denoiser is shown, by the name of the row."""
+    return {"its own state": None, "another sample's state": shuffled, "fresh noise": FreshNoise(seed)}
+
+
+def validation_cases(model: TrainedModel, preprocessed_folder: Path, fold: int) -> Iterator[tuple[str, np.ndarray, np.ndarray, dict]]:
+    """Case, image (C, *spatial), reference (*spatial) and properties of a fold's validation cases, on the network's grid.
+
+    Raises:
+        UserError: the data of the model's plan is not there, or the model is a cascade.
+    """
+    if model.configuration_manager.previous_stage_name is not None:
+        raise UserError("A cascade cannot be audited by itself.", found=str(model.folder), expected="a single-stage configuration",
+                        fix="audit the configuration of its first stage")
+    data_folder, splits = preprocessed_folder / model.configuration_manager.data_identifier, preprocessed_folder / "splits_final.json"
+    if not data_folder.is_dir() or not splits.is_file():
+        raise UserError("The audit needs the preprocessed cases of the model.", found=f"no {data_folder} with {splits.name}",
+                        expected="the folders that the training used", fix="set nnUNet_preprocessed to them, or preprocess again")
+    names = load_json(str(splits))[fold]["val"]
+    dataset = infer_dataset_class(str(data_folder))(str(data_folder), names)
+    for name in names:
+        image, labels, _, properties = dataset.load_case(name)
+        yield name, np.asarray(image[:]), np.maximum(np.asarray(labels[:])[0], 0), properties
+
+
+def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, model: TrainedModel) -> list[dict]:
+    """One row per structure: the mean of the samples alone, without the plain network, against the reference."""
+    label_manager = model.plans_manager.get_label_manager(model.dataset_json)
+    mean = replace(distribution, conditioner_weight=0.0).fused
+
+    def label_map(probabilities: Tensor) -> np.ndarray:
+        return np.asarray(label_manager.convert_probabilities_to_segmentation(probabilities.float()))
+
+    spacing = model.configuration_manager.spacing
+    grid = Grid(reference.shape, (1.0,) * (reference.ndim - len(spacing)) + tuple(spacing), has_spacing=True)
+    arrays = CaseArrays(reference, label_map(mean), grid, mean.numpy(),
+                        np.stack([label_map(sample) for sample in distribution.samples]),
+                        ignore_label=ignore_label_of(model.dataset_json))
+    rows = []
+    for structure in structures_of(model.dataset_json):
+        row = evaluate_structure(arrays, structure, TOLERANCE_MM)
+        rows.append({"case": case, "structure": structure.name, **{metric: row[metric] for metric in METRICS}})
+    return rows
+
+
+def audit_states(predictor: MedSegDiffPredictor, model: TrainedModel, preprocessed_folder: Path, fold: int,
+                 num_cases: int | None, seed: int) -> list[dict]:
+    """Rows of every intervention: ``state`` and the columns of :func:`scores`; the same cases and noise for all."""
+    rows, shown = [], interventions(seed)
+    cases = list(validation_cases(model, preprocessed_folder, fold))[:num_cases]
+    for name, intervention in shown.items():
+        predictor.network.state_intervention = intervention
+        for case, image, reference, _ in cases:
+            rows += [{"state": name, **row} for row in scores(case, predictor.sample_case(image, case), reference, model)]
+    predictor.network.state_intervention = None
+    return rows
+
+
+def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Means over cases and structures per state; scores that are NaN are left out."""
+    return {state: {metric: float(np.nanmean([row[metric] for row in rows if row["state"] == state])) for metric in METRICS}
+            for state in dict.fromkeys(row["state"] for row in rows)}

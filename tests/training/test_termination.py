@@ -1,0 +1,29 @@
+"""SIGTERM during training: a request in the process that trains, the end of its workers."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+from medsegdiff_auto.training.termination import TerminationRequest
+
+
+def test_sigterm_is_a_request_while_active():
+    before = signal.getsignal(signal.SIGTERM)
+    with TerminationRequest() as request:
+        assert not request.asked
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert request.asked
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_forked_workers_still_end_at_sigterm():
+    with TerminationRequest() as request:
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+        time.sleep(0.2)
+        worker.terminate()
+        worker.join(10)
+        ended = not worker.is_alive()
+        worker.kill()
+        assert ended and not request.asked
