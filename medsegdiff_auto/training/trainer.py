@@ -25,6 +25,7 @@ from medsegdiff_auto.diffusion.objective import denoiser_loss
 from medsegdiff_auto.diffusion.process import uniform_times
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.networks.build import build_network
+from medsegdiff_auto.networks.memory_format import channels_last
 from medsegdiff_auto.training.batches import batches, seed_everything
 from medsegdiff_auto.training.checkpoints import load_safely, nnunet_weights, random_states, restore_random_states, save_atomically
 from medsegdiff_auto.training.ema import EMA
@@ -37,6 +38,7 @@ from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest
 GRADIENT_NORM_LIMIT = 12.0
 SECONDS_BETWEEN_CHECKPOINTS = 30 * 60
 STOP_FILE = "STOP"
+SHORT_TRAINING_ITERATIONS, SHORT_TRAINING_LEARNING_RATE = 10_000, 1e-3
 TRAINING_STREAM, VALIDATION_STREAM, STEP_STREAM = range(3)
 WORKERS_VARIABLE = "nnUNet_n_proc_DA"
 
@@ -53,8 +55,9 @@ def diffusion_configuration(configuration_manager: ConfigurationManager) -> Diff
 class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     """nnU-Net's training of nnU-Net's network, and beside it the training of the denoiser on its features.
 
-    The two share the batch and nothing else: the conditioner has nnU-Net's loss, optimizer, schedule and gradient
-    clipping; the denoiser has cross-entropy and AdamW, and no gradient flows from it into the conditioner.
+    The two share the batch and nothing else: the conditioner has nnU-Net's loss, optimizer (AdamW in short trainings),
+    schedule and gradient clipping; the denoiser has cross-entropy and AdamW, and no gradient flows from it into the
+    conditioner.
 
     Batches, times, noise and dropout of an iteration follow from ``seed`` and the number of the iteration alone, so that a
     training resumed from any checkpoint goes on as if nothing had happened.
@@ -79,6 +82,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         self.denoiser_optimizer: torch.optim.Optimizer | None = None
         self.ema: EMA | None = None
         self.previews: Previews | None = None
+        self._is_short_training: bool | None = None
         self._start_time = self._checkpoint_time = time()
 
     def set_length(self, length: TrainingLength) -> None:
@@ -113,6 +117,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             self.is_ddp, self.network = True, DistributedDataParallel(self.network)
         if self.conditioner_checkpoint is not None:
             self.bare_network.conditioner.unet.load_state_dict(nnunet_weights(self.conditioner_checkpoint))
+        if self.device.type == "cpu":
+            channels_last(self.network)
         self.ema = EMA(self.bare_network, self.num_epochs * self.num_iterations_per_epoch, self.diffusion.ema_length)
         if super()._do_i_compile():
             self.bare_network.denoiser.compile()
@@ -155,16 +161,32 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     def configure_optimizers(self):
         """nnU-Net's SGD and schedule on the conditioner; AdamW on the denoiser, kept as ``denoiser_optimizer``.
 
-        Without a conditioner, or with a frozen one, there is the one optimizer under both names.
+        In short trainings the conditioner has AdamW as well. Without a conditioner, or with a frozen one, there is the one
+        optimizer under both names.
         """
         initial = self.diffusion.initial_learning_rate
         self.denoiser_optimizer = torch.optim.AdamW(self.bare_network.denoiser.parameters(), initial)
         if not self.trains_conditioner:
             return self.denoiser_optimizer, PolyLRScheduler(self.denoiser_optimizer, initial, self.num_epochs)
+        if self.is_short_training:
+            self.initial_lr = SHORT_TRAINING_LEARNING_RATE
+            optimizer = torch.optim.AdamW(self.bare_network.conditioner.parameters(), self.initial_lr,
+                                          weight_decay=self.weight_decay)
+            return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
         whole, self.network = self.network, self.bare_network.conditioner
         optimizer, scheduler = super().configure_optimizers()
         self.network = whole
         return optimizer, scheduler
+
+    @property
+    def is_short_training(self) -> bool:
+        """Too short for SGD with momentum 0.99, which spends its first hundreds of steps on a plateau.
+
+        Decided once, at the first start: a resumed training keeps its optimizer, whatever its new length.
+        """
+        if self._is_short_training is None:
+            self._is_short_training = self.num_epochs * self.num_iterations_per_epoch < SHORT_TRAINING_ITERATIONS
+        return self._is_short_training
 
     @property
     def trains_conditioner(self) -> bool:
@@ -348,6 +370,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             "network_weights": self.ema.network.state_dict(),
             "raw_weights": self.bare_network.state_dict(),
             "ema": self.ema.state_dict()["num_updates"],
+            "is_short_training": self.is_short_training,
             "optimizer_state": self.optimizer.state_dict(),
             "denoiser_optimizer_state": self.denoiser_optimizer.state_dict(),
             "grad_scaler_state": scaler.state_dict() if scaler is not None else None,
@@ -377,6 +400,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             length = checkpoint["length"]
             self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = length
         if not self.was_initialized:
+            self._is_short_training = checkpoint["is_short_training"]
             self.initialize()
         self.bare_network.load_state_dict(checkpoint["raw_weights"])
         self.ema.load_state_dict({"weights": checkpoint["network_weights"], "num_updates": checkpoint["ema"]})

@@ -4,11 +4,15 @@ import json
 import math
 
 import pytest
+import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import nnUNetPlannerResEncM
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.planning.planner import MedSegDiffPlanner
+from medsegdiff_auto.planning.memory import training_peak_gb
+from medsegdiff_auto.planning.planner import PLANNERS
 from medsegdiff_auto.planning.presets import available_presets, load_preset
 from medsegdiff_auto.planning.resources import RESOURCES
 
@@ -20,7 +24,7 @@ def planned(tmp_path, monkeypatch):
     """Plans a dataset described by shape, spacing and diameter alone and returns its plans."""
 
     def plan(preset="auto", resources="gpu", shape=(96, 128, 112), spacing=(1.0, 1.0, 1.0), diameter_mm=(10.0, 20.0, 40.0),
-             labels=None, planner=None, gpu_memory_target=None):
+             labels=None, planner=None, gpu_memory_target=None, encoder="plain"):
         for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             (tmp_path / variable / DATASET).mkdir(parents=True, exist_ok=True)
             monkeypatch.setenv(variable, str(tmp_path / variable))
@@ -42,7 +46,7 @@ def planned(tmp_path, monkeypatch):
             "median_relative_size_after_cropping": 1.0}))
         if planner is not None:
             return planner(DATASET).plan_experiment()
-        return MedSegDiffPlanner(DATASET, preset, RESOURCES[resources], gpu_memory_target).plan_experiment()
+        return PLANNERS[encoder](DATASET, preset, RESOURCES[resources], gpu_memory_target).plan_experiment()
 
     return plan
 
@@ -101,3 +105,29 @@ def test_every_preset_file_has_the_same_keys():
     assert "auto" in available_presets() and all(k == keys[0] for k in keys)
     with pytest.raises(UserError, match="no_such"):
         load_preset("no_such")
+
+
+def test_a_residual_encoder_plan_has_nnunets_topology_and_a_denoiser_of_its_stages(planned):
+    stock = planned(planner=nnUNetPlannerResEncM)["configurations"]["2d"]["architecture"]
+    ours = planned(encoder="resenc_m")["configurations"]["2d"]
+    assert ours["architecture"] == stock
+    assert stock["network_class_name"].endswith("ResidualEncoderUNet")
+    stages = stock["arch_kwargs"]["features_per_stage"]
+    assert len(ours["diffusion"]["features_per_stage"]) == len(stages) - 1
+
+
+def test_conditioner_and_denoiser_together_keep_to_the_memory_target(planned):
+    wide, narrow = (planned(gpu_memory_target=gb)["configurations"]["3d_fullres"] for gb in (8, 3))
+    voxels = [math.prod(plan["patch_size"]) * plan["batch_size"] for plan in (wide, narrow)]
+    assert voxels[1] < voxels[0]
+    assert predicted_peak(narrow) <= 3.0 < predicted_peak(wide) <= 8.0
+
+
+def predicted_peak(configuration) -> float:
+    """Peak memory of training one channel and two labels under autocast, in 1e9 bytes."""
+    architecture = configuration["architecture"]
+    with torch.device("meta"):
+        unet = get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
+                                      architecture["_kw_requires_import"], 1, 2, allow_init=False, deep_supervision=False)
+        return training_peak_gb(unet, 1, 2, configuration["patch_size"], configuration["batch_size"],
+                                DiffusionConfiguration.from_plan(configuration["diffusion"]), True)

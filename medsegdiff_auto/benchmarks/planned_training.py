@@ -1,0 +1,59 @@
+"""Trainers of a plan without its dataset, and batches of random images for them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from time import time
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+
+from medsegdiff_auto.planning.memory import training_peak_gb
+from medsegdiff_auto.training.trainer import diffusion_configuration
+
+DATASET_JSON = "dataset.json"
+
+
+def read_plans(plans_file: Path) -> tuple[dict, dict]:
+    """Plans and the ``dataset.json`` beside them."""
+    return load_json(str(plans_file)), load_json(str(plans_file.parent / DATASET_JSON))
+
+
+def initialized_trainer(trainer_class: type[nnUNetTrainer], plans: dict, configuration: str, dataset_json: dict,
+                        device: torch.device) -> nnUNetTrainer:
+    """A trainer that could take its first step; it writes nothing."""
+    plans = copy.deepcopy(plans) | {"continue_training": False}
+    trainer = trainer_class(plans, configuration, 0, dataset_json, device)
+    trainer.initialize()
+    trainer.network.train()
+    trainer.set_deep_supervision_enabled(True)
+    trainer._checkpoint_time = time()
+    return trainer
+
+
+def random_batch(trainer: nnUNetTrainer, seed: int) -> dict:
+    """Images of noise and random labels in the sizes that nnU-Net's loader gives."""
+    generator = torch.Generator().manual_seed(seed)
+    patch_size, batch_size = trainer.configuration_manager.patch_size, trainer.batch_size
+    num_channels = determine_num_input_channels(trainer.plans_manager, trainer.configuration_manager, trainer.dataset_json)
+    num_labels, regions = trainer.label_manager.num_segmentation_heads, trainer.label_manager.has_regions
+    targets = []
+    for scale in trainer._get_deep_supervision_scales():
+        size = [round(n * s) for n, s in zip(patch_size, scale)]
+        shape = (batch_size, num_labels if regions else 1, *size)
+        targets.append(torch.randint(0, 2 if regions else num_labels, shape, generator=generator).float())
+    return {"data": torch.randn(batch_size, num_channels, *patch_size, generator=generator), "target": targets}
+
+
+def predicted_peak_gb(plans_manager, configuration_manager, dataset_json: dict, half_precision: bool) -> float:
+    """The planner's memory model for one configuration of finished plans, in 1e9 bytes."""
+    num_inputs = determine_num_input_channels(plans_manager, configuration_manager, dataset_json)
+    num_outputs = plans_manager.get_label_manager(dataset_json).num_segmentation_heads
+    with torch.device("meta"):
+        unet = nnUNetTrainer.build_network_architecture(plans_manager, configuration_manager, num_inputs, num_outputs, False)
+        return training_peak_gb(unet, num_inputs, num_outputs, configuration_manager.patch_size,
+                                configuration_manager.batch_size, diffusion_configuration(configuration_manager),
+                                half_precision)

@@ -1,0 +1,60 @@
+"""Peak memory of training: the planner's prediction beside the CPU allocator's record, and the process's own peak."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import resource
+from pathlib import Path
+
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch.profiler import ProfilerActivity, profile
+
+from medsegdiff_auto.benchmarks.planned_training import initialized_trainer, predicted_peak_gb, random_batch, read_plans
+from medsegdiff_auto.planning.memory import BYTES_PER_GB
+from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
+
+ALLOCATION = "[memory]"
+
+
+def allocated_peak_gb(run) -> float:
+    """Peak of torch's CPU allocator during a call, in 1e9 bytes, from the record of every allocation."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        run()
+    level = peak = 0
+    for event in record.profiler.kineto_results.events():
+        if event.name() == ALLOCATION:
+            level += event.nbytes()
+            peak = max(peak, level)
+    return peak / BYTES_PER_GB
+
+
+def resident_gb() -> float:
+    """The largest resident size of this process so far, in 1e9 bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / BYTES_PER_GB
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("plans", type=Path, help="plans JSON with dataset.json beside it")
+    parser.add_argument("-c", required=True, metavar="CONFIGURATION")
+    args = parser.parse_args()
+    plans, dataset_json = read_plans(args.plans)
+    manager = PlansManager(plans)
+    predicted = predicted_peak_gb(manager, manager.get_configuration(args.c), dataset_json, half_precision=False)
+    gc.collect()
+    before = resident_gb()
+
+    def train() -> None:
+        trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, args.c, dataset_json, torch.device("cpu"))
+        for step in range(2):
+            trainer.train_step(random_batch(trainer, step))
+
+    measured = allocated_peak_gb(train)
+    print(f"| {args.plans.parent.name} | {args.plans.stem} | {args.c} | {predicted:.3f} | {measured:.3f} | "
+          f"{predicted / measured - 1:+.1%} | {resident_gb() - before:.3f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""A trained nnU-Net gets a sampler, and the audit tells whether a model's state matters."""
+
+import csv
+
+import pytest
+import torch
+from chain import command
+from conftest import threads_for_processes
+
+from medsegdiff_auto.training.checkpoints import load_safely
+
+
+@pytest.fixture(scope="module")
+def nnunet_checkpoint(chain_2d, folders):
+    """A fold of plain nnU-Net on the data of the chain."""
+    folders(chain_2d.root)
+    with pytest.MonkeyPatch.context() as patch:
+        threads_for_processes(patch)
+        assert command("train 902 2d 2 -tr nnUNetTrainer --iterations 10 -device cpu --seed 0") == 0
+    return chain_2d.model.parent / "nnUNetTrainer__MedSegDiffPlans__2d" / "fold_2" / "checkpoint_final.pth"
+
+
+@pytest.fixture(scope="module")
+def upgraded(chain_2d, folders, nnunet_checkpoint):
+    """The model folder of the upgraded fold."""
+    folders(chain_2d.root)
+    with pytest.MonkeyPatch.context() as patch:
+        threads_for_processes(patch)
+        assert command("train 902 2d 2 --upgrade {0} --iterations 10 -device cpu --seed 0", nnunet_checkpoint) == 0
+    return chain_2d.model.parent / "nnUNetTrainerMedSegDiff__MedSegDiffUpgrade_MedSegDiffPlans__2d"
+
+
+def test_an_upgrade_leaves_the_network_of_the_checkpoint_as_it_is(upgraded, nnunet_checkpoint):
+    theirs = load_safely(nnunet_checkpoint)["network_weights"]
+    checkpoint = load_safely(upgraded / "fold_2" / "checkpoint_final.pth")
+    for name in ("raw_weights", "network_weights"):
+        for key, value in theirs.items():
+            assert torch.equal(checkpoint[name][f"conditioner.unet.{key}"], value), (name, key)
+    assert len(set(checkpoint["denoiser_losses"])) == len(checkpoint["denoiser_losses"]) == 10
+
+
+def test_an_upgraded_model_predicts_samples(upgraded, chain_2d, folders, tmp_path):
+    folders(chain_2d.root)
+    assert command("predict -i {0} -o {1} -m {2} -f 2 -device cpu --samples 2 --steps 1 --save_samples",
+                   chain_2d.raw / "imagesTs", tmp_path / "out", upgraded) == 0
+    assert sorted(file.name for file in (tmp_path / "out").glob("*_samples.nii.gz")) == [
+        f"{case}_samples.nii.gz" for case in chain_2d.cases]
+
+
+@pytest.mark.parametrize("fold, named", [(1, "of another fold"), ("all", "of another fold")])
+def test_a_checkpoint_that_has_seen_the_validation_cases_is_refused(fold, named, nnunet_checkpoint, chain_2d, folders, capsys):
+    folders(chain_2d.root)
+    assert command(f"train 902 2d {fold} --upgrade {{0}} --iterations 10 -device cpu --overwrite", nnunet_checkpoint) == 2
+    assert named in capsys.readouterr().err
+
+
+def audit_rows(model, fold: int) -> dict[str, list[dict]]:
+    """The rows of the audit by state."""
+    with open(model / f"fold_{fold}" / "audit" / "audit.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    states = {state: [] for state in dict.fromkeys(row["state"] for row in rows)}
+    for row in rows:
+        states[row.pop("state")].append(row)
+    return states
+
+
+def test_the_audit_compares_the_same_cases_under_other_states_and_the_twin(chain_2d, folders, monkeypatch, capsys):
+    folders(chain_2d.root)
+    threads_for_processes(monkeypatch)
+    assert command("train 902 2d 0 -tr nnUNetTrainerMedSegDiffTwin --iterations 10 -device cpu --seed 0") == 0
+    assert command("audit -d 902 -c 2d -f 0 --samples 3 --steps 2 -device cpu") == 0
+    states = audit_rows(chain_2d.model, 0)
+    assert list(states) == ["its own state", "another sample's state", "fresh noise", "no-diffusion twin"]
+    cases = [[(row["case"], row["structure"]) for row in rows] for rows in states.values()]
+    assert cases[0] and all(c == cases[0] for c in cases)
+    own, others, fresh, twin = states.values()
+    assert own != others and own != fresh  # the denoiser looks at what it is shown
+    assert all(float(row["expected_dice_between_samples"]) == pytest.approx(1, abs=1e-6) for row in twin
+               if row["expected_dice_between_samples"])  # one view, no state: every sample of the twin is the same
+    assert "| its own state |" in capsys.readouterr().out
