@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import time
 
 import torch
@@ -24,10 +25,13 @@ def read_plans(plans_file: Path) -> tuple[dict, dict]:
 
 def initialized_trainer(trainer_class: type[nnUNetTrainer], plans: dict, configuration: str, dataset_json: dict,
                         device: torch.device) -> nnUNetTrainer:
-    """A trainer that could take its first step; it writes nothing."""
+    """A trainer that could take its first step, with nothing but its plans."""
     plans = copy.deepcopy(plans) | {"continue_training": False}
     trainer = trainer_class(plans, configuration, 0, dataset_json, device)
-    trainer.initialize()
+    with TemporaryDirectory() as folder:  # nnU-Net looks at the names of the preprocessed files
+        (Path(folder) / "case.b2nd").touch()
+        trainer.preprocessed_dataset_folder = folder
+        trainer.initialize()
     trainer.network.train()
     trainer.set_deep_supervision_enabled(True)
     trainer._checkpoint_time = time()

@@ -35,6 +35,13 @@ def resident_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / BYTES_PER_GB
 
 
+def train(plans: dict, configuration: str, dataset_json: dict) -> None:
+    """Two steps on the CPU: the optimizers' states come to life in the first."""
+    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, configuration, dataset_json, torch.device("cpu"))
+    for step in range(2):
+        trainer.train_step(random_batch(trainer, step))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("plans", type=Path, help="plans JSON with dataset.json beside it")
@@ -46,12 +53,7 @@ def main() -> None:
     gc.collect()
     before = resident_gb()
 
-    def train() -> None:
-        trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, args.c, dataset_json, torch.device("cpu"))
-        for step in range(2):
-            trainer.train_step(random_batch(trainer, step))
-
-    measured = allocated_peak_gb(train)
+    measured = allocated_peak_gb(lambda: train(plans, args.c, dataset_json))
     print(f"| {args.plans.parent.name} | {args.plans.stem} | {args.c} | {predicted:.3f} | {measured:.3f} | "
           f"{predicted / measured - 1:+.1%} | {resident_gb() - before:.3f} |")
 

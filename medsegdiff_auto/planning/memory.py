@@ -1,8 +1,8 @@
 """Peak memory of a training step, counted on the meta device: no memory, no arithmetic, no GPU.
 
-A whole step (forward, both losses, backward, both optimizers) runs on tensors without content; every storage that comes
-to life adds its bytes, every one that dies takes them away. What the counter cannot see is the scratch memory inside one
-operator (cuDNN, oneDNN) and the fragmentation of an allocator.
+A step (forward, both losses, backward) runs on tensors without content, beside the weights, their average and the
+optimizers' states; every storage that comes to life adds its bytes, every one that dies takes them away. What the
+counter cannot see is the scratch memory inside one operator (cuDNN, oneDNN) and the fragmentation of an allocator.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from medsegdiff_auto.networks.build import build_network
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 
 BYTES_PER_GB = 1e9
+KEPT_PER_WEIGHT = 3  # the weight average and AdamW's two moments
 
 
 class LiveMemory(TorchDispatchMode):
@@ -80,20 +81,13 @@ def meta_targets(batch_size: int, num_outputs: int, patch_size: Sequence[int], s
     return targets
 
 
-def training_step(network: SamplingNetwork, optimizers: list[torch.optim.Optimizer], image: Tensor, x_start: Tensor,
-                  targets: list[Tensor], loss: nn.Module, autocast) -> None:
-    """One step as the trainer takes it."""
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
+def training_loss(network: SamplingNetwork, image: Tensor, x_start: Tensor, targets: list[Tensor],
+                  loss: nn.Module) -> Tensor:
+    """Both losses, as the trainer adds them."""
     t = torch.full((len(image),), 0.5, dtype=torch.float64)
-    with autocast:
-        step = network(image, x_start, t, torch.empty_like(x_start), None)
-        total = denoiser_loss(step.output.float(), x_start, step.x_t, step.log_snr, network.configuration)
-        if network.has_conditioner:
-            total = total + loss(step.logits, targets)
-    total.backward()
-    for optimizer in optimizers:
-        optimizer.step()
+    step = network(image, x_start, t, torch.empty_like(x_start), None)
+    of_denoiser = denoiser_loss(step.output.float(), x_start, step.x_t, step.log_snr, network.configuration)
+    return of_denoiser + loss(step.logits, targets) if network.has_conditioner else of_denoiser
 
 
 def training_peak_gb(unet: nn.Module, num_inputs: int, num_outputs: int, patch_size: Sequence[int], batch_size: int,
@@ -110,18 +104,14 @@ def training_peak_gb(unet: nn.Module, num_inputs: int, num_outputs: int, patch_s
     memory = LiveMemory()
     with memory:
         network = build_network(unet, num_outputs, configuration, deep_supervision=True, num_inputs=num_inputs).train()
-        average = [torch.empty_like(p) for p in network.parameters()]
+        kept = [torch.empty_like(p) for p in network.parameters() for _ in range(KEPT_PER_WEIGHT)]
         for parameter in network.parameters():
             memory.count(parameter)
-        optimizers = [torch.optim.AdamW(network.denoiser.parameters(), 1e-3)]
-        if network.has_conditioner:
-            optimizers.append(torch.optim.SGD(network.conditioner.parameters(), 1e-2, momentum=0.99, nesterov=True))
         image = torch.empty(batch_size, num_inputs, *patch_size)
         x_start = torch.empty(batch_size, num_outputs, *patch_size)
         targets = meta_targets(batch_size, num_outputs, patch_size, strides, regions)
-        loss = conditioner_loss(regions, strides)
-        for _ in range(2):  # the optimizers' states come to life in the first step
-            autocast = torch.autocast("cpu", torch.bfloat16) if half_precision else nullcontext()
-            training_step(network, optimizers, image, x_start, targets, loss, autocast)
-        del average
+        with torch.autocast("cpu", torch.bfloat16) if half_precision else nullcontext():
+            loss = training_loss(network, image, x_start, targets, conditioner_loss(regions, strides))
+        loss.backward()
+        del kept
     return memory.peak_bytes / BYTES_PER_GB

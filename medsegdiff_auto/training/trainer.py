@@ -374,7 +374,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             "optimizer_state": self.optimizer.state_dict(),
             "denoiser_optimizer_state": self.denoiser_optimizer.state_dict(),
             "grad_scaler_state": scaler.state_dict() if scaler is not None else None,
-            "logging": self.logger.get_checkpoint(),
+            "logging": {name: values[:self.current_epoch + 1] for name, values in self.logger.get_checkpoint().items()},
             "denoiser_losses": self.denoiser_losses,
             "num_train_steps_done": self.num_train_steps_done,
             "outputs_of_epoch": [{name: float(value) for name, value in output.items()} for output in self.outputs_of_epoch],

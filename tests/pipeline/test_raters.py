@@ -1,7 +1,10 @@
 """Several raters' labels travel from the raw dataset into the batches, each as likely."""
 
+import json
+
 import blosc2
 import numpy as np
+import pytest
 import SimpleITK as sitk
 from chain import command
 from conftest import threads_for_processes
@@ -21,6 +24,8 @@ def test_every_rater_is_drawn_as_often_and_one_at_a_time(tmp_path, folders, monk
     folders_of_raters = rater_folders(data)
     assert [folder.name for folder in folders_of_raters] == ["rater_1", "rater_2", "rater_3"]
     dataset = RaterDataset(str(data), ["phantom_000", "phantom_001"], None, folders_of_raters)
+    plans = json.loads((data.parent / "MedSegDiffPlans.json").read_text())
+    spacing_mm = plans["configurations"]["2d"]["spacing"]
     np.random.seed(0)
     for case, raters in (("phantom_000", (1, 2, 3)), ("phantom_001", (1, 3))):
         labels = {rater: np.asarray(blosc2.open(str(data.parent / f"{data.name}_raters" / f"rater_{rater}" / f"{case}_seg.b2nd"))[:])
@@ -28,8 +33,9 @@ def test_every_rater_is_drawn_as_often_and_one_at_a_time(tmp_path, folders, monk
         drawn = [np.asarray(dataset.load_case(case)[1][:]) for _ in range(120)]
         counts = [sum(np.array_equal(d, label) for d in drawn) for label in labels.values()]
         assert sum(counts) == 120 and min(counts) > 120 / len(raters) / 2
-        reference = sitk.GetArrayFromImage(sitk.ReadImage(str(raw / "labelsTr_raters" / "rater_3" / f"{case}.nii.gz")))
-        assert (labels[3] > 0).sum() == (reference > 0).sum() > 0
+        reference = sitk.ReadImage(str(raw / "labelsTr_raters" / "rater_3" / f"{case}.nii.gz"))
+        area_mm2 = (sitk.GetArrayFromImage(reference) > 0).sum() * np.prod(reference.GetSpacing()[:2])
+        assert (labels[3] > 0).sum() * np.prod(spacing_mm) == pytest.approx(area_mm2, rel=0.05)
 
 
 def test_a_rater_of_another_size_is_refused(tmp_path, folders, monkeypatch, capsys):

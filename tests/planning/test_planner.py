@@ -12,7 +12,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.planning.memory import training_peak_gb
-from medsegdiff_auto.planning.planner import PLANNERS
+from medsegdiff_auto.planning.planner import PLANNERS, DiffusionPlanning
 from medsegdiff_auto.planning.presets import available_presets, load_preset
 from medsegdiff_auto.planning.resources import RESOURCES
 
@@ -24,7 +24,9 @@ def planned(tmp_path, monkeypatch):
     """Plans a dataset described by shape, spacing and diameter alone and returns its plans."""
 
     def plan(preset="auto", resources="gpu", shape=(96, 128, 112), spacing=(1.0, 1.0, 1.0), diameter_mm=(10.0, 20.0, 40.0),
-             labels=None, planner=None, gpu_memory_target=None, encoder="plain"):
+             labels=None, planner=None, gpu_memory_target=None, encoder="plain", counts_memory=False):
+        if not counts_memory:  # takes seconds, and most tests are not about it
+            monkeypatch.setattr(DiffusionPlanning, "training_peak_gb", lambda *_: 0.0)
         for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             (tmp_path / variable / DATASET).mkdir(parents=True, exist_ok=True)
             monkeypatch.setenv(variable, str(tmp_path / variable))
@@ -55,7 +57,7 @@ def section(plans, configuration) -> DiffusionConfiguration:
     return DiffusionConfiguration.from_plan(plans["configurations"][configuration]["diffusion"])
 
 
-def test_topology_patch_and_batch_are_those_of_nnunet(planned):
+def test_where_the_denoiser_fits_topology_patch_and_batch_are_those_of_nnunet(planned):
     stock, ours = planned(planner=ExperimentPlanner), planned()
     for name, configuration in stock["configurations"].items():
         own = {key: value for key, value in ours["configurations"][name].items() if key not in ("diffusion", "data_identifier")}
@@ -117,7 +119,7 @@ def test_a_residual_encoder_plan_has_nnunets_topology_and_a_denoiser_of_its_stag
 
 
 def test_conditioner_and_denoiser_together_keep_to_the_memory_target(planned):
-    wide, narrow = (planned(gpu_memory_target=gb)["configurations"]["3d_fullres"] for gb in (8, 3))
+    wide, narrow = (planned(gpu_memory_target=gb, counts_memory=True)["configurations"]["3d_fullres"] for gb in (8, 3))
     voxels = [math.prod(plan["patch_size"]) * plan["batch_size"] for plan in (wide, narrow)]
     assert voxels[1] < voxels[0]
     assert predicted_peak(narrow) <= 3.0 < predicted_peak(wide) <= 8.0
