@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
@@ -17,6 +18,7 @@ def main(argv=None) -> int:
     parser.add_argument("-c", nargs="+", metavar="CONFIGURATION",
                         help="configurations to preprocess (default: all that are planned)")
     parser.add_argument("--preset", default="auto", help="preset of the diffusion (default: auto)")
+    parser.add_argument("--plans", metavar="FILE", help="finished plans, for example one of plans/ready: nothing is planned")
     parser.add_argument("--encoder", choices=("plain", "resenc_m", "resenc_l", "resenc_xl"), default="plain",
                         help="nnU-Net's planner: its default, or a residual-encoder preset for about 9, 24 or 40 GB "
                              "(default: plain)")
@@ -44,9 +46,7 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
     names = [paths.resolve_dataset(dataset) for dataset in args.d]
     os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
     from medsegdiff_auto.planning import prepare
-    from medsegdiff_auto.planning.planner import ENCODER_MEMORY_TARGETS_GB, PLANNERS
     from medsegdiff_auto.planning.presets import load_preset
-    from medsegdiff_auto.planning.resources import RESOURCES
 
     load_preset(args.preset)
     for name in names:
@@ -54,14 +54,25 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
         if not args.no_integrity_check:
             prepare.check(raw / name, folder, args.np)
         prepare.fingerprint(name, args.np, args.clean)
-        resources, target_gb = RESOURCES[args.resources], args.gpu_memory_target
-        if target_gb is None and args.resources == "gpu":
-            target_gb = ENCODER_MEMORY_TARGETS_GB.get(args.encoder)
-        planner = PLANNERS[args.encoder](name, args.preset, resources, target_gb, args.overwrite_plans_name,
-                                         args.overwrite_target_spacing, args.c or ())
-        prepare.plan(planner)
+        if args.plans:
+            prepare.adopt_plans(Path(args.plans), folder, args.overwrite_plans_name)
+            print(f"Plan: {args.plans}")
+        else:
+            _plan(name, args)
+            print(f"Plan: {folder / args.overwrite_plans_name}.md")
         write_run(folder, command, file=f"{args.overwrite_plans_name}_run.json")
-        print(f"Plan: {folder / args.overwrite_plans_name}.md")
         if not args.no_pp:
             chosen = prepare.preprocess(raw / name, folder, args.overwrite_plans_name, args.c, args.np)
             print(f"Preprocessed {', '.join(chosen)}. Next: medsegdiff_train {int(name[7:10])} {chosen[-1]} 0")
+
+
+def _plan(name: str, args) -> None:
+    from medsegdiff_auto.planning import prepare
+    from medsegdiff_auto.planning.planner import ENCODER_MEMORY_TARGETS_GB, PLANNERS
+    from medsegdiff_auto.planning.resources import RESOURCES
+
+    target_gb = args.gpu_memory_target
+    if target_gb is None and args.resources == "gpu":
+        target_gb = ENCODER_MEMORY_TARGETS_GB.get(args.encoder)
+    prepare.plan(PLANNERS[args.encoder](name, args.preset, RESOURCES[args.resources], target_gb, args.overwrite_plans_name,
+                                        args.overwrite_target_spacing, args.c or ()))

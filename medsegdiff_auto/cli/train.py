@@ -18,7 +18,7 @@ def main(argv=None) -> int:
     parser.add_argument("configuration", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
     parser.add_argument("fold", help="0 to 4, or all")
     parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS", help="name of the plans (default: MedSegDiffPlans)")
-    parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff", 
+    parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff",
                         choices=("nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin", "nnUNetTrainer"),
                         help="for comparison on the same plan: nnUNetTrainer trains plain nnU-Net, nnUNetTrainerMedSegDiffTwin "
                              "the same network without diffusion")
@@ -36,6 +36,8 @@ def main(argv=None) -> int:
                              "features is trained, by default for a tenth of its epochs")
     parser.add_argument("--overwrite", action="store_true", help="train anew although the fold is finished")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
+    parser.add_argument("-num_gpus", type=int, default=1, metavar="N",
+                        help="processes that share the batch: GPUs, or with -device cpu processes on the CPU (default: 1)")
     parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
     parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
     parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
@@ -51,7 +53,8 @@ def _train(args, command: list[str]) -> None:
     preprocessed, results = paths.require_folder("nnUNet_preprocessed"), paths.require_folder("nnUNet_results")
     name = paths.resolve_dataset(args.dataset)
     fold = _fold(args.fold)
-    for flag, value in (("--epochs", args.epochs), ("--iterations", args.iterations), ("--max_hours", args.max_hours)):
+    for flag, value in (("--epochs", args.epochs), ("--iterations", args.iterations), ("--max_hours", args.max_hours),
+                        ("-num_gpus", args.num_gpus)):
         if value is not None and value <= 0:
             raise UserError(f"{flag} must be positive.", found=str(value), expected="a number above 0",
                             fix=f"give {flag} a number above 0")
@@ -69,11 +72,17 @@ def _train(args, command: list[str]) -> None:
     if checkpoint is not None:
         plans_identifier, usual_length = _prepare_upgrade(checkpoint, args, preprocessed / name, fold)
         length = length or usual_length
-    folder = train(TrainingRequest(
+    request = TrainingRequest(
         dataset_name=name, configuration=args.configuration, fold=fold, plans_identifier=plans_identifier, trainer=args.tr,
         device=args.device, length=length, max_hours=args.max_hours, seed=args.seed, continue_training=args.c, only_validate=args.val,
         validate_best=args.val_best, save_probabilities=args.npz, overwrite=args.overwrite,
-        conditioner_checkpoint=checkpoint), preprocessed / name, results)
+        conditioner_checkpoint=checkpoint)
+    if args.num_gpus > 1:
+        from medsegdiff_auto.training.distributed import train_distributed
+
+        folder = train_distributed(request, preprocessed / name, results, args.num_gpus)
+    else:
+        folder = train(request, preprocessed / name, results)
     _report(folder, command)
 
 

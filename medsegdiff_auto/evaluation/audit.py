@@ -67,10 +67,11 @@ def validation_cases(model: TrainedModel, preprocessed_folder: Path, fold: int) 
         yield name, np.asarray(image[:]), np.maximum(np.asarray(labels[:])[0], 0), properties
 
 
-def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, model: TrainedModel) -> list[dict]:
-    """One row per structure: the mean of the samples alone, without the plain network, against the reference."""
+def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, model: TrainedModel,
+           conditioner_weight: float = 0.0) -> list[dict]:
+    """One row per structure: the mean of the samples (by default without the plain network) against the reference."""
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
-    mean = replace(distribution, conditioner_weight=0.0).fused
+    mean = replace(distribution, conditioner_weight=conditioner_weight).fused
 
     def label_map(probabilities: Tensor) -> np.ndarray:
         return np.asarray(label_manager.convert_probabilities_to_segmentation(probabilities.float()))

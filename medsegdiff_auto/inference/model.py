@@ -12,6 +12,7 @@ from torch import nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.inference.fitted_sampling import read_fitted_sampling
 from medsegdiff_auto.training.checkpoints import load_safely
 from medsegdiff_auto.training.trainer import diffusion_configuration, nnUNetTrainerMedSegDiff
 
@@ -58,8 +59,8 @@ def require_folds(folder: Path, folds: list[int | str] | None, checkpoint_name: 
 
 
 def load_model(folder: Path, folds: list[int | str] | None = None,
-               checkpoint_name: str = "checkpoint_final.pth") -> TrainedModel:
-    """Loads every fold's averaged weights on the CPU.
+               checkpoint_name: str = "checkpoint_final.pth", use_fitted: bool = True) -> TrainedModel:
+    """Loads every fold's averaged weights on the CPU, and what ``medsegdiff_calibrate`` fitted unless told otherwise.
 
     Raises:
         UserError: the model or a fold is missing, or it was not trained by this package.
@@ -77,7 +78,10 @@ def load_model(folder: Path, folds: list[int | str] | None = None,
         plans_manager, configuration_manager,
         determine_num_input_channels(plans_manager, configuration_manager, dataset_json),
         plans_manager.get_label_manager(dataset_json).num_segmentation_heads, enable_deep_supervision=False)
-    return TrainedModel(folder, tuple(folds), plans_manager, configuration_manager,
-                        diffusion_configuration(configuration_manager), dataset_json, network,
+    diffusion = diffusion_configuration(configuration_manager)
+    fitted = read_fitted_sampling(folder) if use_fitted else None
+    if fitted is not None:
+        diffusion = network.configuration = fitted.applied_to(diffusion)
+    return TrainedModel(folder, tuple(folds), plans_manager, configuration_manager, diffusion, dataset_json, network,
                         [checkpoint["network_weights"] for checkpoint in checkpoints],
                         checkpoints[0]["inference_allowed_mirroring_axes"])

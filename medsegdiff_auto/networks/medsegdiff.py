@@ -23,7 +23,7 @@ class MedSegDiff(SamplingNetwork):
                  deep_supervision: bool):
         super().__init__(configuration, deep_supervision)
         first_stage = 1 if configuration.space_to_depth else 0
-        self.conditioner = Conditioner(unet, first_stage)
+        self.conditioner = Conditioner(unet, first_stage).requires_grad_(not configuration.frozen_conditioner)
         self.denoiser = Denoiser(num_outputs, self.conditioner.strides[first_stage:],
                                  self.conditioner.kernel_sizes[first_stage:], configuration,
                                  self.conditioner.pyramid_channels)

@@ -8,6 +8,10 @@ from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
 
 
+NETWORK_WORDS = {"conditioned": "on the features of nnU-Net's network", "two_encoders": "two encoders and one decoder",
+                 "concatenated": "with the image beside the state"}
+
+
 def numbers(values) -> str:
     """``40 x 56 x 40`` for a list of numbers, at most three significant decimals."""
     return " x ".join(f"{v:g}" if isinstance(v, int) else f"{v:.3g}" for v in values)
@@ -56,8 +60,11 @@ def diffusion_lines(diffusion: dict, reference_vox: float | None, dimension: int
             f"structures of {numbers(diffusion['structure_diameter_vox'])} voxels: a mask of that size is recovered from "
             "voxel-wise noise by averaging, so larger structures need more noise to leave any doubt.")
     lines += [
-        f"- **Denoiser** channels {diffusion['features_per_stage']}; one evaluation costs "
+        f"- **Denoiser** {NETWORK_WORDS[diffusion['network']]}, channels {diffusion['features_per_stage']}: the preset's share "
+        "of nnU-Net's at the same stages"
+        f"{', the finest of which it leaves out (space-to-depth)' if diffusion['space_to_depth'] else ''}; one evaluation costs "
         f"{diffusion['denoiser_cost']:.2f} of a forward of nnU-Net's network (multiply-adds).",
+        f"- **Attention to the image** {attention_words(diffusion)}.",
         f"- **Prediction** {diffusion['num_samples']} samples of {diffusion['num_steps']} {diffusion['solver']} steps over "
         f"{diffusion['num_mirrors']} mirrored views: {forwards:.1f} forwards per tile and fold, where nnU-Net's default "
         f"takes {2 ** dimension}. The steps are what nnU-Net's price leaves after the mirrors, held within the limits of the preset.",
@@ -66,6 +73,22 @@ def diffusion_lines(diffusion: dict, reference_vox: float | None, dimension: int
         f"{diffusion['initial_learning_rate']:g}, weight average over {diffusion['ema_length']:.0%} of the training.",
     ]
     return lines
+
+
+def attention_words(diffusion: dict) -> str:
+    """The parts of MedSegDiff, MedSegDiff-V2 and U-ViT that the plan switches on."""
+    grid, layers = diffusion["filter_grid_size"], diffusion["transformer_layers"]
+    parts = {
+        f"FF-Parser ({grid} frequencies per axis, interpolated to every feature map) and attentive fusion at every stage":
+            diffusion["dynamic_encoding"],
+        "anchor attention to the smoothed features at the finest stage": diffusion["anchor_attention"],
+        f"spectrum-space transformer of {diffusion['spectrum_transformer_layers']} layers at the lowest resolution":
+            diffusion["spectrum_transformer_layers"],
+        f"transformer of {layers} layers at the lowest resolution": layers,
+        f"self-attention of {diffusion['bottleneck_attention_heads']} heads at the lowest resolution":
+            diffusion["bottleneck_attention_heads"] and not layers,
+    }
+    return "; ".join(name for name, is_on in parts.items() if is_on) or "none; the image is one more input"
 
 
 def loss_words(diffusion: dict) -> str:
@@ -77,8 +100,9 @@ def loss_words(diffusion: dict) -> str:
     return f"cross-entropy {diffusion['cross_entropy_weight']:g}, Dice {diffusion['dice_weight']:g}"
 
 
-def write_plan_document(file: Path, plans: dict, fingerprint: dict, preset: dict) -> None:
-    """Writes the explanation of all configurations."""
+def write_plan_document(file: Path, plans: dict, fingerprint: dict, preset: dict, peaks_gb: dict[str, float],
+                        target_gb: float) -> None:
+    """Writes the explanation of all configurations; ``peaks_gb`` is the predicted memory of training each."""
     lines = [f"# Plan of {plans['dataset_name']} ({plans['plans_name']})", "", "## Structures (medians over cases)", ""]
     lines += structure_table(fingerprint[STRUCTURES_KEY])
     for name, configuration in plans["configurations"].items():
@@ -88,6 +112,10 @@ def write_plan_document(file: Path, plans: dict, fingerprint: dict, preset: dict
                          f"{configuration.get('previous_stage', 'the previous stage')} as one channel per label.")
             continue
         lines += network_lines(configuration)
+        if name in peaks_gb:
+            fits = "within" if peaks_gb[name] <= target_gb else "which no patch and batch of nnU-Net's brings within"
+            lines.append(f"- **Training memory** {peaks_gb[name]:.2f} GB predicted for network, denoiser and batch together, {fits} "
+                         f"the target of {target_gb:g} GB; scratch memory of the convolutions comes on top.")
         if PLANS_KEY in configuration:
             lines += diffusion_lines(configuration[PLANS_KEY], preset.get("reference_vox"),
                                      len(configuration["patch_size"]))

@@ -31,7 +31,7 @@ PLANS_IDENTIFIER = "MedSegDiffPlans"
 CONFIGURATION_KEYS = {field.name for field in fields(DiffusionConfiguration)}
 FEATURE_MULTIPLE = 8
 MIN_DIAMETER_VOX = 2.0
-MAX_MEMORY_ROUNDS = 5
+MAX_MEMORY_ROUNDS, MEMORY_MARGIN = 8, 0.97
 
 
 def require_configurations(configurations: Sequence[str], planned: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ class DiffusionPlanning:
                 peak_gb = self.training_peak_gb(plan)
                 if peak_gb <= self.memory_target_gb:
                     break
-                self.UNet_vram_target_GB *= self.memory_target_gb / peak_gb
+                self.UNet_vram_target_GB *= MEMORY_MARGIN * self.memory_target_gb / peak_gb
         finally:
             self.UNet_vram_target_GB = target_gb
         return plan
@@ -119,12 +119,14 @@ class DiffusionPlanning:
             UserError: a required configuration is not planned; nothing is written.
         """
         require_configurations(self.required_configurations, list(plans["configurations"]))
-        for name, configuration in plans["configurations"].items():
-            if "architecture" in configuration:
-                configuration[PLANS_KEY] = self.diffusion_section(configuration).to_plan()
+        with_network = {name: configuration for name, configuration in plans["configurations"].items()
+                        if "architecture" in configuration}
+        for configuration in with_network.values():
+            configuration[PLANS_KEY] = self.diffusion_section(configuration).to_plan()
         super().save_plans(plans)
-        folder = Path(nnUNet_preprocessed) / self.dataset_name
-        write_plan_document(folder / f"{self.plans_identifier}.md", plans, self.dataset_fingerprint, self.preset)
+        peaks_gb = {name: self.training_peak_gb(configuration) for name, configuration in with_network.items()}
+        write_plan_document(Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.md", plans,
+                            self.dataset_fingerprint, self.preset, peaks_gb, self.memory_target_gb)
 
     def structure_diameter_vox(self, spacing: list[float]) -> list[float]:
         """Typical diameter of the structures along each axis of a configuration, in voxels of its spacing.

@@ -6,9 +6,11 @@ import logging
 import sys
 from pathlib import Path
 
-from batchgenerators.utilities.file_and_folder_operations import load_json
+from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
 
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
+from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.planning.integrity import require_intact
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner, require_configurations
@@ -30,6 +32,26 @@ def check(raw_folder: Path, preprocessed_folder: Path, num_processes: int) -> No
 def plan(planner: MedSegDiffPlanner) -> dict:
     """Plans every configuration and writes plans JSON and plan document."""
     return planner.plan_experiment()
+
+
+def adopt_plans(plans_file: Path, preprocessed_folder: Path, plans_identifier: str) -> None:
+    """Takes finished plans, of this dataset or of another one with the same channels and labels, instead of planning.
+
+    Raises:
+        UserError: the file is no plans of MedSegDiff-Auto.
+    """
+    try:
+        plans = load_json(str(plans_file))
+        sections = [configuration for configuration in plans["configurations"].values() if "architecture" in configuration]
+        for section in sections:
+            DiffusionConfiguration.from_plan(section[PLANS_KEY])
+            section["data_identifier"] = section["data_identifier"].replace(plans["plans_name"], plans_identifier, 1)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
+        raise UserError(f"{plans_file} cannot be used as plans.", found=f"{type(failure).__name__}: {failure}",
+                        expected="plans JSON written by medsegdiff_plan_and_preprocess of this version",
+                        fix="correct --plans, or leave it out to plan anew") from failure
+    plans |= {"dataset_name": preprocessed_folder.name, "plans_name": plans_identifier}
+    save_json(plans, str(preprocessed_folder / f"{plans_identifier}.json"), sort_keys=False)
 
 
 def fingerprint(dataset_name: str, num_processes: int, clean: bool) -> dict:

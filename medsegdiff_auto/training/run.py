@@ -47,6 +47,11 @@ class TrainingRequest:
     overwrite: bool = False
     conditioner_checkpoint: Path | None = None
 
+    def fold_folder(self, results_folder: Path) -> Path:
+        """Where nnU-Net keeps the fold."""
+        model = f"{self.trainer}__{self.plans_identifier}__{self.configuration}"
+        return results_folder / self.dataset_name / model / f"fold_{self.fold}"
+
 
 def require_device(name: str) -> torch.device:
     """The torch device.
@@ -213,10 +218,9 @@ def checkpoint_to_load(fold_folder: Path, request: TrainingRequest) -> Path | No
 
 def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> Path:
     """Trains and validates one fold as nnU-Net does and returns its folder."""
-    if request.device == "cpu":
+    if request.device == "cpu" and not torch.distributed.is_initialized():
         torch.set_num_threads(torch.multiprocessing.cpu_count())
-    fold_folder = (results_folder / request.dataset_name /
-                   f"{request.trainer}__{request.plans_identifier}__{request.configuration}" / f"fold_{request.fold}")
+    fold_folder = request.fold_folder(results_folder)
     checkpoint = checkpoint_to_load(fold_folder, request)
     if request.seed is not None:
         seed_everything(request.seed)

@@ -115,6 +115,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         super().initialize()
         if self.device.type == "cpu" and torch.distributed.is_initialized():
             self.is_ddp, self.network = True, DistributedDataParallel(self.network)
+            self.loss = self._build_loss()
         if self.conditioner_checkpoint is not None:
             self.bare_network.conditioner.unet.load_state_dict(nnunet_weights(self.conditioner_checkpoint))
         if self.device.type == "cpu":

@@ -1,6 +1,7 @@
 """Bad input ends with exit code 2 and four lines, and nothing is half-written."""
 
 import gzip
+import json
 import shutil
 
 import numpy as np
@@ -103,3 +104,20 @@ def test_an_unknown_flag_is_refused_with_the_nearest_one(capsys):
         command("predict -i a -o b -d 1 -c 2d --sample 3")
     assert stop.value.code == 2
     assert "did you mean --samples" in capsys.readouterr().err
+
+
+def test_finished_plans_are_taken_as_they_are(chain_2d, folders, tmp_path):
+    folders(chain_2d.root)
+    assert command("plan_and_preprocess -d 902 --plans {0} -overwrite_plans_name Adopted --no_pp -np 1 --no_integrity_check",
+                   chain_2d.preprocessed / "MedSegDiffPlans.json") == 0
+    theirs, adopted = (json.loads((chain_2d.preprocessed / f"{name}.json").read_text()) for name in ("MedSegDiffPlans", "Adopted"))
+    assert adopted["plans_name"] == "Adopted" and adopted["configurations"]["2d"].pop("data_identifier") == "Adopted_2d"
+    assert theirs["configurations"]["2d"].pop("data_identifier") == "MedSegDiffPlans_2d"
+    assert adopted["configurations"]["2d"] == theirs["configurations"]["2d"]
+
+
+def test_a_file_that_is_no_plans_is_refused(chain_2d, folders, capsys):
+    folders(chain_2d.root)
+    assert command("plan_and_preprocess -d 902 --plans {0} --no_pp -np 1 --no_integrity_check",
+                   chain_2d.preprocessed / "dataset.json") == 2
+    assert "cannot be used as plans" in capsys.readouterr().err

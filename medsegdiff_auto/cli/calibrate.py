@@ -1,0 +1,85 @@
+"""``medsegdiff_calibrate``: makes the samples as far from each other as from the reference, on cases that a fold has not seen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.run_record import command_line, write_run
+
+RUN_RECORD = "sampling_run.json"
+
+
+def main(argv=None) -> int:
+    parser = CommandParser(prog="medsegdiff_calibrate",
+                           description="Fits how far samples are drawn apart, and the plain network's weight in the fused mask, "
+                                       "on a fold's validation cases. Predictions with the model then use both.")
+    parser.add_argument("-d", required=True, metavar="DATASET", help="dataset ID or name")
+    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="2d, 3d_fullres or 3d_lowres")
+    parser.add_argument("-f", type=int, default=0, metavar="FOLD", help="default: 0")
+    parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS", help="name of the plans (default: MedSegDiffPlans)")
+    parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff", metavar="TRAINER", help="default: nnUNetTrainerMedSegDiff")
+    parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="default: checkpoint_final.pth")
+    parser.add_argument("--cases", type=int, metavar="N", help="only the first N validation cases")
+    parser.add_argument("--samples", type=int, metavar="K", help="samples per case (default: the plan's)")
+    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
+    parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
+    parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
+    args = parser.parse_args(argv)
+    return run(_calibrate, args, command_line("medsegdiff_calibrate", argv))
+
+
+def _calibrate(args, command: list[str]) -> None:
+    for flag, value, least in (("--cases", args.cases, 1), ("--samples", args.samples, 2), ("--steps", args.steps, 2)):
+        if value is not None and value < least:
+            raise UserError(f"{flag} must be at least {least}.", found=str(value), expected=f"a whole number from {least}",
+                            fix=f"leave out {flag}")
+    paths.use_folders(preprocessed=args.preprocessed, results=args.results)
+    name = paths.resolve_dataset(args.d)
+    preprocessed = paths.require_folder("nnUNet_preprocessed") / name
+    folder = paths.require_folder("nnUNet_results") / name / f"{args.tr}__{args.p}__{args.c}"
+    os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))
+    fitted = _fit(folder, preprocessed, args)
+    file = fitted.write(folder)
+    write_run(folder, command, file=RUN_RECORD)
+    print(f"Written: {file}")
+
+
+def _fit(folder: Path, preprocessed: Path, args):
+    import torch
+
+    from medsegdiff_auto.evaluation.dispersion import ValidationSampler, best_guidance, fit_guidance
+    from medsegdiff_auto.inference.fitted_sampling import FittedSampling
+    from medsegdiff_auto.inference.model import load_model
+    from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
+    from medsegdiff_auto.training.run import require_device
+
+    device = require_device(args.device)
+    if args.device == "cpu":
+        torch.set_num_threads(os.cpu_count())
+    model = load_model(folder, [args.f], args.chk, use_fitted=False)
+    predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, seed=args.seed), device)
+    sampler = ValidationSampler(predictor, model, preprocessed, args.f, args.cases)
+
+    print("| state guidance | Dice between samples | Dice sample-reference | gap |\n|---|---|---|---|")
+
+    def measure(gamma: float):
+        dispersion = sampler.measure(gamma)
+        print(f"| {gamma:.3f} | {dispersion.between_samples:.4f} | {dispersion.sample_reference:.4f} | {dispersion.gap:+.4f} |",
+              flush=True)
+        return dispersion
+
+    tried = fit_guidance(measure)
+    gamma = best_guidance(tried)
+    dice = sampler.dice_of_weights(gamma)
+    weight = max(dice, key=dice.get)
+    print("\n| weight of the plain network | Dice of the fused mask |\n|---|---|")
+    print("\n".join(f"| {w:g} | {value:.4f} |" for w, value in dice.items()))
+    print(f"\nChosen on {len(sampler.cases)} cases: state guidance {gamma:.3f}, weight {weight:g}.")
+    return FittedSampling(gamma, weight, predictor.num_samples, args.steps or model.diffusion.num_steps, len(sampler.cases),
+                          tried[gamma].between_samples, tried[gamma].sample_reference)

@@ -1,0 +1,60 @@
+"""``sampling.json`` in a model folder: what was fitted on cases that the folds had not seen, instead of the plan's values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.errors import UserError
+
+FILE = "sampling.json"
+
+
+@dataclass(frozen=True)
+class FittedSampling:
+    """How to sample and fuse, and where that comes from.
+
+    Attributes:
+        state_guidance: gamma of :class:`~medsegdiff_auto.networks.sampling_network.StateGuidance`.
+        conditioner_weight: of the plain network in the fused mean, [0, 1].
+        num_samples, num_steps: that it was fitted with; other steps need a fit of their own.
+        num_cases: that it was fitted on.
+        dice_between_samples, dice_sample_reference: means over these cases.
+    """
+
+    state_guidance: float
+    conditioner_weight: float
+    num_samples: int
+    num_steps: int
+    num_cases: int
+    dice_between_samples: float
+    dice_sample_reference: float
+
+    def write(self, model_folder: Path) -> Path:
+        """Writes the file and returns its path."""
+        file = model_folder / FILE
+        file.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        return file
+
+    def applied_to(self, diffusion: DiffusionConfiguration) -> DiffusionConfiguration:
+        """The plan's section with the fitted values."""
+        return replace(diffusion, state_guidance=self.state_guidance, conditioner_weight=self.conditioner_weight,
+                       num_steps=self.num_steps)
+
+
+def read_fitted_sampling(model_folder: Path) -> FittedSampling | None:
+    """What is fitted for a model; None where nothing is.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    file = model_folder / FILE
+    if not file.is_file():
+        return None
+    try:
+        return FittedSampling(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as failure:
+        raise UserError(f"{file} cannot be read.", found=str(failure), expected="a file written by medsegdiff_calibrate",
+                        fix="run medsegdiff_calibrate again, or delete the file") from failure

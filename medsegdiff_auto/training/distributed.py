@@ -1,0 +1,58 @@
+"""One fold by several processes: one per GPU (NCCL), or on the CPU (gloo); the batch of the plan is divided among them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from nnunetv2.run.run_training import find_free_network_port
+
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.training.run import TrainingRequest, load_plans, require_device, train
+
+
+def require_processes(request: TrainingRequest, num_processes: int, preprocessed_folder: Path) -> None:
+    """Checks that there are as many GPUs, and a sample of the batch for each.
+
+    Raises:
+        UserError: there are not.
+    """
+    device = require_device(request.device)
+    if device.type == "cuda" and num_processes > torch.cuda.device_count():
+        raise UserError("There are fewer GPUs than asked for.", found=f"{torch.cuda.device_count()} GPUs",
+                        expected=f"-num_gpus {num_processes}", fix=f"give at most -num_gpus {torch.cuda.device_count()}")
+    configurations = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)["configurations"]
+    section = configurations[request.configuration]
+    batch_size = section.get("batch_size", configurations[section.get("inherits_from", request.configuration)]["batch_size"])
+    if num_processes > batch_size:
+        raise UserError("The batch cannot be divided among the GPUs.", found=f"a batch of {batch_size} for {num_processes} processes",
+                        expected="at least one sample for each", fix=f"give at most -num_gpus {batch_size}")
+
+
+def train_distributed(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path, num_processes: int) -> Path:
+    """Like :func:`~medsegdiff_auto.training.run.train`, by ``num_processes`` processes on this machine.
+
+    Raises:
+        UserError: there are fewer GPUs, or fewer samples in a batch, than processes.
+    """
+    require_processes(request, num_processes, preprocessed_folder)
+    request = replace(request, seed=secrets.randbits(32) if request.seed is None else request.seed)
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "localhost", str(find_free_network_port())
+    torch.multiprocessing.spawn(_train_as, (num_processes, request, preprocessed_folder, results_folder), num_processes)
+    return request.fold_folder(results_folder)
+
+
+def _train_as(rank: int, num_processes: int, request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> None:
+    on_gpu = request.device == "cuda"
+    dist.init_process_group("nccl" if on_gpu else "gloo", rank=rank, world_size=num_processes)
+    if on_gpu:
+        torch.cuda.set_device(rank)
+    else:
+        torch.set_num_threads(max(1, os.cpu_count() // num_processes))
+    train(request, preprocessed_folder, results_folder)
+    dist.barrier()
+    dist.destroy_process_group()
