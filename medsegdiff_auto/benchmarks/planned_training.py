@@ -24,13 +24,13 @@ def read_plans(plans_file: Path) -> tuple[dict, dict]:
 
 
 def initialized_trainer(trainer_class: type[nnUNetTrainer], plans: dict, configuration: str, dataset_json: dict,
-                        device: torch.device) -> nnUNetTrainer:
-    """A trainer that could take its first step, with nothing but its plans."""
+                        device: torch.device, data_folder: Path | None = None) -> nnUNetTrainer:
+    """A trainer that could take its first step, with nothing but its plans unless there is preprocessed data."""
     plans = copy.deepcopy(plans) | {"continue_training": False}
     trainer = trainer_class(plans, configuration, 0, dataset_json, device)
     with TemporaryDirectory() as folder:  # nnU-Net looks at the names of the preprocessed files
         (Path(folder) / "case.b2nd").touch()
-        trainer.preprocessed_dataset_folder = folder
+        trainer.preprocessed_dataset_folder = folder if data_folder is None else str(data_folder)
         trainer.initialize()
     trainer.network.train()
     trainer.set_deep_supervision_enabled(True)

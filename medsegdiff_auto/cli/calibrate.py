@@ -53,7 +53,8 @@ def _calibrate(args, command: list[str]) -> None:
 def _fit(folder: Path, preprocessed: Path, args):
     import torch
 
-    from medsegdiff_auto.evaluation.dispersion import ValidationSampler, best_guidance, fit_guidance
+    from medsegdiff_auto.evaluation.audit import validation_cases
+    from medsegdiff_auto.evaluation.dispersion import CaseSampler, best_guidance, fit_guidance
     from medsegdiff_auto.inference.fitted_sampling import FittedSampling
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
@@ -64,7 +65,7 @@ def _fit(folder: Path, preprocessed: Path, args):
         torch.set_num_threads(os.cpu_count())
     model = load_model(folder, [args.f], args.chk, use_fitted=False)
     predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, seed=args.seed), device)
-    sampler = ValidationSampler(predictor, model, preprocessed, args.f, args.cases)
+    sampler = CaseSampler(predictor, model, list(validation_cases(model, preprocessed, args.f))[:args.cases])
 
     print("| state guidance | Dice between samples | Dice sample-reference | gap |\n|---|---|---|---|")
 

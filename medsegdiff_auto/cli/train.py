@@ -88,9 +88,9 @@ def _train(args, command: list[str]) -> None:
 
 def _prepare_upgrade(checkpoint: Path, args, preprocessed_folder: Path, fold: int | str):
     """Name of the plans of an upgrade, and its length where none is given."""
-    if args.tr != "nnUNetTrainerMedSegDiff" or args.c or args.val:
-        raise UserError("--upgrade begins a training of nnUNetTrainerMedSegDiff.", found="--upgrade with -tr, --c or --val",
-                        expected="--upgrade alone", fix="continue or validate an upgrade with -p and the name of its plans")
+    if args.tr == "nnUNetTrainer" or args.c or args.val:
+        raise UserError("--upgrade begins a training of a denoiser.", found="--upgrade with -tr nnUNetTrainer, --c or --val",
+                        expected="--upgrade without them", fix="continue or validate an upgrade with -p and the name of its plans")
     from medsegdiff_auto.planning.upgrade import read_nnunet_model, require_fitting_model, write_upgrade_plans
     from medsegdiff_auto.training.checkpoints import epochs_of
     from medsegdiff_auto.training.schedule import TrainingLength

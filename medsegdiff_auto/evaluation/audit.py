@@ -81,22 +81,20 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
     arrays = CaseArrays(reference, label_map(mean), grid, mean.numpy(),
                         np.stack([label_map(sample) for sample in distribution.samples]),
                         ignore_label=ignore_label_of(model.dataset_json))
-    rows = []
-    for structure in structures_of(model.dataset_json):
-        row = evaluate_structure(arrays, structure, TOLERANCE_MM)
-        rows.append({"case": case, "structure": structure.name, **{metric: row[metric] for metric in METRICS}})
-    return rows
+    return [{"case": case, "structure": structure.name, **evaluate_structure(arrays, structure, TOLERANCE_MM)}
+            for structure in structures_of(model.dataset_json)]
 
 
 def audit_states(predictor: MedSegDiffPredictor, model: TrainedModel, preprocessed_folder: Path, fold: int,
                  num_cases: int | None, seed: int) -> list[dict]:
-    """Rows of every intervention: ``state`` and the columns of :func:`scores`; the same cases and noise for all."""
+    """Rows of every intervention: ``state`` and :data:`METRICS`; the same cases and noise for all."""
     rows, shown = [], interventions(seed)
     cases = list(validation_cases(model, preprocessed_folder, fold))[:num_cases]
     for name, intervention in shown.items():
         predictor.network.state_intervention = intervention
         for case, image, reference, _ in cases:
-            rows += [{"state": name, **row} for row in scores(case, predictor.sample_case(image, case), reference, model)]
+            of_case = scores(case, predictor.sample_case(image, case), reference, model)
+            rows += [{"state": name, **{key: row[key] for key in ("case", "structure", *METRICS)}} for row in of_case]
     predictor.network.state_intervention = None
     return rows
 

@@ -7,12 +7,11 @@ equals that between a sample and the reference. State guidance gamma draws the s
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
 import numpy as np
 
-from medsegdiff_auto.evaluation.audit import scores, validation_cases
+from medsegdiff_auto.evaluation.audit import scores
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor
 
@@ -67,17 +66,15 @@ def mean_dispersion(rows: list[dict]) -> Dispersion:
                         for name in ("expected_dice_between_samples", "expected_dice_sample_reference")))
 
 
-class ValidationSampler:
-    """Samples the validation cases of a fold at any guidance; keeps the distributions of the last one.
+class CaseSampler:
+    """Samples cases at any guidance, and keeps the distributions.
 
     Args:
-        num_cases: the first so many; None for all.
+        cases: of :func:`~medsegdiff_auto.evaluation.audit.validation_cases`.
     """
 
-    def __init__(self, predictor: MedSegDiffPredictor, model: TrainedModel, preprocessed_folder: Path, fold: int,
-                 num_cases: int | None):
-        self.predictor, self.model = predictor, model
-        self.cases = list(validation_cases(model, preprocessed_folder, fold))[:num_cases]
+    def __init__(self, predictor: MedSegDiffPredictor, model: TrainedModel, cases: Sequence[tuple]):
+        self.predictor, self.model, self.cases = predictor, model, cases
         self.distributions: dict[float, list[CaseDistribution]] = {}
 
     def measure(self, gamma: float) -> Dispersion:

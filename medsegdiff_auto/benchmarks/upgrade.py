@@ -1,0 +1,167 @@
+"""What an upgrade adds to a trained nnU-Net: accuracy, calibration and joint samples beside its cheap competitors.
+
+Every scalar (temperature, guidance, weight) is fitted on every second validation case and judged on the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
+from medsegdiff_auto.benchmarks.stochastic_segmentation import LowRankGaussianHead, sampled_probabilities, train_head
+from medsegdiff_auto.evaluation.audit import scores, validation_cases
+from medsegdiff_auto.evaluation.dispersion import CaseSampler, best_guidance, fit_guidance
+from medsegdiff_auto.evaluation.paired import compare_paired
+from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.inference.model import TrainedModel, load_model
+from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
+from medsegdiff_auto.networks.conditioner import Conditioner
+from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
+
+TEMPERATURES = np.geomspace(0.5, 4, 25)
+NUM_SAMPLES, SAMPLE_SEED, TRAINING_SEED = 8, 0, 0
+COLUMNS = {"dice": "Dice", "ece": "ECE", "nll": "NLL", "expected_dice_between_samples": "between samples",
+           "expected_dice_sample_reference": "sample-reference", "in_interval": "in interval", "width": "width"}
+Distribution = Callable[[str, np.ndarray], CaseDistribution]
+
+
+def certain(probabilities: Tensor) -> CaseDistribution:
+    """One answer without samples."""
+    return CaseDistribution(probabilities, probabilities[None].half(), 1.0)
+
+
+def at_temperature(probabilities: Tensor, temperature: float, target: str) -> Tensor:
+    """softmax(log p / T) or sigmoid(logit p / T) of probabilities (K, *spatial)."""
+    if target == "regions":
+        return torch.sigmoid(torch.logit(probabilities, eps=1e-6) / temperature)
+    return torch.softmax(probabilities.clamp(min=1e-6).log() / temperature, 0)
+
+
+def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel) -> list[dict]:
+    """Rows of all cases and structures; the interval's width is relative to the reference."""
+    rows = []
+    for case, image, reference, _ in cases:
+        drawn = distribution(case, image)
+        for row in scores(case, drawn, reference, model, drawn.conditioner_weight):
+            kind = "volume" if "reference_volume_in_interval" in row else "area"
+            rows.append(row | {"in_interval": row[f"reference_{kind}_in_interval"]})
+        for row, width in zip(rows[-len(structures_of(model.dataset_json)):], relative_widths(drawn, reference, model)):
+            row["width"] = width
+    return rows
+
+
+def relative_widths(drawn: CaseDistribution, reference: np.ndarray, model: TrainedModel) -> Iterator[float]:
+    """Width of the 5 to 95 % interval of the samples' sizes over the size of the reference, per structure."""
+    label_manager = model.plans_manager.get_label_manager(model.dataset_json)
+    maps = np.stack([np.asarray(label_manager.convert_probabilities_to_segmentation(s.float())) for s in drawn.samples])
+    for structure in structures_of(model.dataset_json):
+        low, high = np.quantile(structure.mask(maps).reshape(len(maps), -1).sum(1), [0.05, 0.95])
+        size = structure.mask(reference).sum()
+        yield float((high - low) / size) if size else float("nan")
+
+
+def best_temperature(plain: dict[str, Tensor], cases: list[tuple], model: TrainedModel) -> float:
+    """The temperature of the smallest negative log-likelihood on the cases to fit on."""
+    def nll(temperature: float) -> float:
+        return float(np.nanmean([row["nll"] for case, _, reference, _ in cases for row in scores(
+            case, certain(at_temperature(plain[case], temperature, model.diffusion.target)), reference, model, 1.0)]))
+
+    return float(min(TEMPERATURES, key=nll))
+
+
+def gaussian_head_distribution(model: TrainedModel, configuration: str, num_iterations: int, preprocessed: Path) -> Distribution:
+    """Trains the baseline on the frozen network of an upgraded model."""
+    plans = dict(model.plans_manager.plans)
+    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, configuration, model.dataset_json,
+                                  torch.device("cpu"), preprocessed / model.configuration_manager.data_identifier)
+    trainer.fold, trainer.seed = model.folds[0], TRAINING_SEED
+    torch.manual_seed(TRAINING_SEED)
+    model.network.load_state_dict(model.fold_weights[0])
+    conditioner = Conditioner(model.network.conditioner.unet, first_stage=0).eval()
+    head = LowRankGaussianHead(conditioner.unet.decoder.seg_layers[-1])
+    batches, _ = trainer.get_dataloaders()
+    losses = train_head(head, batches, lambda image: conditioner(image).pyramid[0], num_iterations, model.diffusion.target,
+                        lambda target: trainer.reference_state(target)[0])
+    print(f"Gaussian head: loss {np.mean(losses[:20]):.4f} -> {np.mean(losses[-20:]):.4f}", flush=True)
+
+    class Heads(MedSegDiffPredictor):
+        """The sliding window of the sampler with the head in the place of the denoiser; one draw of factors per sample."""
+
+        def sample_tile(self, tile: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+            samples = sampled_probabilities(head, conditioner(tile[None]).pyramid[0], len(noise), self.diffusion.target,
+                                            SAMPLE_SEED)
+            return samples.mean(0), samples
+
+    predictor = Heads(model, SamplingOptions(NUM_SAMPLES))
+    return lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=0.0)
+
+
+def dice_of_cases(rows: list[dict]) -> list[float]:
+    """Mean over the structures of each case."""
+    return [float(np.nanmean([row["dice"] for row in rows if row["case"] == case])) for case in dict.fromkeys(
+        row["case"] for row in rows)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-d", required=True, help="dataset")
+    parser.add_argument("-c", required=True, help="configuration")
+    parser.add_argument("-p", required=True, help="plans of the upgrade")
+    parser.add_argument("-f", type=int, default=0, help="fold")
+    parser.add_argument("--iterations", type=int, required=True, help="of the Gaussian head")
+    parser.add_argument("--steps", type=int, help="network evaluations per sample")
+    args = parser.parse_args()
+    name = paths.resolve_dataset(args.d)
+    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
+    torch.set_num_threads(os.cpu_count())
+    model, twin = (load_model(results / f"{trainer}__{args.p}__{args.c}", [args.f], use_fitted=False)
+                   for trainer in ("nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin"))
+    cases = list(validation_cases(model, preprocessed, args.f))
+    to_fit, to_judge = cases[::2], cases[1::2]
+    table = {label: judged(distribution, to_judge, model)
+             for label, distribution in methods(model, twin, to_fit, cases, preprocessed, args)}
+    print(f"| on {len(to_judge)} cases | {' | '.join(COLUMNS.values())} | Dice - checkpoint (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")
+    reference = dice_of_cases(table["checkpoint, all mirrors"])
+    for label, rows in table.items():
+        difference = compare_paired(dice_of_cases(rows), reference)
+        means = " | ".join(f"{np.nanmean([row[column] for row in rows]):.4f}" if any(
+            not np.isnan(row[column]) for row in rows) else "-" for column in COLUMNS)
+        print(f"| {label} | {means} | {difference.mean_difference:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}) |")
+
+
+def methods(model: TrainedModel, twin: TrainedModel, to_fit: list[tuple], cases: list[tuple], preprocessed: Path,
+            args) -> Iterator[tuple[str, Distribution]]:
+    """Label and distribution of every competitor, fitted on ``to_fit``."""
+    num_views = 2 ** len(model.configuration_manager.patch_size)
+    for label, num_mirrors in (("checkpoint, no mirrors", 1), ("checkpoint, all mirrors", num_views)):
+        predictor = MedSegDiffPredictor(model, SamplingOptions(1, 1, num_mirrors))
+        plain = {case: predictor.sample_case(image, case).conditioner for case, image, _, _ in cases}
+        yield label, lambda case, _, plain=plain: certain(plain[case])
+    temperature = best_temperature(plain, to_fit, model)
+    yield (f"checkpoint, all mirrors, temperature {temperature:.2f}",
+           lambda case, _: certain(at_temperature(plain[case], temperature, model.diffusion.target)))
+    of_twin = MedSegDiffPredictor(twin, SamplingOptions(1))
+    yield "no-diffusion twin", lambda case, image: of_twin.sample_case(image, case)
+    yield "Gaussian head", gaussian_head_distribution(model, args.c, args.iterations, preprocessed)
+    predictor = MedSegDiffPredictor(model, SamplingOptions(NUM_SAMPLES, args.steps))
+    yield "upgraded, as planned", lambda case, image: predictor.sample_case(image, case)
+    sampler = CaseSampler(predictor, model, to_fit)
+    gamma = best_guidance(fit_guidance(sampler.measure))
+    dice = sampler.dice_of_weights(gamma)
+    weight = max(dice, key=dice.get)
+    predictor.network.configuration = replace(predictor.network.configuration, state_guidance=gamma)
+    yield (f"upgraded, guidance {gamma:.2f}, weight {weight:g}",
+           lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=weight))
+
+
+if __name__ == "__main__":
+    main()
