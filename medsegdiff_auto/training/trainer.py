@@ -28,6 +28,7 @@ from medsegdiff_auto.networks.build import build_network
 from medsegdiff_auto.networks.memory_format import channels_last
 from medsegdiff_auto.training.batches import batches, seed_everything
 from medsegdiff_auto.training.checkpoints import load_safely, nnunet_weights, random_states, restore_random_states, save_atomically
+from medsegdiff_auto.training.console import epoch_line
 from medsegdiff_auto.training.ema import EMA
 from medsegdiff_auto.training.previews import Previews
 from medsegdiff_auto.training.raters import RaterDataset, rater_folders
@@ -318,7 +319,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         epoch = self.current_epoch
         super().on_epoch_end()
         if self.local_rank == 0:
-            print(self.epoch_line(epoch), flush=True)
+            print(epoch_line(self, epoch), flush=True)
             self.previews.draw_if_due(epoch)
         if self.current_epoch < self.num_epochs:
             self.end_if_asked()
@@ -331,19 +332,6 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             raise TrainingEnded("STOP file found")
         if self.max_hours and self.hours >= self.max_hours:
             raise TrainingEnded(f"{self.max_hours:g} hours are over")
-
-    def epoch_line(self, epoch: int) -> str:
-        """``epoch 12/50 | loss ... | patch Dice ... | 31 s | 0:20 left``."""
-        log = self.logger
-        seconds = (log.get_value("epoch_end_timestamps", step=-1) - log.get_value("epoch_start_timestamps", step=-1))
-        left = (self.num_epochs - epoch - 1) * seconds
-        if self.max_hours:
-            left = min(left, max(0.0, (self.max_hours - self.hours) * 3600))
-        dice = " ".join(f"{value:.3f}" for value in log.get_value("dice_per_class_or_region", step=-1))
-        return (f"epoch {epoch + 1}/{self.num_epochs} | loss {log.get_value('train_losses', step=-1):.3f} | "
-                f"validation loss {log.get_value('val_losses', step=-1):.3f} | denoiser loss "
-                f"{self.denoiser_losses[-1]:.4f} | patch Dice {dice} | {seconds:.0f} s | "
-                f"{int(left // 3600)}:{int(left % 3600 // 60):02d}:{int(left % 60):02d} left")
 
     def run_training(self) -> None:
         """nnU-Net's loop; an early end still writes the final checkpoint, SIGTERM one to continue from."""
