@@ -1,6 +1,7 @@
 """One chain per dimension for all tests of this folder."""
 
 import multiprocessing
+import shutil
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,3 +55,13 @@ def chain(request, folders) -> Chain:
     chain = request.getfixturevalue(f"chain_{request.param}")
     folders(chain.root)
     return chain
+
+
+@pytest.fixture
+def spare_fold(chain_2d, folders):
+    """Folder of a fold of the 2-D chain that no other test trains; gone again afterwards."""
+    folders(chain_2d.root)
+    folder = chain_2d.model / "fold_4"
+    assert not folder.exists()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

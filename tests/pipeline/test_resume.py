@@ -6,29 +6,26 @@ from conftest import threads_for_processes
 from medsegdiff_auto.training.checkpoints import load_safely
 
 
-def test_a_stopped_training_continues_to_its_end_and_beyond(chain_2d, folders, monkeypatch):
-    folders(chain_2d.root)
+def test_a_stopped_training_continues_to_its_end_and_beyond(spare_fold, monkeypatch):
     threads_for_processes(monkeypatch)
-    fold = chain_2d.model / "fold_3"
-    fold.mkdir()
-    (fold / "STOP").touch()
-    assert command("train 902 2d 3 --iterations 10 -device cpu --seed 0") == 0
-    stopped = load_safely(fold / "checkpoint_final.pth")
+    spare_fold.mkdir()
+    (spare_fold / "STOP").touch()
+    assert command("train 902 2d 4 --iterations 10 -device cpu --seed 0") == 0
+    stopped = load_safely(spare_fold / "checkpoint_final.pth")
     assert stopped["current_epoch"] == 1 and len(stopped["denoiser_losses"]) == 1
 
-    assert command("train 902 2d 3 --c -device cpu") == 0
-    finished = load_safely(fold / "checkpoint_final.pth")
+    assert command("train 902 2d 4 --c -device cpu") == 0
+    finished = load_safely(spare_fold / "checkpoint_final.pth")
     assert finished["current_epoch"] == 10 and len(finished["denoiser_losses"]) == 10
     assert finished["denoiser_losses"][0] == stopped["denoiser_losses"][0]
     assert finished["ema"] == 10 * stopped["ema"]
 
-    assert command("train 902 2d 3 --c --epochs 11 -device cpu") == 0
-    assert load_safely(fold / "checkpoint_final.pth")["current_epoch"] == 11
+    assert command("train 902 2d 4 --c --epochs 11 -device cpu") == 0
+    assert load_safely(spare_fold / "checkpoint_final.pth")["current_epoch"] == 11
 
 
-def test_training_by_the_clock_ends_when_the_time_is_over(chain_2d, folders, monkeypatch, capsys):
-    folders(chain_2d.root)
+def test_training_by_the_clock_ends_when_the_time_is_over(spare_fold, monkeypatch, capsys):
     threads_for_processes(monkeypatch)
     assert command("train 902 2d 4 --iterations 100 --max_hours 0.0001 -device cpu --seed 0") == 0
     assert "0.0001 hours are over" in capsys.readouterr().out
-    assert load_safely(chain_2d.model / "fold_4" / "checkpoint_final.pth")["current_epoch"] < 5
+    assert load_safely(spare_fold / "checkpoint_final.pth")["current_epoch"] < 5

@@ -1,0 +1,72 @@
+"""Parameters, arithmetic and training memory of every preset on planned datasets, counted without running anything."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.networks.build import build_network
+from medsegdiff_auto.planning.memory import training_peak_gb
+from medsegdiff_auto.planning.planner import MedSegDiffPlanner
+from medsegdiff_auto.planning.presets import available_presets
+from medsegdiff_auto.planning.resources import RESOURCES
+
+MILLION, GIGA = 1e6, 1e9
+
+
+def num_parameters(network: nn.Module) -> int:
+    """All weights."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def operations(call) -> float:
+    """Floating-point operations of a call (a multiply-add counts two): convolutions and matrix products."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def cost_row(planner: MedSegDiffPlanner, plan: dict, diffusion: DiffusionConfiguration) -> list[str]:
+    """Parameters of conditioner and denoiser (millions), GFLOP of a forward of each on one patch, GB of a training step."""
+    patch = plan["patch_size"]
+    with torch.device("meta"):
+        unet, num_inputs, num_outputs = planner.planned_unet(plan)
+        network = build_network(unet, num_outputs, diffusion, deep_supervision=False, num_inputs=num_inputs).eval()
+        image, state, t = torch.empty(1, num_inputs, *patch), torch.empty(1, num_outputs, *patch), torch.empty(1)
+        condition = network.condition(image)
+        of_denoiser = operations(lambda: network.denoise(state, t, condition))
+        of_condition = operations(lambda: network.condition(image)) if network.has_conditioner else 0.0
+        total, denoiser = num_parameters(network), num_parameters(network.denoiser)
+        peak_gb = training_peak_gb(planner.planned_unet(plan)[0], num_inputs, num_outputs, patch, plan["batch_size"], diffusion,
+                                   half_precision=True)
+    return [f"{(total - denoiser) / MILLION:.2f}", f"{denoiser / MILLION:.2f}", f"{of_condition / GIGA:.1f}",
+            f"{of_denoiser / GIGA:.1f}", f"{peak_gb:.2f}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-d", nargs="+", required=True, help="datasets, planned by medsegdiff_plan_and_preprocess")
+    args = parser.parse_args()
+    preprocessed = paths.require_folder("nnUNet_preprocessed")
+    print("| dataset | configuration | preset | conditioner, M | denoiser, M | conditioner, GFLOP | denoiser, GFLOP | training, GB |\n"
+          "|---|---|---|---|---|---|---|---|")
+    for dataset in args.d:
+        name = paths.resolve_dataset(dataset)
+        plans = load_json(str(Path(preprocessed) / name / "MedSegDiffPlans.json"))
+        for preset in available_presets():
+            planner = MedSegDiffPlanner(name, preset, RESOURCES["gpu"])
+            for configuration, plan in plans["configurations"].items():
+                if "architecture" in plan:
+                    row = cost_row(planner, plan, planner.diffusion_section(plan))
+                    print(f"| {name} | {configuration} | {preset} | {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""``medsegdiff_explain``: a trained model on one real case, as pictures with their equations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.run_record import command_line, recorded_commands, write_run
+
+TRAINER = "nnUNetTrainerMedSegDiff"
+
+
+def main(argv=None) -> int:
+    """Entry point of ``medsegdiff_explain``."""
+    parser = CommandParser(prog="medsegdiff_explain",
+                           description="Draws from a trained model and a validation case the noise schedule, the "
+                                       "forward and the reverse process, the learned filters, where the fusion attends, "
+                                       "and the samples: one offline HTML page.")
+    parser.add_argument("-d", required=True, metavar="DATASET", help="dataset ID or name")
+    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
+    parser.add_argument("-f", type=int, default=0, metavar="FOLD", help="default: 0")
+    parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS",
+                        help="name of the plans (default: MedSegDiffPlans)")
+    parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="default: checkpoint_final.pth")
+    parser.add_argument("--case", metavar="NAME", help="a validation case of the fold (default: the first)")
+    parser.add_argument("--samples", type=int, default=4, metavar="K", help="samples drawn (default: 4)")
+    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
+    parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
+    parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
+    parser.add_argument("-o", type=Path, metavar="FOLDER",
+                        help="output folder (default: fold_K/explained/CASE of the model)")
+    args = parser.parse_args(argv)
+    return run(_explain, args, command_line(parser.prog, argv))
+
+
+def _explain(args, command: list[str]) -> None:
+    import shlex
+
+    for flag, value in (("--samples", args.samples), ("--steps", args.steps)):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} must be at least 1.", found=str(value), expected="a whole number from 1",
+                            fix=f"leave out {flag}")
+    paths.use_folders(preprocessed=args.preprocessed, results=args.results)
+    name = paths.resolve_dataset(args.d)
+    preprocessed = paths.require_folder("nnUNet_preprocessed") / name
+    folder = paths.require_folder("nnUNet_results") / name / f"{TRAINER}__{args.p}__{args.c}"
+    os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))
+    from medsegdiff_auto.explanation.case import read_tile
+    from medsegdiff_auto.explanation.page import PAGE_FILE, facts_of, sections_of, write_page
+    from medsegdiff_auto.explanation.record import draw
+    from medsegdiff_auto.inference.model import load_model
+    from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
+    from medsegdiff_auto.training.run import require_device
+
+    device = require_device(args.device)
+    model = load_model(folder, [args.f], args.chk)
+    tile = read_tile(model, preprocessed, args.f, args.case, args.samples, args.seed)
+    options = SamplingOptions(args.samples, args.steps, num_mirrors=1, seed=args.seed)
+    predictor = MedSegDiffPredictor(model, options, device)
+    predictor.network.load_state_dict(model.fold_weights[0])
+    drawing = draw(predictor, tile)
+    facts = facts_of(model, tile, args.chk, args.steps or model.diffusion.num_steps, args.seed, shlex.join(command))
+    target = args.o or folder / f"fold_{args.f}" / "explained" / tile.case
+    write_page(target, facts, sections_of(facts, predictor.network, tile, drawing))
+    write_run(target, command, recorded_commands(folder / f"fold_{args.f}"), case=tile.case)
+    print(f"Written: {target / PAGE_FILE}")

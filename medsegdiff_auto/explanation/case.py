@@ -1,0 +1,163 @@
+"""The tile that is explained: a patch of a validation case around its structures, and the noise of its samples."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from torch import Tensor
+
+from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.evaluation.structures import Structure, ignore_label_of, structures_of
+from medsegdiff_auto.explanation.plane import Plane
+from medsegdiff_auto.inference.model import TrainedModel
+from medsegdiff_auto.inference.seeds import noise_volume
+from medsegdiff_auto.training.previews import patch_around
+
+NUM_CASES_NAMED = 6
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One patch of a case, as the network sees it.
+
+    Attributes:
+        image: (C, *patch), preprocessed.
+        reference: label map, (*patch).
+        x_start: the reference as a state, (K, *patch) in [-1, 1].
+        noise: standard normal, (S, K, *patch); the predictor's noise of samples 0 to S - 1 at this place.
+        structures: foreground labels or regions, in the order of their colours.
+        target: ``classes`` or ``regions``.
+        ignore_label: its voxels count in no score.
+        plane: what is drawn of it.
+    """
+
+    case: str
+    image: Tensor
+    reference: np.ndarray
+    x_start: Tensor
+    noise: Tensor
+    structures: list[Structure]
+    target: str
+    ignore_label: int | None
+    plane: Plane
+
+    def masks(self, probabilities: np.ndarray) -> np.ndarray:
+        """Boolean masks (num_structures, ...) of probabilities (K, ...): the likeliest class, or regions above 1/2."""
+        if self.target == "regions":
+            return probabilities > 0.5
+        likeliest = probabilities.argmax(0)
+        return np.stack([likeliest == structure.channel for structure in self.structures])
+
+    def reference_masks(self) -> np.ndarray:
+        """Boolean masks of the reference, (num_structures, *patch)."""
+        return np.stack([structure.mask(self.reference) for structure in self.structures])
+
+    def valid(self) -> np.ndarray | None:
+        """False where the reference is the ignore label, (*patch); None where the dataset has none."""
+        return None if self.ignore_label is None else self.reference != self.ignore_label
+
+
+def read_tile(model: TrainedModel, preprocessed_folder: Path, fold: int, case: str | None, num_samples: int,
+              seed: int) -> Tile:
+    """The tile of a validation case (default: the first) with the noise of its samples.
+
+    Raises:
+        UserError: the preprocessed data is missing, or the fold does not validate on this case.
+    """
+    case, image, reference = read_case(model, preprocessed_folder, fold, case)
+    patch, structures = model.configuration_manager.patch_size, structures_of(model.dataset_json)
+    image, reference = (pad_nd_image(x, patch) for x in (image, reference))
+    ignore_label = ignore_label_of(model.dataset_json)
+    at = place(np.isin(reference, [label for s in structures for label in s.labels]), patch)
+    num_outputs = model.plans_manager.get_label_manager(model.dataset_json).num_segmentation_heads
+    noise = torch.stack([noise_volume((num_outputs, *reference.shape), seed, case, k)[(slice(None), *at)]
+                         for k in range(num_samples)])
+    reference = reference[at]
+    plane = Plane.through(np.isin(reference, [label for s in structures for label in s.labels]),
+                          model.configuration_manager.spacing)
+    x_start = state_of(reference, structures, model.diffusion.target, num_outputs, ignore_label)
+    return Tile(case, torch.from_numpy(image[(slice(None), *at)]).float(), reference, x_start, noise, structures,
+                model.diffusion.target, ignore_label, plane)
+
+
+def read_case(model: TrainedModel, preprocessed_folder: Path, fold: int,
+              case: str | None) -> tuple[str, np.ndarray, np.ndarray]:
+    """Name, image (C, *spatial) and label map (*spatial) of a validation case; a cascade's image has its first stage."""
+    data_folder = preprocessed_folder / model.configuration_manager.data_identifier
+    splits = preprocessed_folder / "splits_final.json"
+    if not data_folder.is_dir() or not splits.is_file():
+        raise UserError("The preprocessed cases of the model are not there.", found=f"no {data_folder} with {splits.name}",
+                        expected="the folders that the training used",
+                        fix="set nnUNet_preprocessed to them, or preprocess again")
+    case = require_case(case, load_json(str(splits))[fold], fold)
+    previous_folder = first_stage_folder(model)
+    dataset = infer_dataset_class(str(data_folder))(str(data_folder), [case], previous_folder and str(previous_folder))
+    image, labels, previous, _ = dataset.load_case(case)
+    image, reference = np.asarray(image[:]), np.maximum(np.asarray(labels[:])[0], 0)
+    if previous is not None:
+        labels = model.plans_manager.get_label_manager(model.dataset_json).foreground_labels
+        image = np.concatenate([image, convert_labelmap_to_one_hot(np.asarray(previous[:])[0], labels, image.dtype)])
+    return case, image, reference
+
+
+def require_case(case: str | None, split: dict, fold: int) -> str:
+    """``case``, or the first validation case of the split.
+
+    Raises:
+        UserError: the fold does not validate on this case.
+    """
+    known = split["val"]
+    if case is None or case in known:
+        return case or known[0]
+    named = ", ".join(known[:NUM_CASES_NAMED]) + (f", ... ({len(known)} cases)" if len(known) > NUM_CASES_NAMED else "")
+    nearest = difflib.get_close_matches(case, known, n=1)
+    trained_on = f", a training case of fold {fold}" if case in split["train"] else ""
+    raise UserError(f"Fold {fold} does not validate on this case.", found=f"{case}{trained_on}", expected=f"one of {named}",
+                    fix=f"give --case {nearest[0] if nearest else known[0]}, or leave out --case for {known[0]}")
+
+
+def first_stage_folder(model: TrainedModel) -> Path | None:
+    """Where a cascade's first stage left its label maps for the second; None for other configurations."""
+    stage = model.configuration_manager.previous_stage_name
+    if stage is None:
+        return None
+    kind, configuration = model.folder.name.rsplit("__", 1)
+    folder = model.folder.with_name(f"{kind}__{stage}") / "predicted_next_stage" / configuration
+    if not folder.is_dir():
+        raise UserError("The cascade lacks the predictions of its first stage.", found=f"no {folder}",
+                        expected="what the validation of the first stage wrote", fix=f"train and validate {stage} first")
+    return folder
+
+
+def place(foreground: np.ndarray, patch: list[int]) -> tuple[int | slice, ...]:
+    """Where the tile lies: a patch around the foreground voxel nearest to the middle of the foreground.
+
+    For a 2-D patch of a volume, in the slice with the most foreground, whose number comes first.
+    """
+    if foreground.ndim > len(patch):
+        index = int(foreground.sum(axis=(1, 2)).argmax()) if foreground.any() else len(foreground) // 2
+        return index, *place(foreground[index], patch)
+    places = np.argwhere(foreground)
+    center = np.array(foreground.shape) // 2
+    if len(places):
+        center = places[((places - places.mean(0)) ** 2).sum(1).argmin()]
+    return tuple(slice(*ends) for ends in patch_around(center, np.array(patch), np.array(foreground.shape)))
+
+
+def state_of(reference: np.ndarray, structures: list[Structure], target: str, num_outputs: int,
+             ignore_label: int | None) -> Tensor:
+    """The reference as the state x_0, (K, *patch) in [-1, 1]; 0 where ignored."""
+    labels = torch.from_numpy(reference.astype(np.int64))[None, None]
+    if target == "classes":
+        return state_from_labels(labels, num_outputs, ignore_label)[0]
+    masks = torch.from_numpy(np.stack([structure.mask(reference) for structure in structures]))[None]
+    return state_from_regions(masks, None if ignore_label is None else labels == ignore_label)[0]

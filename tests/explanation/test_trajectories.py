@@ -1,0 +1,71 @@
+"""A trajectory is what the sampler did, and ends in the sample."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from medsegdiff_auto.diffusion.samplers import ddim_step, trailing_times
+from medsegdiff_auto.diffusion.state import probabilities_from_state
+from medsegdiff_auto.explanation.record import Step, Trajectory, draw
+from medsegdiff_auto.explanation.reverse import agreement_by_step, drawn_steps, reverse_section
+from medsegdiff_auto.explanation.samples import agreement, spread
+
+
+def test_the_last_prediction_of_a_trajectory_is_the_sample_of_the_same_noise(network, predictor, tile):
+    drawing = draw(predictor, tile)
+    assert "x_start_of" not in vars(network)  # the network is left as it was
+    with torch.inference_mode():
+        condition = network.condition(tile.image[None])
+        for noise, trajectory in zip(tile.noise, drawing.trajectories, strict=True):
+            expected = network.sample_probabilities(condition, noise[None])[0]
+            np.testing.assert_array_equal(trajectory.probabilities, expected.numpy())
+            last = torch.from_numpy(trajectory.steps[-1].x_start)[None].double()
+            found = probabilities_from_state(last, tile.target)[0].numpy()
+            np.testing.assert_allclose(found, tile.plane.cut(expected.numpy()), atol=1e-6)
+
+
+def test_the_states_of_a_trajectory_begin_with_the_noise_and_follow_the_solver(network, predictor, tile):
+    steps = draw(predictor, tile).trajectories[1].steps
+    assert [step.t for step in steps] == pytest.approx(trailing_times(3)[:-1].tolist(), abs=1e-6)
+    np.testing.assert_allclose(steps[0].x_t, tile.plane.cut(tile.noise[1].numpy()), atol=1e-6)
+    for step, following in zip(steps, steps[1:]):
+        x_t, x_start = (torch.from_numpy(x)[None].double() for x in (step.x_t, step.x_start))
+        t, s = (torch.tensor(x.t, dtype=torch.float64) for x in (step, following))
+        expected = ddim_step(x_t, x_start, t, s, network.schedule)[0]
+        np.testing.assert_allclose(following.x_t, expected.numpy(), atol=1e-4)
+    assert all(np.abs(step.x_start).max() <= 1 for step in steps)
+
+
+def test_the_plain_network_is_drawn_where_there_is_one(network, predictor, tile):
+    plain = draw(predictor, tile).plain
+    if not network.has_conditioner:
+        assert plain is None
+        return
+    with torch.inference_mode():
+        expected = network.conditioner_probabilities(network.condition(tile.image[None]))[0]
+    np.testing.assert_array_equal(plain, expected.numpy())
+
+
+def test_samples_agree_wholly_with_themselves_and_not_at_all_with_an_empty_mask(make):
+    tile = make.tile(2, "regions")
+    x_start, empty = tile.x_start.numpy(), -np.ones_like(tile.x_start.numpy())
+    same, other = (Trajectory([Step(1.0, x, x)], (x + 1) / 2) for x in (x_start, empty))
+    assert agreement_by_step(tile, [same, same]) == [1.0]
+    assert agreement_by_step(tile, [same, other]) == [0.0]
+    assert agreement(tile, [same.probabilities, other.probabilities]) == (0.0, 0.5)
+    assert spread(np.stack([same.probabilities, other.probabilities])).max() == 0.5
+
+
+def test_a_guided_model_says_by_how_much_and_an_unguided_one_nothing(make):
+    tile, network = make.tile(2, "regions"), make.network("auto", 2, "regions")
+    trajectories = draw(make.predictor(network), tile).trajectories
+    plain = reverse_section(tile, trajectories, network.configuration, "ddim").html
+    guided = reverse_section(tile, trajectories, replace(network.configuration, state_guidance=1.75), "ddim").html
+    assert "γ = 1.75" in guided and "γ" not in plain
+
+
+@pytest.mark.parametrize("num_steps, expected", [(1, [0]), (3, [0, 1, 2]), (50, [0, 10, 20, 29, 39, 49])])
+def test_at_most_six_steps_are_drawn_and_the_first_and_the_last_are_among_them(num_steps, expected):
+    assert drawn_steps(num_steps) == expected
