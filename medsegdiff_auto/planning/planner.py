@@ -31,7 +31,7 @@ PLANS_IDENTIFIER = "MedSegDiffPlans"
 CONFIGURATION_KEYS = {field.name for field in fields(DiffusionConfiguration)}
 FEATURE_MULTIPLE = 8
 MIN_DIAMETER_VOX = 2.0
-MAX_MEMORY_ROUNDS, MEMORY_MARGIN = 8, 0.97
+MAX_MEMORY_ROUNDS, MEMORY_MARGIN = 25, 0.97
 
 
 def require_configurations(configurations: Sequence[str], planned: Sequence[str]) -> None:
