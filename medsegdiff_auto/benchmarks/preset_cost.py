@@ -13,12 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from medsegdiff_auto import paths
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.networks.build import build_network
+from medsegdiff_auto.networks.paper import PaperDenoiser
 from medsegdiff_auto.planning.memory import training_peak_gb
-from medsegdiff_auto.planning.planner import MedSegDiffPlanner
-from medsegdiff_auto.planning.presets import available_presets
+from medsegdiff_auto.planning.planner import CONFIGURATION_KEYS, MedSegDiffPlanner
+from medsegdiff_auto.planning.presets import available_presets, load_preset
 from medsegdiff_auto.planning.resources import RESOURCES
 
 MILLION, GIGA = 1e6, 1e9
+PUBLISHED_FEATURES, PUBLISHED_INPUTS = (128, 128, 256, 256, 512, 512), 3
+"""MedSegDiff's published recipe: 256 x 256 RGB, 128 channels, two residual blocks a stage (six stages, multiples 1 1 2 2 4 4)."""
 
 
 def num_parameters(network: nn.Module) -> int:
@@ -50,10 +53,24 @@ def cost_row(planner: MedSegDiffPlanner, plan: dict, diffusion: DiffusionConfigu
             f"{of_denoiser / GIGA:.1f}", f"{peak_gb:.2f}"]
 
 
+def published_parameters() -> float:
+    """Millions of weights of preset ``paper`` at the published widths, binary target."""
+    preset = load_preset("paper")
+    configuration = DiffusionConfiguration(
+        target="regions", log_snr_shift=0.0, structure_diameter_vox=(), features_per_stage=PUBLISHED_FEATURES,
+        num_steps=preset["max_steps"], num_mirrors=1, denoiser_cost=0.0,
+        **{key: value for key, value in preset.items() if key in CONFIGURATION_KEYS})
+    num_stages = len(PUBLISHED_FEATURES)
+    with torch.device("meta"):
+        network = PaperDenoiser(PUBLISHED_INPUTS, 1, [(1, 1)] + [(2, 2)] * (num_stages - 1), [(3, 3)] * num_stages, configuration)
+    return num_parameters(network) / MILLION
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-d", nargs="+", required=True, help="datasets, planned by medsegdiff_plan_and_preprocess")
     args = parser.parse_args()
+    print(f"`paper` at the published widths: {published_parameters():.1f} M parameters\n")
     preprocessed = paths.require_folder("nnUNet_preprocessed")
     print("| dataset | configuration | preset | conditioner, M | denoiser, M | conditioner, GFLOP | denoiser, GFLOP | training, GB |\n"
           "|---|---|---|---|---|---|---|---|")
