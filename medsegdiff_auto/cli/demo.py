@@ -30,7 +30,7 @@ class Variant:
     iterations: int
 
 
-VARIANTS = {3: Variant(901, "3d_fullres", (24, 32, 24), 200), 2: Variant(902, "2d", (96, 96), 200)}
+VARIANTS = {3: Variant(901, "3d_fullres", (24, 32, 24), 300), 2: Variant(902, "2d", (96, 96), 200)}
 
 
 @dataclass(frozen=True)
