@@ -105,7 +105,7 @@ def read_case(model: TrainedModel, preprocessed_folder: Path, fold: int,
     image, reference = np.asarray(image[:]), np.maximum(np.asarray(labels[:])[0], 0)
     if previous is not None:
         labels = model.plans_manager.get_label_manager(model.dataset_json).foreground_labels
-        image = np.concatenate([image, convert_labelmap_to_one_hot(np.asarray(previous[:])[0], labels, image.dtype)])
+        image = np.concatenate([image, convert_labelmap_to_one_hot(np.asarray(previous[:]), labels, image.dtype)])
     return case, image, reference
 
 

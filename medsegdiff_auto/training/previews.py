@@ -38,7 +38,7 @@ class Previews:
         image, segmentation, previous, _ = dataset.load_case(name)
         image, segmentation = np.asarray(image[:]), np.asarray(segmentation[:])[0]
         if trainer.is_cascaded:
-            one_hot = convert_labelmap_to_one_hot(np.asarray(previous[:])[0], trainer.label_manager.foreground_labels,
+            one_hot = convert_labelmap_to_one_hot(np.asarray(previous[:]), trainer.label_manager.foreground_labels,
                                                   output_dtype=image.dtype)
             image = np.concatenate([image, one_hot])
         foreground = np.argwhere(segmentation > 0)

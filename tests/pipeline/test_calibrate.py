@@ -1,0 +1,51 @@
+"""What ``medsegdiff_calibrate`` fits is what later predictions use."""
+
+import json
+
+import pytest
+from chain import command
+
+from medsegdiff_auto.inference.fitted_sampling import FILE
+from medsegdiff_auto.inference.model import load_model
+
+LINE = "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2 --steps 2"
+
+
+@pytest.fixture
+def fitted_file(chain_2d, folders):
+    """Where the fit is written; gone again afterwards."""
+    folders(chain_2d.root)
+    file = chain_2d.model / FILE
+    yield file
+    file.unlink(missing_ok=True)
+
+
+def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, capsys):
+    assert command(LINE) == 0
+    fitted = json.loads(fitted_file.read_text())
+    printed = capsys.readouterr().out
+    assert f"{fitted['state_guidance']:.3f}" in printed and fitted["num_cases"] == 1
+    fitted_file.write_text(json.dumps(fitted | {"state_guidance": 5.0, "conditioner_weight": 0.25}))
+    diffusion = load_model(chain_2d.model, [0]).diffusion
+    assert (diffusion.state_guidance, diffusion.conditioner_weight, diffusion.num_steps) == (5.0, 0.25, 2)
+    assert load_model(chain_2d.model, [0], use_fitted=False).diffusion.state_guidance == 1.0
+
+    def cases_csv(name: str) -> str:
+        assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 3 --steps 2", chain_2d.raw / "imagesTs",
+                       tmp_path / name) == 0
+        return (tmp_path / name / "cases.csv").read_text()
+
+    with_fit = cases_csv("fitted")
+    fitted_file.unlink()
+    assert with_fit != cases_csv("planned")
+
+
+def test_a_damaged_fit_stops_a_prediction_with_its_name(chain_2d, fitted_file, tmp_path, capsys):
+    fitted_file.write_text("{}")
+    assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu", chain_2d.raw / "imagesTs", tmp_path / "out") == 2
+    assert str(fitted_file) in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_one_sample_cannot_be_calibrated(chain_2d, fitted_file, capsys):
+    assert command(LINE.replace("--samples 2", "--samples 1")) == 2
+    assert "--samples must be at least 2" in capsys.readouterr().err and not fitted_file.exists()
