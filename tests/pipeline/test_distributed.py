@@ -38,11 +38,11 @@ def test_two_processes_see_other_batches_and_keep_the_same_weights(chain_2d, fol
 
 
 def test_the_command_trains_and_validates_a_fold_by_two_processes(spare_fold):
-    assert command("train 902 2d 4 --iterations 10 -device cpu --seed 0 -num_gpus 2") == 0
-    assert load_safely(spare_fold / "checkpoint_final.pth")["num_train_steps_done"] == 10
+    assert command("train 902 2d 4 --iterations 4 -device cpu --seed 0 -num_gpus 2") == 0
+    assert load_safely(spare_fold / "checkpoint_final.pth")["num_train_steps_done"] == 4
     assert (spare_fold / "validation" / "summary.json").is_file()
 
 
 def test_more_processes_than_samples_in_a_batch_are_refused(spare_fold, capsys):
-    assert command("train 902 2d 4 --iterations 10 -device cpu -num_gpus 99") == 2
+    assert command("train 902 2d 4 --iterations 4 -device cpu -num_gpus 99") == 2
     assert "The batch cannot be divided" in capsys.readouterr().err

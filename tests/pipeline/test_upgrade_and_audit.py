@@ -16,7 +16,7 @@ def nnunet_checkpoint(chain_2d, folders):
     folders(chain_2d.root)
     with pytest.MonkeyPatch.context() as patch:
         threads_for_processes(patch)
-        assert command("train 902 2d 2 -tr nnUNetTrainer --iterations 10 -device cpu --seed 0") == 0
+        assert command("train 902 2d 2 -tr nnUNetTrainer --iterations 4 -device cpu --seed 0") == 0
     return chain_2d.model.parent / "nnUNetTrainer__MedSegDiffPlans__2d" / "fold_2" / "checkpoint_final.pth"
 
 
@@ -26,7 +26,7 @@ def upgraded(chain_2d, folders, nnunet_checkpoint):
     folders(chain_2d.root)
     with pytest.MonkeyPatch.context() as patch:
         threads_for_processes(patch)
-        assert command("train 902 2d 2 --upgrade {0} --iterations 10 -device cpu --seed 0", nnunet_checkpoint) == 0
+        assert command("train 902 2d 2 --upgrade {0} --iterations 4 -device cpu --seed 0", nnunet_checkpoint) == 0
     return chain_2d.model.parent / "nnUNetTrainerMedSegDiff__MedSegDiffUpgrade_MedSegDiffPlans__2d"
 
 
@@ -36,7 +36,7 @@ def test_an_upgrade_leaves_the_network_of_the_checkpoint_as_it_is(upgraded, nnun
     for name in ("raw_weights", "network_weights"):
         for key, value in theirs.items():
             assert torch.equal(checkpoint[name][f"conditioner.unet.{key}"], value), (name, key)
-    assert len(set(checkpoint["denoiser_losses"])) == len(checkpoint["denoiser_losses"]) == 10
+    assert len(set(checkpoint["denoiser_losses"])) == len(checkpoint["denoiser_losses"]) == 4
 
 
 def test_an_upgraded_model_predicts_samples(upgraded, chain_2d, folders, tmp_path):
@@ -50,7 +50,7 @@ def test_an_upgraded_model_predicts_samples(upgraded, chain_2d, folders, tmp_pat
 @pytest.mark.parametrize("fold, named", [(1, "of another fold"), ("all", "of another fold")])
 def test_a_checkpoint_that_has_seen_the_validation_cases_is_refused(fold, named, nnunet_checkpoint, chain_2d, folders, capsys):
     folders(chain_2d.root)
-    assert command(f"train 902 2d {fold} --upgrade {{0}} --iterations 10 -device cpu --overwrite", nnunet_checkpoint) == 2
+    assert command(f"train 902 2d {fold} --upgrade {{0}} --iterations 4 -device cpu --overwrite", nnunet_checkpoint) == 2
     assert named in capsys.readouterr().err
 
 
@@ -67,7 +67,7 @@ def audit_rows(model, fold: int) -> dict[str, list[dict]]:
 def test_the_audit_compares_the_same_cases_under_other_states_and_the_twin(chain_2d, folders, monkeypatch, capsys):
     folders(chain_2d.root)
     threads_for_processes(monkeypatch)
-    assert command("train 902 2d 0 -tr nnUNetTrainerMedSegDiffTwin --iterations 10 -device cpu --seed 0") == 0
+    assert command("train 902 2d 0 -tr nnUNetTrainerMedSegDiffTwin --iterations 4 -device cpu --seed 0") == 0
     assert command("audit -d 902 -c 2d -f 0 --samples 3 --steps 2 -device cpu") == 0
     states = audit_rows(chain_2d.model, 0)
     assert list(states) == ["its own state", "another sample's state", "fresh noise", "no-diffusion twin"]
