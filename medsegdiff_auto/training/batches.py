@@ -7,6 +7,7 @@ so that a training that was killed and resumed sees the batches that an uninterr
 from __future__ import annotations
 
 import random
+import signal
 from itertools import count
 from typing import Iterator
 
@@ -15,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 BATCHES_AHEAD_PER_WORKER = 3
+SECONDS_OF_GRACE = 120
 
 
 def seed_everything(*numbers: int) -> None:
@@ -51,6 +53,19 @@ class NumbersFrom:
         return count(self.first)
 
 
+def outlive_first_sigterm(_worker: int = 0) -> None:
+    """In a worker: the first SIGTERM leaves it a while to live, the second ends it.
+
+    Schedulers send SIGTERM to the whole process group. The training answers with a checkpoint after its step, which a worker that
+    dies at once would interrupt with an error.
+    """
+    def handle(*_) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.alarm(SECONDS_OF_GRACE)
+
+    signal.signal(signal.SIGTERM, handle)
+
+
 def batches(loader, seed: tuple[int, ...], first: int, num_workers: int, pin_memory: bool) -> Iterator[dict]:
     """Batches ``first``, ``first + 1``, ... of a loader of nnU-Net; an error in a worker comes with its traceback.
 
@@ -60,7 +75,8 @@ def batches(loader, seed: tuple[int, ...], first: int, num_workers: int, pin_mem
     if num_workers == 0:
         return undisturbed(numbered, first)
     return iter(DataLoader(numbered, batch_size=None, sampler=NumbersFrom(first), num_workers=num_workers,
-                           pin_memory=pin_memory, prefetch_factor=BATCHES_AHEAD_PER_WORKER))
+                           pin_memory=pin_memory, prefetch_factor=BATCHES_AHEAD_PER_WORKER,
+                           worker_init_fn=outlive_first_sigterm))
 
 
 def undisturbed(numbered: NumberedBatches, first: int) -> Iterator[dict]:

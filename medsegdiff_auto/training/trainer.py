@@ -342,6 +342,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             self.print_to_log_file(f"Training ended after epoch {self.current_epoch}: {reason}")
             print(f"Training ended after epoch {self.current_epoch} of {self.num_epochs}: {reason}.")
             self.on_train_end()
+        finally:
+            self.dataloader_train = self.dataloader_val = None  # ends their workers
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's own validation on whole volumes, with the averaged weights."""

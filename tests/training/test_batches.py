@@ -1,13 +1,16 @@
 """Batches follow from a seed and their number."""
 
+import os
 import random
+import signal
+import time
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
-from medsegdiff_auto.training.batches import batches, seed_everything
+from medsegdiff_auto.training.batches import BATCHES_AHEAD_PER_WORKER, batches, seed_everything
 
 
 class RandomLoader:
@@ -51,3 +54,20 @@ def test_drawing_in_the_same_process_leaves_the_generators_of_the_training_alone
 def test_an_error_in_a_worker_says_what_happened(num_workers):
     with pytest.raises(ValueError, match="case_017 is broken"):
         next(batches(BrokenLoader(), (7, 0), 0, num_workers, pin_memory=False))
+
+
+def test_a_worker_outlives_the_first_sigterm_and_no_second():
+    iterator = batches(RandomLoader(), (7, 0), 0, 1, pin_memory=False)
+    next(iterator)
+    worker = iterator._workers[0]
+    os.kill(worker.pid, signal.SIGTERM)
+    time.sleep(0.2)
+    for _ in range(2 * BATCHES_AHEAD_PER_WORKER):
+        next(iterator)
+    assert worker.is_alive()
+    with pytest.raises(RuntimeError, match="killed by signal"):
+        os.kill(worker.pid, signal.SIGTERM)
+        worker.join(10)
+        for _ in range(2 * BATCHES_AHEAD_PER_WORKER):
+            next(iterator)
+    assert not worker.is_alive()
