@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medsegdiff_auto.reporting.figures import INK, LINE, MUTED, to_png
+from medsegdiff_auto.reporting.figures import INK, to_png
 
 WIDTH_INCHES = 10.2
 GAP_INCHES, LEGEND_INCHES = 0.06, 0.34
@@ -71,15 +71,3 @@ class Panels:
 def title(axes: Axes, words: str, size: float = 8.5) -> None:
     """A title of one or several lines above a panel."""
     axes.set_title(words, fontsize=size, color=INK, linespacing=1.35, pad=4)
-
-
-def plot_style(axes: Axes, heading: str, x_label: str, y_label: str) -> None:
-    """The look of the report's plots."""
-    axes.set_title(heading, fontsize=10, color=INK, loc="left")
-    axes.set_xlabel(x_label, fontsize=9, color=INK)
-    axes.set_ylabel(y_label, fontsize=9, color=INK)
-    axes.tick_params(labelsize=8, colors=MUTED)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.grid(color=LINE, lw=0.6)
-    axes.set_axisbelow(True)

@@ -91,8 +91,8 @@ def samples_section(tile: Tile, drawing: Drawing, c: DiffusionConfiguration) -> 
                      "from each other as from the reference. On this tile the Dice between two samples is "
                      f"{dice_words(between)} and between a sample and the reference {dice_words(reference)}, mean over the "
                      f"structures.{verdict}")
-    after += source("MedSegDiff (Wu et al. 2022) fuses 5 or 25 samples by STAPLE; this project's default is the mean, "
-                    "and medsegdiff_predict --fusion staple gives theirs.")
+    after += source("MedSegDiff (Wu et al. 2022) fuses 5 or 25 samples by STAPLE; this project takes the mean of their "
+                    "probabilities.")
     return section("samples", "The samples beside the reference", before, draw_samples(tile, drawing),
                    "Image, reference, mean, spread, and the samples",
                    "White: outline of the reference. Dice over the whole tile, mean over the structures.", after)

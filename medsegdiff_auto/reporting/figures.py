@@ -100,7 +100,8 @@ def _curve(axes, values: Sequence[float], label: str, shade: str, style: str, ma
     axes.plot(*_epochs(values), color=shade, ls=style, lw=1.5, marker=marker, ms=4, label=label)
 
 
-def _finish(axes, title: str, x_label: str, y_label: str) -> None:
+def plot_style(axes, title: str, x_label: str, y_label: str) -> None:
+    """The look of every plot: heading and labels in ink, quiet ticks, spines and grid."""
     axes.set_title(title, fontsize=10, color=INK, loc="left")
     axes.set_xlabel(x_label, fontsize=9, color=INK)
     axes.set_ylabel(y_label, fontsize=9, color=INK)
@@ -109,5 +110,9 @@ def _finish(axes, title: str, x_label: str, y_label: str) -> None:
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.grid(color=LINE, lw=0.6)
     axes.set_axisbelow(True)
+
+
+def _finish(axes, title: str, x_label: str, y_label: str) -> None:
+    plot_style(axes, title, x_label, y_label)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, frameon=False, loc="best")
