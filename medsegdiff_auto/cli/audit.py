@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.cli.command import CommandParser, run
-from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
 from medsegdiff_auto.run_record import command_line, write_run
 
 TRAINER, TWIN = "nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin"
@@ -36,10 +35,7 @@ def main(argv=None) -> int:
 
 
 def _audit(args, command: list[str]) -> None:
-    for flag, value in (("--cases", args.cases), ("--samples", args.samples), ("--steps", args.steps)):
-        if value is not None and value < 1:
-            raise UserError(f"{flag} must be at least 1.", found=str(value), expected="a whole number from 1",
-                            fix=f"leave out {flag}")
+    require_at_least(1, cases=args.cases, samples=args.samples, steps=args.steps)
     paths.use_folders(preprocessed=args.preprocessed, results=args.results)
     name = paths.resolve_dataset(args.d)
     preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.cli.command import CommandParser, run
-from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
 from medsegdiff_auto.run_record import command_line, write_run
 
 RUN_RECORD = "sampling_run.json"
@@ -35,10 +34,8 @@ def main(argv=None) -> int:
 
 
 def _calibrate(args, command: list[str]) -> None:
-    for flag, value, least in (("--cases", args.cases, 1), ("--samples", args.samples, 2), ("--steps", args.steps, 2)):
-        if value is not None and value < least:
-            raise UserError(f"{flag} must be at least {least}.", found=str(value), expected=f"a whole number from {least}",
-                            fix=f"leave out {flag}")
+    require_at_least(1, cases=args.cases)
+    require_at_least(2, samples=args.samples, steps=args.steps)
     paths.use_folders(preprocessed=args.preprocessed, results=args.results)
     name = paths.resolve_dataset(args.d)
     preprocessed = paths.require_folder("nnUNet_preprocessed") / name

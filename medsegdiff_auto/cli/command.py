@@ -99,6 +99,18 @@ def did_you_mean(word: str, candidates: Sequence[str]) -> str:
     return f"did you mean {' or '.join(near)}? " if near else ""
 
 
+def require_at_least(least: int, **values: int | None) -> None:
+    """Checks ``name=value`` pairs, each the value of a flag ``--name`` or None where it was left out.
+
+    Raises:
+        UserError: one is below ``least``.
+    """
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise UserError(f"--{name} must be at least {least}.", found=str(value), expected=f"a whole number from {least}",
+                            fix=f"leave out --{name}")
+
+
 def run(function: Callable, *args, **kwargs) -> int:
     """Call ``function`` as the body of a command and return its exit code.
 

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.cli.command import CommandParser, run
-from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
 from medsegdiff_auto.run_record import command_line, recorded_commands, write_run
 
 TRAINER = "nnUNetTrainerMedSegDiff"
@@ -41,10 +40,7 @@ def main(argv=None) -> int:
 def _explain(args, command: list[str]) -> None:
     import shlex
 
-    for flag, value in (("--samples", args.samples), ("--steps", args.steps)):
-        if value is not None and value < 1:
-            raise UserError(f"{flag} must be at least 1.", found=str(value), expected="a whole number from 1",
-                            fix=f"leave out {flag}")
+    require_at_least(1, samples=args.samples, steps=args.steps)
     paths.use_folders(preprocessed=args.preprocessed, results=args.results)
     name = paths.resolve_dataset(args.d)
     preprocessed = paths.require_folder("nnUNet_preprocessed") / name

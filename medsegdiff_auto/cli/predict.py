@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.run_record import command_line
 
@@ -84,10 +84,7 @@ def _model_folder(args) -> Path:
 
 
 def _require_positive(args) -> None:
-    for flag, value in (("--samples", args.samples), ("--steps", args.steps), ("--mirrors", args.mirrors)):
-        if value is not None and value < 1:
-            raise UserError(f"{flag} must be at least 1.", found=str(value), expected="a whole number from 1",
-                            fix=f"leave out {flag} for the plan's value")
+    require_at_least(1, samples=args.samples, steps=args.steps, mirrors=args.mirrors)
     if not 0 < args.step_size <= 1:
         raise UserError("-step_size must lie between 0 and 1.", found=str(args.step_size), expected="above 0, at most 1",
                         fix="leave out -step_size for nnU-Net's 0.5")
