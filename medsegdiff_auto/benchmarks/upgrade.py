@@ -6,7 +6,6 @@ Every scalar (temperature, guidance, weight) is fitted on every second validatio
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Iterator
@@ -18,6 +17,7 @@ from torch import Tensor
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
 from medsegdiff_auto.benchmarks.stochastic_segmentation import LowRankGaussianHead, sampled_probabilities, train_head
+from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
 from medsegdiff_auto.evaluation.dispersion import CaseSampler, best_guidance, fit_guidance
 from medsegdiff_auto.evaluation.paired import compare_paired
@@ -122,7 +122,7 @@ def main() -> None:
     args = parser.parse_args()
     name = paths.resolve_dataset(args.d)
     preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(num_cores())
     model, twin = (load_model(results / f"{trainer}__{args.p}__{args.c}", [args.f], use_fitted=False)
                    for trainer in ("nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin"))
     cases = list(validation_cases(model, preprocessed, args.f))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
+from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.run_record import command_line, write_run
 
 TRAINER, TWIN = "nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin"
@@ -40,7 +41,7 @@ def _audit(args, command: list[str]) -> None:
     name = paths.resolve_dataset(args.d)
     preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
     folders = {trainer: results / f"{trainer}__{args.p}__{args.c}" for trainer in (TRAINER, TWIN)}
-    os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))
+    os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     from medsegdiff_auto.evaluation.audit import audit_states, summary
     from medsegdiff_auto.evaluation.metrics_table import write_rows
 
@@ -69,7 +70,7 @@ def _with_model(audit_states, folder: Path, preprocessed: Path, args) -> list[di
 
     device = require_device(args.device)
     if args.device == "cpu":
-        torch.set_num_threads(os.cpu_count())
+        torch.set_num_threads(num_cores())
     model = load_model(folder, [args.f], args.chk)
     options = SamplingOptions(args.samples, args.steps, num_mirrors=1, seed=args.seed)
     return audit_states(MedSegDiffPredictor(model, options, device), model, preprocessed, args.f, args.cases, args.seed)

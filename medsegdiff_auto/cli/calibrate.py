@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
+from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.run_record import command_line, write_run
 
 RUN_RECORD = "sampling_run.json"
@@ -40,7 +41,7 @@ def _calibrate(args, command: list[str]) -> None:
     name = paths.resolve_dataset(args.d)
     preprocessed = paths.require_folder("nnUNet_preprocessed") / name
     folder = paths.require_folder("nnUNet_results") / name / f"{args.tr}__{args.p}__{args.c}"
-    os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))
+    os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     fitted = _fit(folder, preprocessed, args)
     file = fitted.write(folder)
     write_run(folder, command, file=RUN_RECORD)
@@ -59,7 +60,7 @@ def _fit(folder: Path, preprocessed: Path, args):
 
     device = require_device(args.device)
     if args.device == "cpu":
-        torch.set_num_threads(os.cpu_count())
+        torch.set_num_threads(num_cores())
     model = load_model(folder, [args.f], args.chk, use_fitted=False)
     predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, seed=args.seed), device)
     sampler = CaseSampler(predictor, model, list(validation_cases(model, preprocessed, args.f))[:args.cases])

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.run_record import command_line, recorded_commands, write_run
 
 
@@ -14,7 +15,7 @@ def main(argv=None) -> int:
     parser.add_argument("-i", nargs="+", required=True, metavar="FOLDER", help="prediction folders")
     parser.add_argument("-o", required=True, metavar="FOLDER", help="output folder; existing files are replaced")
     parser.add_argument("--save_npz", action="store_true", help="also write the mean probabilities as CASE.npz")
-    parser.add_argument("-np", type=int, default=os.cpu_count(), metavar="N", help="worker processes (default: all cores)")
+    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: all cores)")
     args = parser.parse_args(argv)
     return run(_ensemble, args, command_line(parser.prog, argv))
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 
 SHOWN_METRICS = ("dice", "nsd", "hd95_mm", "hd95_px", "ece", "expected_dice_between_samples", "expected_dice_sample_reference",
@@ -19,7 +20,7 @@ def main(argv=None) -> int:
     parser.add_argument("-djfile", required=True, metavar="FILE", help="dataset.json")
     parser.add_argument("-pfile", required=True, metavar="FILE", help="plans.json")
     parser.add_argument("-o", metavar="FILE", help="summary to write (default: summary.json in the prediction folder)")
-    parser.add_argument("-np", type=int, default=os.cpu_count(), metavar="N", help="worker processes (default: all cores)")
+    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: all cores)")
     parser.add_argument("--tolerance_mm", type=float, default=1.0, metavar="MM",
                         help="of the normalised surface Dice; pixels for formats without spacing (default: 1)")
     parser.add_argument("--raters", nargs="+", default=(), metavar="FOLDER",

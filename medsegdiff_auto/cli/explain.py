@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
+from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.run_record import command_line, recorded_commands, write_run
 
 TRAINER = "nnUNetTrainerMedSegDiff"
@@ -45,7 +46,7 @@ def _explain(args, command: list[str]) -> None:
     name = paths.resolve_dataset(args.d)
     preprocessed = paths.require_folder("nnUNet_preprocessed") / name
     folder = paths.require_folder("nnUNet_results") / name / f"{TRAINER}__{args.p}__{args.c}"
-    os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))
+    os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     from medsegdiff_auto.explanation.case import read_tile
     from medsegdiff_auto.explanation.page import PAGE_FILE, facts_of, sections_of, write_page
     from medsegdiff_auto.explanation.record import draw

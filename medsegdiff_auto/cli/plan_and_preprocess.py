@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.run_record import command_line, write_run
 
 
@@ -33,7 +34,7 @@ def main(argv=None) -> int:
     parser.add_argument("--no_integrity_check", action="store_true", help="skip the check of the raw dataset")
     parser.add_argument("--clean", action="store_true", help="extract the fingerprint anew")
     parser.add_argument("--no_pp", action="store_true", help="plan only, do not preprocess")
-    parser.add_argument("-np", type=int, default=os.cpu_count(), metavar="N", help="worker processes")
+    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes")
     parser.add_argument("-raw", metavar="FOLDER", help="overrides nnUNet_raw")
     parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
     args = parser.parse_args(argv)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
+from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.run_record import command_line
 
@@ -46,7 +47,7 @@ def _predict(args, command: list[str]) -> None:
     _require_positive(args)
     model_folder = _model_folder(args)
     folds = [int(fold) if fold.isdigit() else fold for fold in args.f] if args.f else None
-    os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))
+    os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     import torch
 
     from medsegdiff_auto.inference.folder import Outputs, predict_folder
@@ -64,7 +65,7 @@ def _predict(args, command: list[str]) -> None:
                                       model.dataset_json["file_ending"])
     require_writable(Path(args.o))
     if args.device == "cpu":
-        torch.set_num_threads(os.cpu_count())
+        torch.set_num_threads(num_cores())
     predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.seed),
                                     device, args.step_size)
     predict_folder(predictor, model, cases, Path(args.o),

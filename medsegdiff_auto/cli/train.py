@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.run_record import command_line, write_run
 
@@ -58,9 +59,9 @@ def _train(args, command: list[str]) -> None:
         if value is not None and value <= 0:
             raise UserError(f"{flag} must be positive.", found=str(value), expected="a number above 0",
                             fix=f"give {flag} a number above 0")
-    os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))
+    os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     if args.device == "cpu":  # augmentation workers beyond half of the cores take them from the network
-        os.environ.setdefault("nnUNet_n_proc_DA", str(max(1, os.cpu_count() // 2)))
+        os.environ.setdefault("nnUNet_n_proc_DA", str(max(1, num_cores() // 2)))
     from medsegdiff_auto.training.run import TrainingRequest, train
     from medsegdiff_auto.training.schedule import TrainingLength
 

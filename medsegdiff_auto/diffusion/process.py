@@ -81,3 +81,8 @@ def uniform_times(batch_size: int, generator: torch.Generator | None = None) -> 
     """Stratified uniform t in (0, 1], (B,), float64: one draw, spread evenly over the batch (Kingma et al. 2021)."""
     offset = torch.rand((), generator=generator, dtype=torch.float64)
     return 1 - (offset + torch.arange(batch_size, dtype=torch.float64) / batch_size) % 1
+
+
+def random_rows(batch_size: int, share: float) -> Tensor:
+    """Random entries of a batch, (B,) bool: as near to ``share`` of it as whole numbers allow, on average just that."""
+    return torch.randperm(batch_size) < int(share * batch_size + torch.rand(()).item())

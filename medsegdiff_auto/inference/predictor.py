@@ -129,13 +129,13 @@ class MedSegDiffPredictor(nnUNetPredictor):
             views = self.views[first:first + step]
             condition = self.condition_on(torch.stack([flipped(tile, view) for view in views]))
             for index, view in enumerate(views):
-                probabilities = self.network.conditioner_probabilities(row(condition, [index]))[0].float().cpu()
+                probabilities = self.network.conditioner_probabilities(condition.of([index]))[0].float().cpu()
                 plain += flipped(probabilities, view) / len(self.views)
             dealt = [(k, k % len(self.views) - first) for k in range(len(noise))
                      if first <= k % len(self.views) < first + len(views)]
             for start in range(0, len(dealt), step):
                 part = dealt[start:start + step]
-                drawn = self.draw(row(condition, [i for _, i in part]),
+                drawn = self.draw(condition.of([i for _, i in part]),
                                   torch.stack([flipped(noise[k], views[i]) for k, i in part]))
                 for (k, i), mask in zip(part, drawn):
                     samples[k] = flipped(mask, views[i])
@@ -160,8 +160,3 @@ class MedSegDiffPredictor(nnUNetPredictor):
 def flipped(x: Tensor, view: tuple[int, ...]) -> Tensor:
     """x (C, *spatial) mirrored along the spatial axes of a view; its own inverse."""
     return torch.flip(x, [axis + 1 for axis in view]) if view else x
-
-
-def row(condition: Condition, indices: list[int]) -> Condition:
-    """The condition of these entries of the batch, repeats allowed."""
-    return Condition([condition.logits[0][indices]], [x[indices] for x in condition.pyramid])

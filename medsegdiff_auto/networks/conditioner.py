@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ class Condition:
     def detached(self) -> "Condition":
         """The same values, through which no gradient flows into the conditioner."""
         return Condition([x.detach() for x in self.logits], [x.detach() for x in self.pyramid])
+
+    def of(self, rows: Sequence[int] | Tensor) -> "Condition":
+        """These entries of the batch, repeats allowed, full-resolution logits only."""
+        return Condition([self.logits[0][rows]], [x[rows] for x in self.pyramid])
 
     def repeated(self, times: int) -> "Condition":
         """Every sample of the batch ``times`` in a row, full-resolution logits only."""

@@ -168,8 +168,9 @@ class SamplingNetwork(nn.Module, ABC):
         """x_t of the reference, or of the network's own prediction from pure noise where ``recycled`` (Fu et al.)."""
         if recycled is not None and recycled.any():
             with torch.no_grad():
-                own = self.predict_x_start(torch.randn_like(noise), torch.ones_like(t), condition)
-            x_start = torch.where(recycled.reshape(-1, *[1] * (x_start.ndim - 1)), own.to(x_start), x_start)
+                own = self.predict_x_start(torch.randn_like(noise[recycled]), torch.ones_like(t[recycled]),
+                                           condition.of(recycled))
+            x_start = x_start.masked_scatter(recycled.reshape(-1, *[1] * (x_start.ndim - 1)), own.to(x_start))
         return q_sample(x_start, noise, *self.schedule.alpha_sigma(t))
 
     def conditioner_probabilities(self, condition: Condition) -> Tensor:

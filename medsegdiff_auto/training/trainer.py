@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.diffusion.losses import anchor_loss
 from medsegdiff_auto.diffusion.objective import denoiser_loss
-from medsegdiff_auto.diffusion.process import uniform_times
+from medsegdiff_auto.diffusion.process import random_rows, uniform_times
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.networks.build import build_network
 from medsegdiff_auto.networks.memory_format import channels_last
@@ -167,13 +167,13 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         optimizer under both names.
         """
         initial = self.diffusion.initial_learning_rate
-        self.denoiser_optimizer = torch.optim.AdamW(self.bare_network.denoiser.parameters(), initial)
+        self.denoiser_optimizer = torch.optim.AdamW(self.bare_network.denoiser.parameters(), initial, fused=True)
         if not self.trains_conditioner:
             return self.denoiser_optimizer, PolyLRScheduler(self.denoiser_optimizer, initial, self.num_epochs)
         if self.is_short_training:
             self.initial_lr = SHORT_TRAINING_LEARNING_RATE
             optimizer = torch.optim.AdamW(self.bare_network.conditioner.parameters(), self.initial_lr,
-                                          weight_decay=self.weight_decay)
+                                          weight_decay=self.weight_decay, fused=True)
             return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
         whole, self.network = self.network, self.bare_network.conditioner
         optimizer, scheduler = super().configure_optimizers()
@@ -259,7 +259,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
         x_start, valid = self.reference_state(target[0])
         t = uniform_times(len(data)).to(self.device, torch.float32 if self.device.type == "mps" else torch.float64)
-        recycled = torch.rand(len(data), device=self.device) < self.diffusion.recycling_share
+        recycled = random_rows(len(data), self.diffusion.recycling_share).to(self.device)
         noise = torch.randn_like(x_start)
         for _, optimizer in self.trained_parts:
             optimizer.zero_grad(set_to_none=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medsegdiff_auto.diffusion.process import (PARAMETERISATIONS, noise_from_v, noise_from_x_start, output_from_x_start,
-                                               q_sample, uniform_times, v_from_x_start, velocity, x_start_from_noise,
+                                               q_sample, random_rows, uniform_times, v_from_x_start, velocity, x_start_from_noise,
                                                x_start_from_output, x_start_from_v)
 from medsegdiff_auto.diffusion.schedules import Schedule
 
@@ -85,3 +85,11 @@ def test_every_entry_of_uniform_times_is_uniform_over_draws():
     assert times.mean(0).tolist() == pytest.approx([0.5, 0.5], abs=4 * math.sqrt(1 / 12 / 4000))
     assert times.var(0).tolist() == pytest.approx([1 / 12, 1 / 12], rel=0.1)
     assert times.min() > 0 and times.max() <= 1
+
+
+def test_random_rows_are_the_share_of_the_batch_on_average_and_never_more_than_one_row_off():
+    torch.manual_seed(4)
+    rows = torch.stack([random_rows(3, 0.25) for _ in range(4000)])
+    assert set(rows.sum(1).tolist()) == {0, 1}
+    assert rows.double().mean(0).tolist() == pytest.approx([0.25] * 3, abs=4 * math.sqrt(0.1875 / 4000))
+    assert random_rows(8, 0.25).sum() == 2 and not random_rows(8, 0.0).any() and random_rows(8, 1.0).all()
