@@ -12,6 +12,7 @@ from typing import Callable, Iterator
 
 import numpy as np
 import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from torch import Tensor
 
 from medsegdiff_auto import paths
@@ -24,6 +25,7 @@ from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.evaluation.structures import structures_of
 from medsegdiff_auto.inference.model import TrainedModel, load_model
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
+from medsegdiff_auto.inference.tiling import Tiles
 from medsegdiff_auto.networks.conditioner import Conditioner
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
@@ -93,16 +95,23 @@ def gaussian_head_distribution(model: TrainedModel, configuration: str, num_iter
                         lambda target: trainer.reference_state(target)[0])
     print(f"Gaussian head: loss {np.mean(losses[:20]):.4f} -> {np.mean(losses[-20:]):.4f}", flush=True)
 
-    class Heads(MedSegDiffPredictor):
-        """The sliding window of the sampler with the head in the place of the denoiser; one draw of factors per sample."""
+    return lambda case, image: gaussian_samples(head, conditioner, image, model)
 
-        def sample_tile(self, tile: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-            samples = sampled_probabilities(head, conditioner(tile[None]).pyramid[0], len(noise), self.diffusion.target,
-                                            SAMPLE_SEED)
-            return samples.mean(0), samples
 
-    predictor = Heads(model, SamplingOptions(NUM_SAMPLES))
-    return lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=0.0)
+@torch.inference_mode()
+def gaussian_samples(head: LowRankGaussianHead, conditioner: Conditioner, data: np.ndarray, model: TrainedModel) -> CaseDistribution:
+    """The head's samples blended over the tiles of a case; one draw of factors per sample serves all tiles."""
+    patch, target = model.configuration_manager.patch_size, model.diffusion.target
+    image, revert_padding = pad_nd_image(torch.from_numpy(data).float(), patch, "constant", {"value": 0}, True, None)
+    predictor = MedSegDiffPredictor(model)
+    tiles = Tiles(image.shape[1:], patch, predictor._internal_get_sliding_window_slicers(image.shape[1:]))
+    num_outputs = predictor.label_manager.num_segmentation_heads
+
+    def of_tile(index: int) -> Tensor:
+        return sampled_probabilities(head, conditioner(tiles.cut(image, index)[None]).pyramid[0], NUM_SAMPLES, target, SAMPLE_SEED)
+
+    samples = tiles.blended((NUM_SAMPLES, num_outputs), of_tile)[(slice(None), *revert_padding)]
+    return CaseDistribution(samples.mean(0), samples.half(), 0.0)
 
 
 def dice_of_cases(rows: list[dict]) -> list[float]:

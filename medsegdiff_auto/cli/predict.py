@@ -14,7 +14,7 @@ from medsegdiff_auto.run_record import command_line
 
 def main(argv=None) -> int:
     parser = CommandParser(prog="medsegdiff_predict",
-                           description="Segments a folder of images: folds x mirrors x samples, fused by mean probability.")
+                           description="Segments a folder of images: folds x mirrors x samples, fused into one mask.")
     parser.add_argument("-i", required=True, metavar="FOLDER", help="images, named CASE_0000.ENDING as for training")
     parser.add_argument("-o", required=True, metavar="FOLDER", help="where the predictions go")
     model = parser.add_mutually_exclusive_group(required=True)
@@ -32,6 +32,11 @@ def main(argv=None) -> int:
     parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
     parser.add_argument("--mirrors", type=int, metavar="M", help="mirrored views, 1 for none (default: the plan's)")
     parser.add_argument("--solver", choices=("ddim", "ddpm", "dpm_solver_pp_2m"), help="default: the plan's")
+    parser.add_argument("--fusion", choices=("mean", "staple", "dice"),
+                        help="mean probability, STAPLE, or the mask of the highest expected Dice over the samples (default: "
+                             "the plan's)")
+    parser.add_argument("--max_memory", type=float, metavar="GB",
+                        help="for states and features; fewer samples are drawn together (default: most of what is free)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--save_uncertainty", action="store_true", help="write CASE_uncertainty.nii.gz")
     parser.add_argument("--save_samples", action="store_true", help="write CASE_samples.nii.gz")
@@ -66,7 +71,8 @@ def _predict(args, command: list[str]) -> None:
     require_writable(Path(args.o))
     if args.device == "cpu":
         torch.set_num_threads(num_cores())
-    predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.seed),
+    predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.fusion,
+                                                           args.seed, max_memory_gb=args.max_memory),
                                     device, args.step_size)
     predict_folder(predictor, model, cases, Path(args.o),
                    Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities), previous, command)
@@ -86,6 +92,9 @@ def _model_folder(args) -> Path:
 
 def _require_positive(args) -> None:
     require_at_least(1, samples=args.samples, steps=args.steps, mirrors=args.mirrors)
+    if args.max_memory is not None and args.max_memory <= 0:
+        raise UserError("--max_memory must be positive.", found=str(args.max_memory), expected="gigabytes above 0",
+                        fix="leave out --max_memory for most of what is free")
     if not 0 < args.step_size <= 1:
         raise UserError("-step_size must lie between 0 and 1.", found=str(args.step_size), expected="above 0, at most 1",
                         fix="leave out -step_size for nnU-Net's 0.5")

@@ -13,6 +13,7 @@ PLANS_KEY = "diffusion"
 NETWORKS = ("conditioned", "two_encoders", "concatenated")
 TARGETS = ("classes", "regions")
 TIME_WEIGHTINGS = ("none", "min_snr", "sigmoid")
+FUSIONS = ("mean", "staple", "dice")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class DiffusionConfiguration:
         zero_terminal_snr: the linear schedule ends in pure noise; not with ``noise``, which says nothing about x_0 there.
         structure_diameter_vox: typical diameter of the structures per axis of the patch, in voxels; the reason
             for ``log_snr_shift``.
-        space_to_depth: the denoiser's finest stage works on cells of the state, at the conditioner's second resolution.
+        first_stage: stage of nnU-Net's network at whose resolution the denoiser begins; 0 is full resolution. Above, its
+            finest stage works on cells of the state (space-to-depth).
         features_per_stage: channels of the denoiser, finest stage first.
         dynamic_encoding: the image features meet the mask features at every stage, by FF-Parser and attentive fusion.
         anchor_attention: MedSegDiff-V2's attention of the finest stage to the smoothed image features.
@@ -57,6 +59,7 @@ class DiffusionConfiguration:
         start_time: t at which sampling starts; below 1 it starts from the noised conditioner prediction.
         state_guidance: gamma >= 1 in l(first) + gamma (l(x_t) - l(first)), which makes every step rely more on the state
             than the network itself does, and so draws samples further apart; 1 leaves the network's prediction.
+        fusion: how samples become one mask: ``mean`` (of probabilities), ``staple`` or ``dice``.
         num_samples: masks drawn per case and fold.
         num_mirrors: mirrored views, of the 2^d that nnU-Net uses; samples are dealt to them in turn.
         conditioner_weight: weight of the plain network's probabilities in the fused mean, [0, 1].
@@ -72,7 +75,7 @@ class DiffusionConfiguration:
     num_train_steps: int
     zero_terminal_snr: bool
     structure_diameter_vox: tuple[float, ...]
-    space_to_depth: bool
+    first_stage: int
     features_per_stage: tuple[int, ...]
     dynamic_encoding: bool
     anchor_attention: bool
@@ -97,6 +100,7 @@ class DiffusionConfiguration:
     num_steps: int
     start_time: float
     state_guidance: float
+    fusion: str
     num_samples: int
     num_mirrors: int
     conditioner_weight: float
@@ -105,7 +109,7 @@ class DiffusionConfiguration:
     def __post_init__(self):
         for name, value, allowed in (("network", self.network, NETWORKS), ("target", self.target, TARGETS),
                                      ("parameterisation", self.parameterisation, PARAMETERISATIONS),
-                                     ("time_weighting", self.time_weighting, TIME_WEIGHTINGS)):
+                                     ("time_weighting", self.time_weighting, TIME_WEIGHTINGS), ("fusion", self.fusion, FUSIONS)):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}, expected one of {allowed}")
         if self.parameterisation == "noise" and self.zero_terminal_snr:

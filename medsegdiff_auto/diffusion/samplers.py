@@ -66,6 +66,30 @@ def dpm_solver_pp_2m_step(x_t: Tensor, x_start: Tensor, previous_x_start: Tensor
     return per_sample(sigma_s / sigma_t, x_t) * x_t - per_sample(alpha_s * torch.expm1(-h), x_t) * estimate
 
 
+class Solver:
+    """The steps of one state by a solver's name; ``dpm_solver_pp_2m`` remembers the prediction of the step before."""
+
+    def __init__(self, name: str, schedule: Schedule):
+        if name not in SOLVERS:
+            raise ValueError(f"solver is {name!r}, expected one of {SOLVERS}")
+        self.name, self.schedule = name, schedule
+        self.previous_x_start: Tensor | None = None
+        self.previous_t: Tensor | None = None
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether a step takes new noise."""
+        return self.name == "ddpm"
+
+    def __call__(self, x_t: Tensor, x_start: Tensor, t: Tensor, s: Tensor, noise: Tensor | None = None) -> Tensor:
+        """x_s from x_t and the predicted x_0; x_0 itself where s is 0."""
+        if self.name == "dpm_solver_pp_2m":
+            x_s = dpm_solver_pp_2m_step(x_t, x_start, self.previous_x_start, self.previous_t, t, s, self.schedule)
+            self.previous_x_start, self.previous_t = x_start, t
+            return x_s
+        return ddim_step(x_t, x_start, t, s, self.schedule, eta=float(self.is_stochastic), noise=noise)
+
+
 def sample(predict_x_start: PredictXStart, x_t: Tensor, times: Tensor, schedule: Schedule, solver: str = "ddim",
            draw_noise: DrawNoise | None = None) -> Tensor:
     """Runs a solver from x_t at times[0] to 0 and returns the last predicted x_0, in the state's precision.
@@ -76,16 +100,8 @@ def sample(predict_x_start: PredictXStart, x_t: Tensor, times: Tensor, schedule:
         times: (num_steps + 1,), decreasing to 0.
         draw_noise: gives the standard normal noise of one ``ddpm`` step, shaped as x_t.
     """
-    if solver not in SOLVERS:
-        raise ValueError(f"solver is {solver!r}, expected one of {SOLVERS}")
-    x_start = previous_x_start = previous_t = None
+    steps = Solver(solver, schedule)
     for t, s in zip(times[:-1], times[1:]):
         x_start = predict_x_start(x_t, t).to(x_t)
-        if solver == "dpm_solver_pp_2m":
-            x_t = dpm_solver_pp_2m_step(x_t, x_start, previous_x_start, previous_t, t, s, schedule)
-        elif solver == "ddpm":
-            x_t = ddim_step(x_t, x_start, t, s, schedule, eta=1.0, noise=draw_noise())
-        else:
-            x_t = ddim_step(x_t, x_start, t, s, schedule)
-        previous_x_start, previous_t = x_start, t
+        x_t = steps(x_t, x_start, t, s, draw_noise() if steps.is_stochastic and s > 0 else None)
     return x_start

@@ -91,11 +91,11 @@ def audit_states(predictor: MedSegDiffPredictor, model: TrainedModel, preprocess
     rows, shown = [], interventions(seed)
     cases = list(validation_cases(model, preprocessed_folder, fold))[:num_cases]
     for name, intervention in shown.items():
-        predictor.network.state_intervention = intervention
+        predictor.intervention = intervention
         for case, image, reference, _ in cases:
             of_case = scores(case, predictor.sample_case(image, case), reference, model)
             rows += [{"state": name, **{key: row[key] for key in ("case", "structure", *METRICS)}} for row in of_case]
-    predictor.network.state_intervention = None
+    predictor.intervention = None
     return rows
 
 

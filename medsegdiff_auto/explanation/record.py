@@ -6,7 +6,7 @@ the sample.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Iterator
 
@@ -20,7 +20,7 @@ from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.networks.fusion import DynamicConditionalEncoding
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention
 from medsegdiff_auto.networks.paper import InlineConditionalEncoding
-from medsegdiff_auto.networks.sampling_network import SamplingNetwork
+from medsegdiff_auto.networks.sampling_network import Observe
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,10 @@ def draw(predictor: MedSegDiffPredictor, tile: Tile) -> Drawing:
     plain = network.conditioner_probabilities(condition)[0].float().cpu().numpy() if network.has_conditioner else None
     trajectories, gates = [], []
     for number, noise in enumerate(tile.noise):
-        with ExitStack() as stack:
-            steps = stack.enter_context(recorded_steps(network, tile.plane))
-            if number == 0:
-                gates = stack.enter_context(recorded_gates(network, tile.plane))
-            probabilities = predictor.draw(condition, noise[None])[0]
+        steps: list[Step] = []
+        with recorded_gates(network, tile.plane) if number == 0 else nullcontext() as recorded:
+            probabilities = predictor.draw(condition, noise[None], observe=observer(steps, tile.plane))[0]
+        gates = gates if recorded is None else recorded
         trajectories.append(Trajectory(steps, probabilities.numpy()))
     return Drawing(trajectories, plain, gates)
 
@@ -87,21 +86,9 @@ def on_plane(values: Tensor, plane: Plane) -> np.ndarray:
     return plane.cut(values).float().cpu().numpy()
 
 
-@contextmanager
-def recorded_steps(network: SamplingNetwork, plane: Plane) -> Iterator[list[Step]]:
-    """Fills the list with the steps of the first sample of the batch while the network samples."""
-    steps, of_network = [], network.x_start_of
-
-    def x_start_of(output: Tensor, x_t: Tensor, t: Tensor, guided=None) -> Tensor:
-        x_start = of_network(output, x_t, t, guided)
-        steps.append(Step(t[0].item(), on_plane(x_t[0], plane), on_plane(x_start[0], plane)))
-        return x_start
-
-    network.x_start_of = x_start_of
-    try:
-        yield steps
-    finally:
-        del network.x_start_of
+def observer(steps: list[Step], plane: Plane) -> Observe:
+    """Fills the list with the steps of the first sample of the batch."""
+    return lambda t, x_t, x_start: steps.append(Step(t.item(), on_plane(x_t[0], plane), on_plane(x_start[0], plane)))
 
 
 @contextmanager
@@ -114,8 +101,8 @@ def recorded_gates(network: nn.Module, plane: Plane) -> Iterator[list[Gate]]:
             hooks += watch_fusion(module, gate, plane)
         elif isinstance(module, AnchorAttention):
             gate = Gate("anchor")
-            hooks.append(module.projection.register_forward_hook(
-                lambda module, inputs, output, gate=gate: add_map(gate, output[0].float().sigmoid(), plane)))
+            hooks.append(module.register_forward_hook(
+                lambda module, inputs, output, gate=gate: add_map(gate, inputs[1][0].float(), plane)))
         else:
             continue
         gates.append(gate)
@@ -127,14 +114,14 @@ def recorded_gates(network: nn.Module, plane: Plane) -> Iterator[list[Gate]]:
 
 
 def watch_fusion(module: nn.Module, gate: Gate, plane: Plane) -> list:
-    """Hooks on the two normalisations of an attentive fusion, whose product is its gate."""
+    """Hooks on the two normalisations of an attentive fusion, whose product is its gate; that of the image may run once."""
     normalised = {}
 
     def keep(name: str):
         return lambda module, inputs, output: normalised.update({name: output[0].float()})
 
     def combine(module, inputs, output) -> None:
-        product = (normalised.pop("image") * normalised.pop("mask")).abs()
+        product = (normalised["image"] * normalised["mask"]).abs()
         add_map(gate, product, plane)
         gate.maps[-1] /= max(gate.maps[-1].max(), np.finfo(np.float32).tiny)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterable
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,9 +14,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
 from medsegdiff_auto.diffusion.state import logits_from_probabilities
+from medsegdiff_auto.inference.fusion import fuse
 from medsegdiff_auto.inference.nifti_geometry import NIFTI_ENDINGS, copy_geometry
 from medsegdiff_auto.inference.prediction_folder import staged_output
-from medsegdiff_auto.inference.predictor import CaseDistribution
+from medsegdiff_auto.inference.predictor import SAMPLE, FusedMean
 
 FORMATS_WITH_SPACING = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
@@ -35,9 +37,16 @@ class ImageGridPrediction:
     samples: np.ndarray
 
 
-def to_image_grid(distribution: CaseDistribution, properties: dict, plans_manager: PlansManager,
-                  configuration_manager: ConfigurationManager, dataset_json: dict) -> ImageGridPrediction:
-    """Resamples, uncrops and transposes by nnU-Net's export, the fused prediction and every sample alike."""
+def to_image_grid(drawn: Iterable[tuple[str, Tensor]], conditioner_weight: float, fusion: str, properties: dict,
+                  plans_manager: PlansManager, configuration_manager: ConfigurationManager,
+                  dataset_json: dict) -> ImageGridPrediction:
+    """Resamples, uncrops and transposes by nnU-Net's export, every sample as it is drawn and at last the fused prediction.
+
+    Args:
+        drawn: of :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`; one volume is held at a time.
+        conditioner_weight: of the plain networks in the mean.
+        fusion: ``mean``, ``staple`` or ``dice``.
+    """
     label_manager = plans_manager.get_label_manager(dataset_json)
     target = "regions" if label_manager.has_regions else "classes"
 
@@ -46,9 +55,16 @@ def to_image_grid(distribution: CaseDistribution, properties: dict, plans_manage
             logits_from_probabilities(probabilities.float(), target).numpy(), plans_manager, configuration_manager,
             label_manager, properties, return_probabilities)
 
-    segmentation, probabilities = convert(distribution.fused, True)
-    samples = np.stack([convert(sample, False) for sample in distribution.samples])
-    return ImageGridPrediction(segmentation, probabilities.astype(np.float32), samples.astype(np.uint8))
+    mean, samples = FusedMean(conditioner_weight), []
+    for kind, probabilities in drawn:
+        mean.add(kind, probabilities)
+        if kind == SAMPLE:
+            samples.append(convert(probabilities, False).astype(np.uint8))
+    segmentation, probabilities = convert(mean.value, True)
+    probabilities, samples = probabilities.astype(np.float32), np.stack(samples)
+    if fusion != "mean":
+        segmentation = fuse(fusion, probabilities, samples, label_manager).astype(segmentation.dtype)
+    return ImageGridPrediction(segmentation, probabilities, samples)
 
 
 def write_companion(array: np.ndarray, label_file: Path, file: Path) -> None:

@@ -71,8 +71,8 @@ def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: d
     save_json(model.plans_manager.plans, str(output_folder / "plans.json"), sort_keys=False)
     rows, start = [], time()
     for number, (case, data, properties) in enumerate(preprocessed_cases(cases, model, previous_stage), 1):
-        prediction = to_image_grid(predictor.sample_case(data, case), properties, model.plans_manager,
-                                   model.configuration_manager, model.dataset_json)
+        prediction = to_image_grid(predictor.draw_case(data, case), model.diffusion.conditioner_weight, predictor.fusion,
+                                   properties, model.plans_manager, model.configuration_manager, model.dataset_json)
         entropy = normalised_entropy(prediction.probabilities, model.diffusion.target == "regions")
         write_case(prediction, properties, model.plans_manager, model.dataset_json, output_folder, case,
                    cases[case][0], entropy if outputs.uncertainty else None, outputs.samples, outputs.probabilities)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Callable, Iterator
 
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from torch import Tensor
 
-from medsegdiff_auto.inference.mirrors import mirror_views
+from medsegdiff_auto.inference.coherent import CoherentSampler
+from medsegdiff_auto.inference.conditions import Conditions
+from medsegdiff_auto.inference.memory import memory_plan
+from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.seeds import noise_volume
+from medsegdiff_auto.inference.tiling import Tiles
 from medsegdiff_auto.networks.conditioner import Condition
+from medsegdiff_auto.networks.memory_format import channels_last
+from medsegdiff_auto.networks.sampling_network import Observe
 
-VOXELS_PER_BATCH = 128 ** 3
+SAMPLES_PER_CALL = {"cpu": 1, "cuda": 8, "mps": 8}
+PLAIN, SAMPLE = "plain", "sample"
 
 
 @dataclass(frozen=True)
@@ -29,14 +36,40 @@ class SamplingOptions:
         num_steps: network evaluations per sample.
         num_mirrors: mirrored views.
         solver: ``ddim``, ``ddpm`` or ``dpm_solver_pp_2m``.
+        fusion: ``mean``, ``staple`` or ``dice``.
         seed: of the noise.
+        samples_per_call: samples in one call of the network; None for what suits the device. The masks do not depend on it.
+        max_memory_gb: that states and features may take; None for most of what is free.
     """
 
     num_samples: int | None = None
     num_steps: int | None = None
     num_mirrors: int | None = None
     solver: str | None = None
+    fusion: str | None = None
     seed: int = 0
+    samples_per_call: int | None = None
+    max_memory_gb: float | None = None
+
+
+class FusedMean:
+    """w plain + (1 - w) samples, of means that grow one volume at a time."""
+
+    def __init__(self, conditioner_weight: float):
+        self.weights = {PLAIN: conditioner_weight, SAMPLE: 1 - conditioner_weight}
+        self.sums: dict[str, Tensor] = {}
+        self.counts = {PLAIN: 0, SAMPLE: 0}
+
+    def add(self, kind: str, probabilities: Tensor) -> None:
+        """One more of :data:`PLAIN` or :data:`SAMPLE`, (K, *spatial); without weight it is not kept."""
+        if self.weights[kind]:
+            self.counts[kind] += 1
+            self.sums[kind] = self.sums[kind].add_(probabilities) if kind in self.sums else probabilities.clone()
+
+    @property
+    def value(self) -> Tensor:
+        """(K, *spatial) float32."""
+        return sum(total.mul(self.weights[kind] / self.counts[kind]) for kind, total in self.sums.items())
 
 
 @dataclass
@@ -65,6 +98,10 @@ class CaseDistribution:
 class MedSegDiffPredictor(nnUNetPredictor):
     """nnU-Net's predictor (tiles, window, preprocessing, export) with joint samples.
 
+    Attributes:
+        num_forwards, num_evaluations: of nnU-Net's network and of the denoiser, for the last case.
+        intervention: what the denoiser is shown in the place of the states, for the audit.
+
     Args:
         model: a trained model.
         options: how to sample.
@@ -77,86 +114,76 @@ class MedSegDiffPredictor(nnUNetPredictor):
                          perform_everything_on_device=device.type == "cuda")
         self.manual_initialization(model.network.to(device).eval(), model.plans_manager, model.configuration_manager,
                                    model.fold_weights, model.dataset_json, "", model.mirroring_axes)
-        self.options = options
-        self.diffusion = model.diffusion
+        if device.type == "cpu":
+            channels_last(self.network)
+        self.options, self.diffusion = options, model.diffusion
         self.views = mirror_views(model.mirroring_axes, options.num_mirrors or model.diffusion.num_mirrors)
         self.num_samples = options.num_samples or model.diffusion.num_samples
+        self.num_forwards = self.num_evaluations = 0
+        self.intervention: Callable[[Tensor], Tensor] | None = None
+
+    def sample_case(self, data: np.ndarray, case: str) -> CaseDistribution:
+        """The distribution of one preprocessed case, (C, *spatial), over all folds, held in memory."""
+        plain, samples = [], []
+        for kind, probabilities in self.draw_case(data, case):
+            (plain if kind == PLAIN else samples).append(probabilities.half() if kind == SAMPLE else probabilities)
+        return CaseDistribution(sum(plain) / len(plain), torch.stack(samples), self.diffusion.conditioner_weight)
 
     @torch.inference_mode()
-    def sample_case(self, data: np.ndarray, case: str) -> CaseDistribution:
-        """The distribution of one preprocessed case, (C, *spatial), over all folds."""
+    def draw_case(self, data: np.ndarray, case: str) -> Iterator[tuple[str, Tensor]]:
+        """For every fold :data:`PLAIN` and the plain network's probabilities, then :data:`SAMPLE` and those of each sample.
+
+        Probabilities are (K, *spatial) float32 on the CPU. As many samples are drawn together as there is memory for.
+        """
         image, revert_padding = pad_nd_image(torch.from_numpy(np.asarray(data)).float(),
                                              self.configuration_manager.patch_size, "constant", {"value": 0}, True, None)
-        conditioner, samples = 0, []
+        crop = (slice(None), *revert_padding[1:])
+        tiles = Tiles(image.shape[1:], self.configuration_manager.patch_size,
+                      self._internal_get_sliding_window_slicers(image.shape[1:]))
+        num_outputs = self.label_manager.num_segmentation_heads
+        memory = memory_plan(num_outputs, image.shape, tiles, self.num_samples, self.diffusion, self.solver, self.device,
+                             self.options.max_memory_gb)
+        views = from_the_end(self.views, len(self.configuration_manager.patch_size))
+        self.num_forwards = self.num_evaluations = 0
+
+        def noise_of(sample: int, step: int) -> Tensor:
+            return noise_volume((num_outputs, *image.shape[1:]), self.options.seed, case, sample, step)
+
         for fold, weights in enumerate(self.list_of_parameters):
             self.network.load_state_dict(weights)
-            plain, drawn = self.sample_fold(image, case, first_sample=fold * self.num_samples)
-            conditioner = conditioner + plain / len(self.list_of_parameters)
-            samples.append(drawn)
-        crop = tuple(revert_padding[1:])
-        return CaseDistribution(conditioner[(slice(None), *crop)], torch.cat(samples)[(slice(None), slice(None), *crop)],
-                                self.diffusion.conditioner_weight)
+            conditions = Conditions(self.network, image, tiles, views, self.device, self.evaluate, num_outputs,
+                                    memory.terms_bytes)
+            yield PLAIN, conditions.plain[crop]
+            sampler = CoherentSampler(conditions, self.options.num_steps or self.diffusion.num_steps, self.solver,
+                                      self.options.samples_per_call or SAMPLES_PER_CALL[self.device.type],
+                                      memory.state_device, self.intervention)
+            for first in range(0, self.num_samples, memory.samples_together):
+                together = range(first, min(first + memory.samples_together, self.num_samples))
+                for probabilities in sampler.draw([fold * self.num_samples + k for k in together], noise_of):
+                    yield SAMPLE, probabilities[crop].cpu()
+            self.num_forwards += conditions.num_forwards
+            self.num_evaluations += sampler.num_evaluations
 
-    def sample_fold(self, image: Tensor, case: str, first_sample: int) -> tuple[Tensor, Tensor]:
-        """Plain probabilities (K, *spatial) and samples (num_samples, K, *spatial) of one fold, on the CPU."""
-        shape = image.shape[1:]
-        num_outputs = self.label_manager.num_segmentation_heads
-        noise = torch.stack([noise_volume((num_outputs, *shape), self.options.seed, case, first_sample + k)
-                             for k in range(self.num_samples)])
-        window = compute_gaussian(tuple(self.configuration_manager.patch_size), sigma_scale=1 / 8,
-                                  value_scaling_factor=10, dtype=torch.float32, device=torch.device("cpu"))
-        plain = torch.zeros((num_outputs, *shape))
-        samples = torch.zeros((self.num_samples, num_outputs, *shape))
-        weight = torch.zeros(shape)
-        for tile in self._internal_get_sliding_window_slicers(shape):
-            at = tuple(tile[1:])
-            tile_plain, tile_samples = self.sample_tile(image[tile], noise[(slice(None), slice(None), *at)])
-            plain[tile] += tile_plain * window
-            samples[(slice(None), slice(None), *at)] += tile_samples * window
-            weight[at] += window
-        return plain / weight, (samples / weight).half()
+    @property
+    def solver(self) -> str:
+        """The option's, or the plan's."""
+        return self.options.solver or self.diffusion.solver
 
-    def sample_tile(self, tile: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Plain probabilities (K, *patch) and samples (S, K, *patch) of a tile (C, *patch) and noise (S, K, *patch).
+    @property
+    def fusion(self) -> str:
+        """The option's, or the plan's."""
+        return self.options.fusion or self.diffusion.fusion
 
-        Sample k looks through view k modulo the number of views; its noise is mirrored with the tile and the mask is
-        mirrored back, so that the noise belongs to the place in the image.
-        """
-        plain = torch.zeros(noise.shape[1:])
-        samples = torch.empty(noise.shape)
-        step = max(1, VOXELS_PER_BATCH // int(np.prod(tile.shape[1:])))
-        for first in range(0, len(self.views), step):
-            views = self.views[first:first + step]
-            condition = self.condition_on(torch.stack([flipped(tile, view) for view in views]))
-            for index, view in enumerate(views):
-                probabilities = self.network.conditioner_probabilities(condition.of([index]))[0].float().cpu()
-                plain += flipped(probabilities, view) / len(self.views)
-            dealt = [(k, k % len(self.views) - first) for k in range(len(noise))
-                     if first <= k % len(self.views) < first + len(views)]
-            for start in range(0, len(dealt), step):
-                part = dealt[start:start + step]
-                drawn = self.draw(condition.of([i for _, i in part]),
-                                  torch.stack([flipped(noise[k], views[i]) for k, i in part]))
-                for (k, i), mask in zip(part, drawn):
-                    samples[k] = flipped(mask, views[i])
-        return plain, samples
-
-    def autocast(self):
-        """Mixed precision on CUDA, as nnU-Net predicts."""
-        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
+    def evaluate(self, function: Callable, *inputs):
+        """A function of the network in mixed precision on CUDA, as nnU-Net predicts."""
+        with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
+            return function(*inputs)
 
     def condition_on(self, tiles: Tensor) -> Condition:
         """Logits and features of tiles (B, C, *patch)."""
-        with self.autocast():
-            return self.network.condition(tiles.to(self.device))
+        return self.evaluate(self.network.condition, tiles.to(self.device))
 
-    def draw(self, condition: Condition, noise: Tensor) -> Tensor:
-        """One mask per noise, (B, K, *patch) probabilities on the CPU."""
-        with self.autocast():
-            return self.network.sample_probabilities(condition, noise, self.options.num_steps,
-                                                     self.options.solver).cpu()
-
-
-def flipped(x: Tensor, view: tuple[int, ...]) -> Tensor:
-    """x (C, *spatial) mirrored along the spatial axes of a view; its own inverse."""
-    return torch.flip(x, [axis + 1 for axis in view]) if view else x
+    def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None) -> Tensor:
+        """One mask per noise of single tiles, (B, K, *patch) probabilities on the CPU."""
+        return self.evaluate(self.network.sample_probabilities, condition, noise, self.options.num_steps, self.options.solver,
+                             observe).cpu()

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 
-def sample_seed(seed: int, case: str, sample: int) -> int:
-    """A 63-bit seed from the three; SHA-256, the same on every machine."""
-    digest = hashlib.sha256(f"{seed}/{case}/{sample}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+def sample_seed(seed: int, case: str, sample: int, step: int = 0) -> int:
+    """A 63-bit seed from these; SHA-256, the same on every machine. Step 0 is the start of a sample."""
+    words = f"{seed}/{case}/{sample}" + (f"/{step}" if step else "")
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
 
 
-def noise_volume(shape: Sequence[int], seed: int, case: str, sample: int) -> Tensor:
-    """Standard normal noise of the whole volume, float32 on the CPU, (K, *spatial)."""
-    generator = torch.Generator().manual_seed(sample_seed(seed, case, sample))
+def noise_volume(shape: Sequence[int], seed: int, case: str, sample: int, step: int = 0) -> Tensor:
+    """Standard normal noise of the whole volume, float32 on the CPU, (K, *spatial); later steps of stochastic solvers take
+    their own."""
+    generator = torch.Generator().manual_seed(sample_seed(seed, case, sample, step))
     return torch.randn(tuple(shape), generator=generator)

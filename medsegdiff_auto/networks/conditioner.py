@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(NamedTuple):
     """What the denoiser sees of the image.
 
     Attributes:

@@ -3,29 +3,58 @@
     code        meaning
     x_t         noisy state, (B, K, *spatial)
     pyramid     the conditioner's features, from the denoiser's finest resolution to the bottleneck
-    cell        voxels that make up one position of the finest stage: the stride between the conditioner's two finest
-                resolutions where the plan says ``space_to_depth``, so that no convolution runs at full resolution
-                (Hoogeboom et al. 2023 patch their input likewise), else one voxel
+    cell        voxels that make up one position of the denoiser's finest stage: one where it begins at full resolution, else
+                the strides up to its first stage, so that no convolution runs at full resolution (Hoogeboom et al. 2023
+                patch their input likewise)
 """
 
 from __future__ import annotations
 
-from typing import Sequence
+import math
+from typing import NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.state import probabilities_from_logits, state_from_probabilities
 from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, convolution, depth_to_space,
                                              group_norm, space_to_depth, zero_initialised)
 from medsegdiff_auto.networks.conditioner import Condition
-from medsegdiff_auto.networks.fusion import DynamicConditionalEncoding
+from medsegdiff_auto.networks.fusion import DynamicConditionalEncoding, FusionTerms
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention, SpectrumTransformer
 from medsegdiff_auto.networks.time_embedding import TimeEmbedding
 from medsegdiff_auto.networks.transformer import Transformer
 
 EMBEDDING_PER_FEATURE = 4
+
+
+class ImageTerms(NamedTuple):
+    """What the denoiser computes of the image alone, each (B, channels, *spatial); B is 1 where samples share the image.
+
+    Attributes:
+        logits: the conditioner's, full resolution.
+        stem: what the image adds to the first convolution.
+        fusion: of every stage; empty without dynamic encoding.
+        anchor_gate: of MedSegDiff-V2's attention; None without it.
+        bottleneck: the conditioner's lowest features for the spectrum transformer; None without it.
+    """
+
+    logits: Tensor
+    stem: Tensor
+    fusion: list[FusionTerms]
+    anchor_gate: Tensor | None
+    bottleneck: Tensor | None
+
+    def of(self, rows: Sequence[int] | Tensor) -> "ImageTerms":
+        """These entries of the batch."""
+        return tree_map(lambda x: x if x is None else x[rows], self)
+
+
+def cell_of(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Voxels per axis of full resolution that one position after these strides covers."""
+    return tuple(math.prod(along_axis) for along_axis in zip(*strides))
 
 
 class Denoiser(nn.Module):
@@ -35,8 +64,8 @@ class Denoiser(nn.Module):
 
     Args:
         num_outputs: K, classes or regions.
-        strides: into every stage; the first is the cell.
-        kernel_sizes: of every stage.
+        strides: into every stage of nnU-Net's network, full resolution first; the denoiser has those from its first stage on.
+        kernel_sizes: of the same stages.
         configuration: target, parameterisation, channels, and which modules there are.
         pyramid_channels: of the conditioner's features at the same stages; empty without a conditioner.
         num_image_channels: C where there is no conditioner and the image lies beside the state, else 0.
@@ -47,25 +76,27 @@ class Denoiser(nn.Module):
                  num_image_channels: int = 0):
         super().__init__()
         c, features = configuration, configuration.features_per_stage
-        dimension, last = len(strides[0]), len(features) - 1
+        self.cell = cell_of(strides[:c.first_stage + 1])
+        strides, kernel_sizes = strides[c.first_stage:], kernel_sizes[c.first_stage:]
+        dimension, last = len(self.cell), len(features) - 1
         assert len(features) == len(strides) == len(kernel_sizes), (features, strides, kernel_sizes)
         assert len(pyramid_channels) in (0, len(features)), (pyramid_channels, features)
         assert bool(pyramid_channels) != bool(num_image_channels), (pyramid_channels, num_image_channels)
-        self.cell, self.target = tuple(strides[0]), c.target
+        self.target = c.target
         self.sees_pyramid = bool(pyramid_channels)
         self.self_conditioning = c.self_conditioning
         self.predicts_logits = c.parameterisation == "x_start"
         embedding = EMBEDDING_PER_FEATURE * features[0]
         dropouts = [c.dropout if stage >= last - 1 else 0.0 for stage in range(last + 1)]
-        num_states = 1 + self.sees_pyramid + c.self_conditioning
-        channels_in = (num_states * num_outputs + num_image_channels) * torch.Size(self.cell).numel()
-        channels_out = num_outputs * torch.Size(self.cell).numel()
+        of_state = num_outputs * torch.Size(self.cell).numel()
+        of_image = of_state if self.sees_pyramid else num_image_channels * torch.Size(self.cell).numel()
 
         def block(stage: int, channels: int) -> FiLMResidualBlock:
             return FiLMResidualBlock(dimension, channels, features[stage], kernel_sizes[stage], embedding, dropouts[stage])
 
         self.time_embedding = TimeEmbedding(embedding)
-        self.stem = convolution(dimension, channels_in, features[0], kernel_sizes[0])
+        self.state_stem = convolution(dimension, of_state * (1 + c.self_conditioning), features[0], kernel_sizes[0])
+        self.image_stem = convolution(dimension, of_image, features[0], kernel_sizes[0])
         self.encoder = nn.ModuleList(block(s, features[s]) for s in range(last + 1))
         self.fusion = nn.ModuleList(
             DynamicConditionalEncoding(dimension, pyramid_channels[s], features[s], c.filter_grid_size)
@@ -84,36 +115,48 @@ class Denoiser(nn.Module):
         self.reduce = nn.ModuleList(convolution(dimension, features[s + 1], features[s], 1) for s in range(last))
         self.decoder = nn.ModuleList(block(s, 2 * features[s]) for s in range(last))
         self.head = nn.Sequential(group_norm(features[0]), nn.SiLU(),
-                                  zero_initialised(convolution(dimension, features[0], channels_out, 1)))
+                                  zero_initialised(convolution(dimension, features[0], of_state, 1)))
         self.trust = (zero_initialised(nn.Linear(embedding, num_outputs))
                       if self.predicts_logits and self.sees_pyramid else None)
 
-    def input_cells(self, x_t: Tensor, condition: Condition, previous: Tensor | None) -> Tensor:
-        """State, the conditioner's expected state or the image, and the previous prediction, as cells."""
-        prior = condition.logits[0]
-        parts = [x_t.to(prior.dtype)]
+    def image_terms(self, condition: Condition | ImageTerms) -> ImageTerms:
+        """All that the denoiser computes of the image alone: once for all steps and samples of a tile."""
+        if isinstance(condition, ImageTerms):
+            return condition
+        logits, pyramid = condition.logits[0], condition.pyramid
         if self.sees_pyramid:
-            parts.append(state_from_probabilities(probabilities_from_logits(prior, self.target)))
+            image = state_from_probabilities(probabilities_from_logits(logits, self.target))
         else:
-            parts.append(condition.pyramid[0])
-        if self.self_conditioning:
-            parts.append(torch.zeros_like(prior) if previous is None else previous.to(prior.dtype))
-        return torch.cat([space_to_depth(part, self.cell) for part in parts], 1)
+            image = pyramid[0]
+        return ImageTerms(
+            logits, self.image_stem(space_to_depth(image, self.cell)),
+            [fuse.image_terms(features) for fuse, features in zip(self.fusion or [], pyramid)],
+            None if self.anchor is None else self.anchor.image_gate(pyramid[0]),
+            None if self.spectrum_transformer is None else pyramid[-1])
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Condition, previous: Tensor | None = None) -> Tensor:
-        """Logits, noise or v, (B, K, *spatial); t is (B,) in [0, 1], ``previous`` as x_t in [-1, 1]."""
-        embedding = self.time_embedding(t)
-        h, skips = self.stem(self.input_cells(x_t, condition, previous)), []
+    def state_cells(self, x_t: Tensor, previous: Tensor | None) -> Tensor:
+        """State and, with self-conditioning, the previous prediction (0 where there is none) as cells."""
+        if self.self_conditioning:
+            x_t = torch.cat([x_t, torch.zeros_like(x_t) if previous is None else previous.to(x_t)], 1)
+        return space_to_depth(x_t, self.cell)
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms, previous: Tensor | None = None) -> Tensor:
+        """Logits, noise or v, (B, K, *spatial); t is (B,) in [0, 1], ``previous`` as x_t in [-1, 1].
+
+        The condition is that of each of the B images, or of one image that all samples share.
+        """
+        image, embedding = self.image_terms(condition), self.time_embedding(t)
+        h, skips = self.state_stem(self.state_cells(x_t.to(image.logits.dtype), previous)) + image.stem, []
         for stage, encode in enumerate(self.encoder):
             h = encode(h, embedding)
             if self.fusion is not None:
-                h = self.fusion[stage](h, condition.pyramid[stage])
+                h = self.fusion[stage](h, image.fusion[stage])
             if stage == 0 and self.anchor is not None:
-                h = self.anchor(h, condition.pyramid[0])
+                h = self.anchor(h, image.anchor_gate)
             if stage < len(self.downsample):
                 skips.append(h)
                 h = self.downsample[stage](h)
-        h = self.at_bottleneck(h, condition, embedding)
+        h = self.at_bottleneck(h, image.bottleneck, embedding)
         for stage in reversed(range(len(self.decoder))):
             h = nn.functional.interpolate(self.reduce[stage](h), size=skips[stage].shape[2:], mode="nearest")
             h = self.decoder[stage](torch.cat([h, skips[stage]], 1), embedding)
@@ -121,12 +164,12 @@ class Denoiser(nn.Module):
         if self.trust is None:
             return output
         trust = 1 + self.trust(embedding).reshape(len(x_t), -1, *[1] * (x_t.ndim - 2))
-        return output + trust * condition.logits[0]
+        return output + trust * image.logits
 
-    def at_bottleneck(self, h: Tensor, condition: Condition, embedding: Tensor) -> Tensor:
+    def at_bottleneck(self, h: Tensor, image_features: Tensor | None, embedding: Tensor) -> Tensor:
         """What happens at the lowest resolution."""
         if self.spectrum_transformer is not None:
-            h = self.spectrum_transformer(h, condition.pyramid[-1], embedding)
+            h = self.spectrum_transformer(h, image_features, embedding)
         if self.transformer is not None:
             h = self.transformer(h, embedding)
         return self.bottleneck(self.attention(h), embedding)

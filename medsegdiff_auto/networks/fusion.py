@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from medsegdiff_auto.networks.blocks import convolution
@@ -19,8 +20,20 @@ def attentive_fusion(image_features: Tensor, normalised_image: Tensor, normalise
     return (normalised_image * normalised_mask) * image_features
 
 
+class FusionTerms(NamedTuple):
+    """The factors of the fusion that do not depend on the mask; B is 1 where samples share the image.
+
+    Attributes:
+        gate: LN(m_I) * m_I, (B, C, *spatial).
+        shown: W_I m_I, (B, C, *spatial).
+    """
+
+    gate: Tensor
+    shown: Tensor
+
+
 class DynamicConditionalEncoding(nn.Module):
-    """Adds to the mask features what the image shows there: m_x + W [A(m_I, FF-Parser(m_x)), m_I].
+    """Adds to the mask features what the image shows there: m_x + W_A A(m_I, FF-Parser(m_x)) + W_I m_I.
 
     The paper's fusion vanishes where the mask features are flat; m_I beside it keeps the image visible there.
 
@@ -35,10 +48,14 @@ class DynamicConditionalEncoding(nn.Module):
         self.ff_parser = FFParser(dimension, channels, filter_grid_size)
         self.norm_image = layer_norm(channels)
         self.norm_mask = layer_norm(channels)
-        self.output_projection = convolution(dimension, 2 * channels, channels, 1)
+        self.attended_projection = convolution(dimension, channels, channels, 1)
+        self.shown_projection = convolution(dimension, channels, channels, 1)
 
-    def forward(self, mask_features: Tensor, image_features: Tensor) -> Tensor:
+    def image_terms(self, image_features: Tensor) -> FusionTerms:
+        """What the fusion needs of the image, once for all steps and samples."""
         m_image = self.image_projection(image_features)
-        m_mask = self.ff_parser(mask_features)
-        attended = attentive_fusion(m_image, self.norm_image(m_image), self.norm_mask(m_mask))
-        return mask_features + self.output_projection(torch.cat([attended, m_image], dim=1))
+        return FusionTerms(self.norm_image(m_image) * m_image, self.shown_projection(m_image))
+
+    def forward(self, mask_features: Tensor, image: FusionTerms) -> Tensor:
+        attended = image.gate * self.norm_mask(self.ff_parser(mask_features))
+        return mask_features + self.attended_projection(attended) + image.shown

@@ -52,7 +52,5 @@ def concatenated_network(num_inputs: int, num_outputs: int, strides: Sequence[Se
                          kernel_sizes: Sequence[Sequence[int]], configuration: DiffusionConfiguration,
                          deep_supervision: bool) -> ImageNetwork:
     """A U-Net or U-ViT over state and image side by side (preset ``simple_diffusion``)."""
-    first_stage = 1 if configuration.space_to_depth else 0
-    denoiser = Denoiser(num_outputs, strides[first_stage:], kernel_sizes[first_stage:], configuration,
-                        num_image_channels=num_inputs)
+    denoiser = Denoiser(num_outputs, strides, kernel_sizes, configuration, num_image_channels=num_inputs)
     return ImageNetwork(denoiser, num_outputs, configuration, deep_supervision)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.networks.conditioner import Condition, Conditioner
-from medsegdiff_auto.networks.denoiser import Denoiser
+from medsegdiff_auto.networks.denoiser import Denoiser, ImageTerms
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 
 
@@ -22,15 +22,17 @@ class MedSegDiff(SamplingNetwork):
     def __init__(self, unet: nn.Module, num_outputs: int, configuration: DiffusionConfiguration,
                  deep_supervision: bool):
         super().__init__(configuration, deep_supervision)
-        first_stage = 1 if configuration.space_to_depth else 0
-        self.conditioner = Conditioner(unet, first_stage).requires_grad_(not configuration.frozen_conditioner)
-        self.denoiser = Denoiser(num_outputs, self.conditioner.strides[first_stage:],
-                                 self.conditioner.kernel_sizes[first_stage:], configuration,
+        self.conditioner = Conditioner(unet, configuration.first_stage).requires_grad_(not configuration.frozen_conditioner)
+        self.denoiser = Denoiser(num_outputs, self.conditioner.strides, self.conditioner.kernel_sizes, configuration,
                                  self.conditioner.pyramid_channels)
 
     def condition(self, image: Tensor) -> Condition:
         """The conditioner's logits and features, once for all steps and samples."""
         return self.conditioner(image)
+
+    def image_terms(self, condition: Condition) -> ImageTerms:
+        """The denoiser's."""
+        return self.denoiser.image_terms(condition)
 
     def deep_supervised_logits(self, image: Tensor) -> list[Tensor]:
         """nnU-Net's output of its own network, full resolution first, in training and in evaluation mode."""

@@ -59,9 +59,12 @@ class AnchorAttention(nn.Module):
         self.blur = GaussianBlur(dimension, image_channels)
         self.projection = convolution(dimension, image_channels, channels, 1)
 
-    def forward(self, f_mask: Tensor, f_image: Tensor) -> Tensor:
-        anchor = torch.maximum(self.blur(f_image), f_image)
-        return torch.sigmoid(self.projection(anchor)) * f_mask + f_mask
+    def image_gate(self, f_image: Tensor) -> Tensor:
+        """sigmoid(conv1x1(f_anc)), (B, channels, *spatial): all that depends on the image."""
+        return torch.sigmoid(self.projection(torch.maximum(self.blur(f_image), f_image)))
+
+    def forward(self, f_mask: Tensor, image_gate: Tensor) -> Tensor:
+        return image_gate * f_mask + f_mask
 
 
 class TimeModulatedFilter(nn.Module):
@@ -117,6 +120,7 @@ class SpectrumAttention(nn.Module):
         query, key, value = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
                              for x in (query, key, tokens_of(self.value(image))))
         dropout = self.dropout if self.training else 0.0
+        key, value = (x.expand(len(query), *x.shape[1:]) for x in (key, value))  # one image for all samples
         attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout).transpose(1, 2).flatten(-2)
         tokens = self.perceptron(tokens_of(f_mask) + self.projection(attended))
         return feature_map_of(tokens, f_mask.shape[2:])

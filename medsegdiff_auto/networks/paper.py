@@ -109,9 +109,12 @@ class PaperDenoiser(nn.Module):
                                   zero_initialised(convolution(dimension, features[0], num_outputs, kernel_sizes[0])))
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition, previous: Tensor | None = None) -> Tensor:
-        """The predicted noise, (B, K, *spatial); t is (B,) in (0, 1]; the pyramid's only entry is the image."""
+        """The predicted noise, (B, K, *spatial); t is (B,) in (0, 1]; the pyramid's only entry is the image.
+
+        One image serves all B states, or each has its own.
+        """
         embedding = self.time_embedding(t)
-        m_image = condition.pyramid[0]
+        m_image = condition.pyramid[0].expand(len(x_t), *condition.pyramid[0].shape[1:])
         m_mask, skips = x_t.to(m_image.dtype), []
         if self.self_conditioning:
             m_mask = torch.cat([m_mask, torch.zeros_like(m_mask) if previous is None else previous.to(m_mask)], 1)

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.guidance import StateGuidance
 from medsegdiff_auto.diffusion.process import q_sample, x_start_from_output
 from medsegdiff_auto.diffusion.samplers import sample, trailing_times
 from medsegdiff_auto.diffusion.schedules import Schedule
 from medsegdiff_auto.diffusion.state import (logits_from_probabilities, probabilities_from_logits,
                                              probabilities_from_state, state_from_probabilities)
 from medsegdiff_auto.networks.conditioner import Condition
-
+from medsegdiff_auto.networks.denoiser import ImageTerms
 
 SELF_CONDITIONED_SHARE = 0.5
+Observe = Callable[[Tensor, Tensor, Tensor], None]
 
 
 def state_dtype(device: torch.device) -> torch.dtype:
@@ -35,22 +37,6 @@ def content_noise(tile: Tensor, shape: torch.Size) -> Tensor:
     """Standard normal noise of this shape, seeded by the tile's values; on the CPU, float64."""
     generator = torch.Generator().manual_seed(content_seed(tile))
     return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-class StateGuidance:
-    """l(first) + gamma (l(x_t) - l(first)) over the steps of a sample.
-
-    The first prediction sees (almost) nothing but the image; what later ones differ by, they owe to the state. The form is
-    that of classifier-free guidance (Ho and Salimans 2022), with the state in the place of the class.
-    """
-
-    def __init__(self, gamma: float):
-        self.gamma, self.first = gamma, None
-
-    def __call__(self, prediction: Tensor) -> Tensor:
-        if self.first is None:
-            self.first = prediction
-        return prediction if self.gamma == 1 else self.first + self.gamma * (prediction - self.first)
 
 
 class TrainingOutput(NamedTuple):
@@ -84,7 +70,6 @@ class SamplingNetwork(nn.Module, ABC):
         self.schedule = Schedule(configuration.schedule, configuration.log_snr_shift, configuration.num_train_steps,
                                  configuration.zero_terminal_snr)
         self.denoiser: nn.Module
-        self.state_intervention: Callable[[Tensor], Tensor] | None = None  # of the audit: what the denoiser sees for x_t
 
     has_conditioner = False
 
@@ -112,28 +97,28 @@ class SamplingNetwork(nn.Module, ABC):
         num_train_steps = self.schedule.num_train_steps
         return (t * num_train_steps).round().clamp(min=1) / num_train_steps
 
-    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition, previous: Tensor | None = None) -> Tensor:
+    def image_terms(self, condition: Condition) -> Condition | ImageTerms:
+        """What :meth:`denoise` needs of the images, once for all steps and samples."""
+        return condition
+
+    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms, previous: Tensor | None = None) -> Tensor:
         """The denoiser's output, (B, K, *spatial); t is (B,), ``previous`` the last prediction of x_0 or None."""
         if not self.configuration.sees_state:
             x_t, t, previous = torch.zeros_like(x_t), torch.ones_like(t), None
         return self.denoiser(x_t, self.discrete_time(t), condition, previous)
 
-    def predict_x_start(self, x_t: Tensor, t: Tensor, condition: Condition, previous: Tensor | None = None) -> Tensor:
+    def predict_x_start(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms,
+                        previous: Tensor | None = None) -> Tensor:
         """The predicted x_0, clipped to [-1, 1], (B, K, *spatial); t is (B,)."""
         return self.x_start_of(self.denoise(x_t, t, condition, previous), x_t, t)
 
-    def x_start_of(self, output: Tensor, x_t: Tensor, t: Tensor, guided: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """x_0 of the denoiser's output at x_t and t, clipped to [-1, 1].
-
-        ``guided`` changes the prediction in between: its logits, or x_0 where noise or v is predicted.
-        """
+    def x_start_of(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """x_0 of the denoiser's output at x_t and t, clipped to [-1, 1]."""
         c = self.configuration
         if c.parameterisation == "x_start":
-            logits = guided(output) if guided else output
-            return state_from_probabilities(probabilities_from_logits(logits, c.target))
+            return state_from_probabilities(probabilities_from_logits(output, c.target))
         alpha, sigma = self.schedule.alpha_sigma(self.discrete_time(t))
-        x_start = x_start_from_output(output.to(x_t), x_t, alpha, sigma, c.parameterisation).clamp(-1, 1)
-        return guided(x_start).clamp(-1, 1) if guided else x_start
+        return x_start_from_output(output.to(x_t), x_t, alpha, sigma, c.parameterisation).clamp(-1, 1)
 
     def training_forward(self, image: Tensor, x_start: Tensor, t: Tensor, noise: Tensor,
                          recycled: Tensor | None) -> TrainingOutput:
@@ -149,12 +134,12 @@ class SamplingNetwork(nn.Module, ABC):
         c, t = self.configuration, self.discrete_time(t)
         with torch.set_grad_enabled(not c.frozen_conditioner):
             condition = self.condition(image)
-        seen = condition if c.gradient_into_conditioner else condition.detached()
+        seen = self.image_terms(condition if c.gradient_into_conditioner else condition.detached())
         x_t = self.noised_state(x_start, t, noise, recycled, seen)
         output = self.denoise(x_t, t, seen, self.previous_prediction(x_t, t, seen))
         return TrainingOutput(condition.logits if self.has_conditioner else None, output, x_t, self.schedule.log_snr(t))
 
-    def previous_prediction(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor | None:
+    def previous_prediction(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms) -> Tensor | None:
         """With self-conditioning: the own prediction for every second sample by chance, 0 for the others; else None."""
         if not self.configuration.self_conditioning:
             return None
@@ -164,7 +149,7 @@ class SamplingNetwork(nn.Module, ABC):
         return own * keep.reshape(-1, *[1] * (x_t.ndim - 1))
 
     def noised_state(self, x_start: Tensor, t: Tensor, noise: Tensor, recycled: Tensor | None,
-                     condition: Condition) -> Tensor:
+                     condition: Condition | ImageTerms) -> Tensor:
         """x_t of the reference, or of the network's own prediction from pure noise where ``recycled`` (Fu et al.)."""
         if recycled is not None and recycled.any():
             with torch.no_grad():
@@ -177,14 +162,22 @@ class SamplingNetwork(nn.Module, ABC):
         """The plain network's probabilities, (B, K, *spatial)."""
         return probabilities_from_logits(condition.logits[0], self.configuration.target)
 
+    def predict_step(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms, previous: Tensor | None,
+                     seen: Tensor | None = None) -> Tensor:
+        """x_0 at one step of a sampler, t a scalar; ``seen`` is the state that the denoiser is shown in the place of x_t."""
+        t = t.to(x_t.device).expand(len(x_t))
+        shown = x_t if seen is None else seen
+        return self.x_start_of(self.denoise(shown, t.float(), condition, previous), x_t, t)
+
     def sample_probabilities(self, condition: Condition, noise: Tensor, num_steps: int | None = None,
-                             solver: str | None = None) -> Tensor:
-        """One mask per noise as probabilities, (B, K, *spatial) float32.
+                             solver: str | None = None, observe: Observe | None = None) -> Tensor:
+        """One mask per noise as probabilities, (B, K, *spatial) float32, each image a whole volume.
 
         Args:
             condition: of the B images.
             noise: standard normal, (B, K, *spatial); the same noise gives the same mask in any batch, the noise of
                 stochastic steps included.
+            observe: called with t, x_t and the predicted x_0 of every step.
         """
         c = self.configuration
         noise = noise.to(condition.logits[0].device, state_dtype(condition.logits[0].device))
@@ -194,16 +187,14 @@ class SamplingNetwork(nn.Module, ABC):
             prior = state_from_probabilities(self.conditioner_probabilities(condition)).to(noise)
             x_t = q_sample(prior, noise, *self.schedule.alpha_sigma(times[:1].expand(len(noise))))
         generators = [torch.Generator().manual_seed(content_seed(own)) for own in noise]
-        shape = noise.shape[1:]
-
-        guided = StateGuidance(c.state_guidance)
+        terms, guided, shape = self.image_terms(condition), StateGuidance(c.state_guidance, c.target), noise.shape[1:]
         previous = None
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             nonlocal previous
-            seen = x_t if self.state_intervention is None else self.state_intervention(x_t)
-            output = self.denoise(seen, t.float().to(x_t.device).expand(len(x_t)), condition, previous)
-            previous = self.x_start_of(output, x_t, t.to(x_t.device).expand(len(x_t)), guided)
+            previous = guided(self.predict_step(x_t, t, terms, previous))
+            if observe is not None:
+                observe(t, x_t, previous)
             return previous
 
         def draw_noise() -> Tensor:

@@ -47,6 +47,9 @@ def network_lines(configuration: dict) -> list[str]:
         "pooling stops at feature maps of 4 voxels.",
     ]
 
+FUSION_WORDS = {"mean": "mean probability", "staple": "STAPLE of the sampled masks",
+                "dice": "the mask of the highest expected Dice over the samples"}
+
 
 def diffusion_lines(diffusion: dict, reference_vox: float | None, dimension: int) -> list[str]:
     """What MedSegDiff-Auto derived."""
@@ -62,17 +65,23 @@ def diffusion_lines(diffusion: dict, reference_vox: float | None, dimension: int
     lines += [
         f"- **Denoiser** {NETWORK_WORDS[diffusion['network']]}, channels {diffusion['features_per_stage']}: the preset's share "
         "of nnU-Net's at the same stages"
-        f"{', the finest of which it leaves out (space-to-depth)' if diffusion['space_to_depth'] else ''}; one evaluation costs "
+        f"{left_out_words(diffusion['first_stage'])}; one evaluation costs "
         f"{diffusion['denoiser_cost']:.2f} of a forward of nnU-Net's network (multiply-adds).",
         f"- **Attention to the image** {attention_words(diffusion)}.",
         f"- **Prediction** {diffusion['num_samples']} samples of {diffusion['num_steps']} {diffusion['solver']} steps over "
         f"{diffusion['num_mirrors']} mirrored views: {forwards:.1f} forwards per tile and fold, where nnU-Net's default "
         f"takes {2 ** dimension}. The steps are what nnU-Net's price leaves after the mirrors, held within the limits of the preset.",
-        f"- **Fusion** mean probability, weight {diffusion['conditioner_weight']:g} for the plain network.",
+        f"- **Fusion** {FUSION_WORDS[diffusion['fusion']]}, weight {diffusion['conditioner_weight']:g} for the plain network.",
         f"- **Training** {loss_words(diffusion)}, recycling {diffusion['recycling_share']:.0%}, AdamW "
         f"{diffusion['initial_learning_rate']:g}, weight average over {diffusion['ema_length']:.0%} of the training.",
     ]
     return lines
+
+
+def left_out_words(first_stage: int) -> str:
+    """Which of nnU-Net's stages the denoiser does not have."""
+    return {0: "", 1: ", the finest of which it leaves out (space-to-depth)"}.get(
+        first_stage, f", the finest {first_stage} of which it leaves out (space-to-depth)")
 
 
 def attention_words(diffusion: dict) -> str:

@@ -139,12 +139,12 @@ class DiffusionPlanning:
         typical_mm = np.exp(np.log(diameters_mm).mean(0))[list(transpose_forward)]
         return np.maximum(typical_mm[-len(spacing):] / np.asarray(spacing), MIN_DIAMETER_VOX).round(2).tolist()
 
-    def denoiser_features(self, conditioner_features: list[int]) -> list[int]:
-        """A fraction of the conditioner's width at the denoiser's stages, in multiples of 8.
+    def first_stage(self, dimension: int, num_stages: int) -> int:
+        """The preset's, in 2-D or 3-D, of which at least two stages are left."""
+        return max(0, min(self.preset[f"first_stage_{dimension}d"], num_stages - 2))
 
-        They start at the conditioner's second stage where the state goes through space-to-depth, else at full resolution.
-        """
-        stages = conditioner_features[1:] if self.preset["space_to_depth"] else conditioner_features
+    def denoiser_features(self, stages: list[int]) -> list[int]:
+        """A fraction of the conditioner's width at the denoiser's stages, in multiples of 8."""
         width, cap = self.preset["denoiser_width"], self.preset["max_denoiser_features"]
         return [max(FEATURE_MULTIPLE, min(cap, round(width * f / FEATURE_MULTIPLE) * FEATURE_MULTIPLE)) for f in stages]
 
@@ -152,12 +152,14 @@ class DiffusionPlanning:
         """The diffusion section of one nnU-Net configuration, derived from fingerprint, preset and budget."""
         preset, dimension = self.preset, len(configuration["patch_size"])
         diameter_vox = self.structure_diameter_vox(configuration["spacing"])
-        features = self.denoiser_features(list(configuration["architecture"]["arch_kwargs"]["features_per_stage"]))
+        conditioner_features = list(configuration["architecture"]["arch_kwargs"]["features_per_stage"])
+        first_stage = self.first_stage(dimension, len(conditioner_features))
+        features = self.denoiser_features(conditioner_features[first_stage:])
         shift = log_snr_shift(diameter_vox, preset["reference_vox"]) if preset["schedule"] == "cosine" else 0.0
         draft = dict(
             target="regions" if self.has_regions() else "classes",
             log_snr_shift=round(shift, 3), structure_diameter_vox=tuple(diameter_vox),
-            features_per_stage=tuple(features), num_steps=preset["max_steps"],
+            first_stage=first_stage, features_per_stage=tuple(features), num_steps=preset["max_steps"],
             num_mirrors=self.num_mirrors(dimension), denoiser_cost=0.0,
             **{key: value for key, value in preset.items() if key in CONFIGURATION_KEYS})
         cost = self.denoiser_cost(configuration, DiffusionConfiguration(**draft))

@@ -10,11 +10,11 @@ from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 CONFIGURATION = DiffusionConfiguration(
     preset="auto", network="conditioned", target="regions", parameterisation="x_start", schedule="cosine",
     log_snr_shift=-2.5, num_train_steps=1000, zero_terminal_snr=False, structure_diameter_vox=(12.5, 9.0, 4.25),
-    space_to_depth=True, features_per_stage=(8, 16, 32), dynamic_encoding=True, anchor_attention=False,
+    first_stage=1, features_per_stage=(8, 16, 32), dynamic_encoding=True, anchor_attention=False,
     spectrum_transformer_layers=0, transformer_layers=0, bottleneck_attention_heads=4, filter_grid_size=9, dropout=0.1,
     sees_state=True, self_conditioning=False, frozen_conditioner=False, gradient_into_conditioner=False, cross_entropy_weight=1.0, dice_weight=0.5,
     time_weighting="none", multiscale_size=0, anchor_loss_interval=0, recycling_share=0.25, initial_learning_rate=1e-3,
-    ema_length=0.05, solver="ddim", num_steps=3, start_time=0.6, state_guidance=1.0, num_samples=8, num_mirrors=4, conditioner_weight=0.5,
+    ema_length=0.05, solver="ddim", num_steps=3, start_time=0.6, state_guidance=1.0, fusion="mean", num_samples=8, num_mirrors=4, conditioner_weight=0.5,
     denoiser_cost=0.12)
 
 

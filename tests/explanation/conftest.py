@@ -27,7 +27,8 @@ def network_of(preset: str, dimension: int, target: str) -> nn.Module:
     features, shift = (4, 8, 8), -2.0 if fragment["schedule"] == "cosine" else 0.0
     configuration = DiffusionConfiguration(
         target=target, log_snr_shift=shift, structure_diameter_vox=(12.0, 16.0, 14.0)[-dimension:], num_steps=NUM_STEPS,
-        features_per_stage=(8, 8) if fragment["space_to_depth"] else (8, 8, 16), num_mirrors=1, denoiser_cost=0.1,
+        first_stage=fragment["first_stage_3d"],
+        features_per_stage=(8, 8) if fragment["first_stage_3d"] else (8, 8, 16), num_mirrors=1, denoiser_cost=0.1,
         **{key: value for key, value in fragment.items() if key in CONFIGURATION_KEYS})
     num_outputs = 3 if target == "classes" else 2
     unet = PlainConvUNet(

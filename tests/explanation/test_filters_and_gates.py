@@ -67,7 +67,7 @@ def test_the_gate_of_a_fusion_is_the_size_of_its_weight(make):
     fusion = DynamicConditionalEncoding(2, 3, 4, filter_grid_size=5)
     m_mask, m_image = torch.randn(1, 4, 20, 16), torch.randn(1, 3, 20, 16)
     with torch.no_grad(), recorded_gates(fusion, plane) as gates:
-        fusion(m_mask, m_image)
+        fusion(m_mask, fusion.image_terms(m_image))
         weight = fusion.norm_image(fusion.image_projection(m_image)) * fusion.norm_mask(m_mask)  # the filter is the identity
     expected = weight[0].abs().mean(0)
     assert len(gates) == 1 and gates[0].size == (20, 16)
@@ -81,5 +81,5 @@ def test_the_gate_of_an_anchor_is_its_mean_sigmoid(make):
         anchor.projection.weight.zero_()
         anchor.projection.bias.copy_(torch.tensor([0.0, 0.0, 50.0, -50.0]))
         with recorded_gates(anchor, plane) as gates:
-            anchor(torch.randn(1, 4, 8, 8), torch.randn(1, 3, 8, 8))
+            anchor(torch.randn(1, 4, 8, 8), anchor.image_gate(torch.randn(1, 3, 8, 8)))
     np.testing.assert_allclose(gates[0].maps[0], 0.5, atol=1e-6)

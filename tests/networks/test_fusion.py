@@ -41,10 +41,10 @@ def test_dynamic_encoding_adds_projected_fusion_and_image_to_the_mask_features(s
     with torch.no_grad():
         encoding.image_projection.weight.copy_(torch.eye(2)[(...,) + (None,) * len(size)] * one)
         encoding.image_projection.bias.zero_()
-        weight = torch.cat([2 * torch.eye(2), 3 * torch.eye(2)], 1)
-        encoding.output_projection.weight.copy_(weight[(...,) + (None,) * len(size)] * one)
-        encoding.output_projection.bias.zero_()
+        for projection, factor in ((encoding.attended_projection, 2), (encoding.shown_projection, 3)):
+            projection.weight.copy_(factor * torch.eye(2)[(...,) + (None,) * len(size)] * one)
+            projection.bias.zero_()
     m_image, m_mask = (torch.randn(2, 2, *size, generator=generator) for _ in range(2))
     norm = layer_norm(2)
     expected = m_mask + 2 * attentive_fusion(m_image, norm(m_image), norm(m_mask)) + 3 * m_image
-    assert torch.allclose(encoding(m_mask, m_image), expected, atol=1e-4)
+    assert torch.allclose(encoding(m_mask, encoding.image_terms(m_image)), expected, atol=1e-4)

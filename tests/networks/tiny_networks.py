@@ -14,14 +14,14 @@ ANISOTROPIC = [(1, 1, 1), (1, 2, 2), (2, 2, 2)]
 AUTO = DiffusionConfiguration(
     preset="auto", network="conditioned", target="classes", parameterisation="x_start", schedule="cosine",
     log_snr_shift=-2.0, num_train_steps=1000, zero_terminal_snr=False, structure_diameter_vox=(8.0, 8.0, 8.0),
-    space_to_depth=True, features_per_stage=(8, 8), dynamic_encoding=True, anchor_attention=False,
+    first_stage=1, features_per_stage=(8, 8), dynamic_encoding=True, anchor_attention=False,
     spectrum_transformer_layers=0, transformer_layers=0, bottleneck_attention_heads=2, filter_grid_size=5, dropout=0.0,
     sees_state=True, self_conditioning=False, frozen_conditioner=False, gradient_into_conditioner=False, cross_entropy_weight=1.0, dice_weight=0.0,
     time_weighting="none", multiscale_size=0, anchor_loss_interval=0, recycling_share=0.25, initial_learning_rate=1e-3,
-    ema_length=0.05, solver="ddim", num_steps=3, start_time=1.0, state_guidance=1.0, num_samples=2, num_mirrors=2, conditioner_weight=0.5,
+    ema_length=0.05, solver="ddim", num_steps=3, start_time=1.0, state_guidance=1.0, fusion="mean", num_samples=2, num_mirrors=2, conditioner_weight=0.5,
     denoiser_cost=0.1)
 PAPER = replace(AUTO, preset="paper", network="two_encoders", parameterisation="noise", schedule="linear",
-                log_snr_shift=0.0, space_to_depth=False, features_per_stage=(8, 8, 16), recycling_share=0.0,
+                log_snr_shift=0.0, first_stage=0, features_per_stage=(8, 8, 16), recycling_share=0.0,
                 conditioner_weight=0.0)
 PAPER_V2 = replace(PAPER, preset="paper_v2", network="conditioned", dynamic_encoding=False, anchor_attention=True,
                    spectrum_transformer_layers=2, gradient_into_conditioner=True, anchor_loss_interval=2)

@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from chain import command
 
 from medsegdiff_auto.explanation.case import read_case, read_tile
@@ -75,17 +74,6 @@ def test_a_case_that_the_fold_was_trained_on_is_refused_as_such(chain, tmp_path,
     assert command(f"explain -d {dataset_id(chain)} -c {chain.configuration} --case {trained_on} -device cpu -o {{0}}",
                    tmp_path / "out") == 2
     assert "a training case of fold 0" in capsys.readouterr().err
-
-
-def test_the_samples_of_the_tile_are_those_of_the_predictor(chain, model):
-    """The tile's noise is the volume's, so that sample k of the page is sample k of a prediction without mirrors."""
-    predictor = MedSegDiffPredictor(model, SamplingOptions(2, 2, num_mirrors=1))
-    tile = read_tile(model, chain.preprocessed, 0, None, 2, seed=0)
-    drawing = draw(predictor, tile)
-    with torch.inference_mode():
-        plain, samples = predictor.sample_tile(tile.image, tile.noise)
-    np.testing.assert_allclose(np.stack([t.probabilities for t in drawing.trajectories]), samples.numpy(), atol=1e-5)
-    np.testing.assert_allclose(drawing.plain, plain.numpy(), atol=1e-6)
 
 
 def test_a_tile_as_large_as_the_case_holds_the_samples_of_the_whole_prediction(chain_3d, folders):

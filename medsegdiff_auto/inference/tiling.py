@@ -1,0 +1,91 @@
+"""The tiles of a volume, and what a network says of each blended over the volume with nnU-Net's window.
+
+A volume is swept along its first axis: as soon as no further tile reaches a slice, its values are final and are handed out.
+So only the slices under the tiles at hand are held twice.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Callable, Iterator, Sequence
+
+import torch
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from torch import Tensor
+
+SIGMA_SCALE, WINDOW_MAXIMUM = 1 / 8, 10  # nnU-Net's
+
+
+class Tiles:
+    """Places of a patch that cover a volume, in an order of their own, whatever the order they are given in.
+
+    Attributes:
+        shape: of the volume, (*spatial).
+        places: one slice per axis and tile; of 2-D patches in a volume, a slice of one along the first axis.
+        window: nnU-Net's Gaussian, as thick as a tile.
+
+    Args:
+        slicers: of nnU-Net's predictor: the channel axis, then a slice or, along the first axis, the number of a slice.
+    """
+
+    def __init__(self, shape: Sequence[int], patch_size: Sequence[int], slicers: Sequence[tuple]):
+        self.shape = tuple(shape)
+        self.flat = len(patch_size) < len(shape)
+        spatial = [tuple(one if isinstance(one, slice) else slice(one, one + 1) for one in slicer[1:]) for slicer in slicers]
+        self.places = sorted(spatial, key=lambda place: [one.start for one in place])
+        window = compute_gaussian(tuple(patch_size), sigma_scale=SIGMA_SCALE, value_scaling_factor=WINDOW_MAXIMUM,
+                                  dtype=torch.float32, device=torch.device("cpu"))
+        self.window = window[None] if self.flat else window
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def num_rows(self) -> int:
+        """Groups of tiles that begin at the same slice: as many pieces as a sweep hands out."""
+        return len({place[0].start for place in self.places})
+
+    def cut(self, volume: Tensor, index: int) -> Tensor:
+        """The part of a volume (..., *spatial) under a tile, (..., *patch)."""
+        part = volume[(..., *self.places[index])]
+        return part.squeeze(-3) if self.flat else part
+
+    def sweep(self, leading: Sequence[int], of_tile: Callable[[int], Tensor],
+              device: torch.device | str = "cpu") -> Iterator[tuple[slice, Tensor]]:
+        """Slices of the first axis, from the first to the last, and their blended values (*leading, slices, *rest).
+
+        Args:
+            leading: what precedes the spatial axes, such as (K,).
+            of_tile: values of a tile by its index, (*leading, *patch).
+        """
+        if len(self.places) == 1:
+            values = of_tile(0)
+            yield slice(0, self.shape[0]), values.unsqueeze(-3) if self.flat else values
+            return
+        window = self.window.to(device)
+        thickness, before = window.shape[0], (slice(None),) * len(leading)
+        sums = torch.zeros((*leading, thickness, *self.shape[1:]), device=device)
+        weights = torch.zeros((thickness, *self.shape[1:]), device=device)
+        rows = [(start, [index for index, _ in row]) for start, row in groupby(
+            enumerate(self.places), key=lambda entry: entry[1][0].start)]
+        for (start, row), following in zip(rows, [start for start, _ in rows[1:]] + [self.shape[0]]):
+            for index in row:
+                at = self.places[index][1:]
+                values = of_tile(index).to(device)
+                sums[(*before, slice(None), *at)] += (values.unsqueeze(-3) if self.flat else values) * window
+                weights[(slice(None), *at)] += window
+            final = following - start
+            yield slice(start, following), sums[(*before, slice(0, final))] / weights[:final]
+            if final < thickness:
+                for kept, axis in ((sums, len(leading)), (weights, 0)):
+                    kept.copy_(torch.cat([kept.narrow(axis, final, thickness - final),
+                                          torch.zeros_like(kept.narrow(axis, 0, final))], axis))
+            else:
+                sums.zero_(), weights.zero_()
+
+    def blended(self, leading: Sequence[int], of_tile: Callable[[int], Tensor], device: torch.device | str = "cpu") -> Tensor:
+        """The whole sweep in one, (*leading, *spatial) float32."""
+        volume = torch.empty((*leading, *self.shape), device=device)
+        for at, values in self.sweep(leading, of_tile, device):
+            volume[(*[slice(None)] * len(leading), at)] = values
+        return volume

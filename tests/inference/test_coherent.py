@@ -1,0 +1,156 @@
+"""One state per sample over the whole volume: the same voxels however they are computed."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from medsegdiff_auto.diffusion.samplers import ddim_step, trailing_times
+from medsegdiff_auto.diffusion.state import probabilities_from_state
+from medsegdiff_auto.inference.coherent import CoherentSampler
+from medsegdiff_auto.inference.conditions import Conditions
+from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
+from medsegdiff_auto.inference.seeds import noise_volume
+from medsegdiff_auto.inference.tiling import Tiles
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
+from tiny_networks import AUTO, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image, randomised, tiny_network  # noqa: E402
+
+PATCH = {2: (16, 24), 3: (8, 16, 24)}
+VOLUME = {2: (2, 26, 40), 3: (14, 24, 40)}
+SAMPLES = tuple(range(8))
+
+
+def slicers(dimension):
+    """Overlapping tiles of nnU-Net's kind; 2-D patches lie in the slices of a volume."""
+    step = [n // 2 for n in PATCH[dimension]]
+    starts = [sorted({min(a, n - p) for a in range(0, n - p + s, s)})
+              for n, p, s in zip(VOLUME[dimension][-dimension:], PATCH[dimension], step)]
+    places = [()]
+    for along, size in zip(starts, PATCH[dimension]):
+        places = [(*place, slice(a, a + size)) for place in places for a in along]
+    first = [(d,) for d in range(VOLUME[2][0])] if dimension == 2 else [()]
+    return [(slice(None), *d, *place) for d in first for place in places]
+
+
+def network_of(dimension, configuration=AUTO):
+    return randomised(tiny_network(dimension, configuration)).eval()
+
+
+def conditions_of(network, dimension, order=None, room=1e12, num_mirrors=2, image=None):
+    places = slicers(dimension)
+    places = places if order is None else [places[i] for i in torch.randperm(len(places), generator=torch.Generator().manual_seed(order))]
+    image = random_image(*VOLUME[dimension], batch_size=1)[0] if image is None else image
+    views = from_the_end(mirror_views(range(dimension), num_mirrors), dimension)
+    return Conditions(network, image, Tiles(VOLUME[dimension], PATCH[dimension], places), views, torch.device("cpu"),
+                      lambda function, *inputs: function(*inputs), NUM_OUTPUTS, room)
+
+
+def noise_of(dimension):
+    return lambda sample, step: noise_volume((NUM_OUTPUTS, *VOLUME[dimension]), 0, "case", sample, step)
+
+
+def drawn(conditions, dimension, samples=SAMPLES, num_steps=3, solver="ddim", samples_per_call=1):
+    with torch.inference_mode():
+        return CoherentSampler(conditions, num_steps, solver, samples_per_call).draw(samples, noise_of(dimension))
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("change", [{"samples_per_call": 2}, {"samples_per_call": 8}, {"order": 1}, {"order": 2}, {"room": 0},
+                                    {"room": 200_000}], ids=str)
+def test_labels_do_not_depend_on_batch_size_tile_order_or_memory(dimension, change):
+    network = network_of(dimension)
+    with torch.inference_mode():
+        usual, other = conditions_of(network, dimension), conditions_of(
+            network, dimension, **{key: value for key, value in change.items() if key != "samples_per_call"})
+    found = drawn(other, dimension, samples_per_call=change.get("samples_per_call", 1))
+    expected = drawn(usual, dimension)
+    assert torch.equal(found.argmax(1), expected.argmax(1))
+    assert torch.allclose(found, expected, atol=1e-6)
+    if "room" in change:
+        assert other.num_forwards > usual.num_forwards
+
+
+@pytest.mark.parametrize("solver", ["ddim", "ddpm", "dpm_solver_pp_2m"])
+@pytest.mark.parametrize("configuration", [AUTO, replace(AUTO, state_guidance=3.0), replace(AUTO, self_conditioning=True),
+                                           replace(AUTO, start_time=0.6)], ids=["auto", "guided", "self-conditioned", "start"])
+def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver, configuration):
+    network = network_of(2, configuration)
+    with torch.inference_mode():
+        conditions = conditions_of(network, 2)
+    together = drawn(conditions, 2, solver=solver)
+    alone = torch.cat([drawn(conditions, 2, (k,), solver=solver) for k in SAMPLES])
+    assert torch.allclose(together, alone, atol=1e-6)
+    assert (together[0] - together[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimension):
+    """Written out: predict every tile, weight with the window, divide, take the step, and again."""
+    network, volume, patch = network_of(dimension), VOLUME[dimension], PATCH[dimension]
+    image = random_image(*volume, batch_size=1)[0]
+    with torch.inference_mode():
+        conditions = conditions_of(network, dimension, num_mirrors=1)
+        window = conditions.tiles.window.reshape(patch)
+        x_t, times = noise_of(dimension)(0, 0)[None], trailing_times(2)
+        for t, s in zip(times[:-1], times[1:]):
+            total, weight = torch.zeros_like(x_t), torch.zeros(volume)
+            for at in slicers(dimension):
+                condition = network.condition(image[at][None])
+                predicted = network.predict_x_start(x_t[(slice(None), *at)], t.float().expand(1), condition)
+                total[(slice(None), *at)] += predicted * window
+                weight[at[1:]] += window
+            x_t = ddim_step(x_t, total / weight, t, s, network.schedule)
+    expected = probabilities_from_state(x_t, "classes")
+    assert torch.allclose(drawn(conditions, dimension, (0,), 2), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("configuration", [AUTO, PAPER, SIMPLE_DIFFUSION], ids=lambda c: c.preset)
+def test_a_volume_of_one_tile_is_sampled_as_the_network_samples_it(configuration):
+    network, size = network_of(3, configuration), (8, 16, 24)
+    image, noise = random_image(*size, batch_size=1), noise_volume((NUM_OUTPUTS, *size), 0, "case", 0)
+    tiles = Tiles(size, size, [(slice(None), *(slice(0, n) for n in size))])
+    with torch.inference_mode():
+        conditions = Conditions(network, image[0], tiles, [()], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
+        found = CoherentSampler(conditions, 3, "ddim", 8).draw((0,), lambda sample, step: noise)
+        expected = network.sample_probabilities(network.condition(image), noise[None], 3, "ddim")
+    tolerance = 1e-2 if configuration.parameterisation == "noise" else 1e-5  # a float32 state divided by alpha = 0.006
+    assert torch.allclose(found, expected, atol=tolerance)
+
+
+def test_a_tile_without_foreground_is_left_to_the_plain_network_and_costs_no_evaluation():
+    network = network_of(2)
+    with torch.no_grad():
+        network.conditioner.unet.decoder.seg_layers[-1].weight.zero_()
+        network.conditioner.unet.decoder.seg_layers[-1].bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
+    with torch.inference_mode():
+        conditions = conditions_of(network, 2)
+        sampler = CoherentSampler(conditions, 2, "ddim", 8)
+        samples = sampler.draw((0, 1), noise_of(2))
+    assert not any(conditions.is_active) and sampler.num_evaluations == 0
+    assert torch.allclose(samples[0], conditions.plain, atol=1e-5) and torch.allclose(samples[1], samples[0])
+
+
+def test_evaluations_are_counted_per_tile_sample_and_step():
+    network = network_of(3)
+    with torch.inference_mode():
+        conditions = conditions_of(network, 3)
+        sampler = CoherentSampler(conditions, 3, "ddim", 2)
+        sampler.draw(SAMPLES, noise_of(3))
+    assert conditions.num_forwards == 2 * len(conditions.tiles)
+    assert sampler.num_evaluations == 3 * 8 * len(conditions.tiles)
+
+
+def test_the_samples_of_neighbouring_tiles_agree_where_they_overlap():
+    """With a denoiser that answers to the state, independent tiles would contradict each other under the window."""
+    network = network_of(2)
+    with torch.inference_mode():
+        conditions = conditions_of(network, 2, num_mirrors=1)
+        masks = drawn(conditions, 2, num_steps=3)
+    spread = masks.std(0).mean(0)
+    inside = torch.zeros(VOLUME[2])
+    for at in slicers(2):
+        inside[at[1:]] += 1
+    assert spread[inside > 1].mean() > 0.5 * spread[inside == 1].mean()
