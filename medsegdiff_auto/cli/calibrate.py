@@ -15,15 +15,17 @@ RUN_RECORD = "sampling_run.json"
 
 def main(argv=None) -> int:
     parser = CommandParser(prog="medsegdiff_calibrate",
-                           description="Fits how far samples are drawn apart, and the plain network's weight in the fused mask, "
-                                       "on a fold's validation cases. Predictions with the model then use both.")
+                           description="Fits how far samples are drawn apart, the plain network's weight in the fused mask, and the "
+                                       "margin with which volume intervals hold 90 % of the references, on the validation cases "
+                                       "of folds. Predictions with the model then use all three.")
     parser.add_argument("-d", required=True, metavar="DATASET", help="dataset ID or name")
     parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="2d, 3d_fullres or 3d_lowres")
-    parser.add_argument("-f", type=int, default=0, metavar="FOLD", help="default: 0")
+    parser.add_argument("-f", type=int, nargs="+", default=[0], metavar="FOLD",
+                        help="each fold's network is judged on its own validation cases (default: 0)")
     parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS", help="name of the plans (default: MedSegDiffPlans)")
     parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff", metavar="TRAINER", help="default: nnUNetTrainerMedSegDiff")
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="default: checkpoint_final.pth")
-    parser.add_argument("--cases", type=int, metavar="N", help="only the first N validation cases")
+    parser.add_argument("--cases", type=int, metavar="N", help="only the first N validation cases of each fold")
     parser.add_argument("--samples", type=int, metavar="K", help="samples per case (default: the plan's)")
     parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
@@ -52,7 +54,7 @@ def _fit(folder: Path, preprocessed: Path, args):
     import torch
 
     from medsegdiff_auto.evaluation.audit import validation_cases
-    from medsegdiff_auto.evaluation.dispersion import CaseSampler, best_guidance, fit_guidance
+    from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_guidance, fit_guidance
     from medsegdiff_auto.inference.fitted_sampling import FittedSampling
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
@@ -61,9 +63,12 @@ def _fit(folder: Path, preprocessed: Path, args):
     device = require_device(args.device)
     if args.device == "cpu":
         torch.set_num_threads(num_cores())
-    model = load_model(folder, [args.f], args.chk, use_fitted=False)
-    predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, seed=args.seed), device)
-    sampler = CaseSampler(predictor, model, list(validation_cases(model, preprocessed, args.f))[:args.cases])
+    folds = []
+    for fold in args.f:
+        model = load_model(folder, [fold], args.chk, use_fitted=False)
+        predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, seed=args.seed), device)
+        folds.append(FoldCases(predictor, model, list(validation_cases(model, preprocessed, fold))[:args.cases]))
+    sampler = CaseSampler(folds)
 
     print("| state guidance | Dice between samples | Dice sample-reference | gap |\n|---|---|---|---|")
 
@@ -75,10 +80,14 @@ def _fit(folder: Path, preprocessed: Path, args):
 
     tried = fit_guidance(measure)
     gamma = best_guidance(tried)
-    dice = sampler.dice_of_weights(gamma)
+    dice, margins = sampler.dice_of_weights(), sampler.volume_margins()
     weight = max(dice, key=dice.get)
     print("\n| weight of the plain network | Dice of the fused mask |\n|---|---|")
     print("\n".join(f"| {w:g} | {value:.4f} |" for w, value in dice.items()))
-    print(f"\nChosen on {len(sampler.cases)} cases: state guidance {gamma:.3f}, weight {weight:g}.")
-    return FittedSampling(gamma, weight, predictor.num_samples, args.steps or model.diffusion.num_steps, len(sampler.cases),
-                          tried[gamma].between_samples, tried[gamma].sample_reference)
+    for name, margin in margins.items():
+        print(f"Size of {name}: the samples' 5 to 95 % interval and {margin:+.1%} of its median on either side hold 90 %.")
+    if not margins:
+        print("Too few cases for volume intervals that hold 90 %: at least 9 with the structure are needed.")
+    print(f"\nChosen on {sampler.num_cases} cases: state guidance {gamma:.3f}, weight {weight:g}.")
+    return FittedSampling(gamma, weight, predictor.num_samples, args.steps or model.diffusion.num_steps, sampler.num_cases,
+                          tried[gamma].between_samples, tried[gamma].sample_reference, margins)

@@ -12,8 +12,10 @@ from typing import Callable, Sequence
 import numpy as np
 
 from medsegdiff_auto.evaluation.audit import scores
+from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.inference.conformal import conformal_margin, conformal_score
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor
+from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 
 HIGHEST_GUIDANCE, GAP_TOLERANCE, MAX_EVALUATIONS = 16.0, 0.005, 8
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -66,29 +68,59 @@ def mean_dispersion(rows: list[dict]) -> Dispersion:
                         for name in ("expected_dice_between_samples", "expected_dice_sample_reference")))
 
 
-class CaseSampler:
-    """Samples cases at any guidance, and keeps the distributions.
+@dataclass(frozen=True)
+class FoldCases:
+    """One fold's network and the cases that it has not seen.
 
-    Args:
+    Attributes:
         cases: of :func:`~medsegdiff_auto.evaluation.audit.validation_cases`.
     """
 
-    def __init__(self, predictor: MedSegDiffPredictor, model: TrainedModel, cases: Sequence[tuple]):
-        self.predictor, self.model, self.cases = predictor, model, cases
-        self.distributions: dict[float, list[CaseDistribution]] = {}
+    predictor: MedSegDiffPredictor
+    model: TrainedModel
+    cases: Sequence[tuple]
+
+
+class CaseSampler:
+    """Samples the validation cases of folds at any guidance, and keeps the distributions of the best one so far."""
+
+    def __init__(self, folds: Sequence[FoldCases]):
+        self.folds = folds
+        self.best: tuple[float, float, list[tuple]] | None = None  # gap, gamma, what was drawn
+
+    @property
+    def num_cases(self) -> int:
+        """Of all folds."""
+        return sum(len(fold.cases) for fold in self.folds)
 
     def measure(self, gamma: float) -> Dispersion:
         """The mean dispersion at this guidance."""
-        network = self.predictor.network
-        network.configuration = replace(network.configuration, state_guidance=gamma)
-        drawn = [self.predictor.sample_case(image, case) for case, image, _, _ in self.cases]
-        self.distributions[gamma] = drawn
-        return mean_dispersion([row for (case, _, reference, _), distribution in zip(self.cases, drawn)
-                                for row in scores(case, distribution, reference, self.model)])
+        drawn = []
+        for fold in self.folds:
+            network = fold.predictor.network
+            network.configuration = replace(network.configuration, state_guidance=gamma)
+            drawn += [(case, fold.predictor.sample_case(image, case), reference, fold.model)
+                      for case, image, reference, _ in fold.cases]
+        dispersion = mean_dispersion([row for one in drawn for row in scores(*one)])
+        if self.best is None or abs(dispersion.gap) < self.best[0]:
+            self.best = abs(dispersion.gap), gamma, drawn
+        return dispersion
 
-    def dice_of_weights(self, gamma: float) -> dict[float, float]:
-        """Mean Dice of the fused mask by the plain network's weight, at a guidance that was measured."""
-        return {weight: float(np.nanmean([row["dice"] for (case, _, reference, _), distribution
-                                          in zip(self.cases, self.distributions[gamma])
-                                          for row in scores(case, distribution, reference, self.model, weight)]))
+    def dice_of_weights(self) -> dict[float, float]:
+        """Mean Dice of the fused mask by the plain network's weight, at the best guidance so far."""
+        return {weight: float(np.nanmean([row["dice"] for one in self.best[2] for row in scores(*one, weight)]))
                 for weight in WEIGHTS}
+
+    def volume_margins(self) -> dict[str, float]:
+        """The conformal margin of every structure's size at the best guidance so far; absent where there are too few cases."""
+        found: dict[str, list[float]] = {}
+        for _, distribution, reference, model in self.best[2]:
+            label_manager = model.plans_manager.get_label_manager(model.dataset_json)
+            maps = np.stack([np.asarray(label_manager.convert_probabilities_to_segmentation(sample.float()))
+                             for sample in distribution.samples])
+            for structure in structures_of(model.dataset_json):
+                sizes = structure.mask(maps).reshape(len(maps), -1).sum(1)
+                score = conformal_score(sizes, float(structure.mask(reference).sum()))
+                found.setdefault(structure.name, []).extend([score] if score is not None else [])
+        margins = {name: conformal_margin(of_structure) for name, of_structure in found.items()}
+        return {name: margin for name, margin in margins.items() if margin is not None}

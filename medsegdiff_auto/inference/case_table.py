@@ -17,16 +17,21 @@ from medsegdiff_auto.planning.fingerprint import structure_labels
 
 
 def case_rows(case: str, segmentation: np.ndarray, samples: np.ndarray, dataset_json: dict,
-              spacing_mm: list[float]) -> list[dict]:
-    """One row per structure; shapes as in :class:`ImageGridPrediction`, spacing in the same axis order."""
+              spacing_mm: list[float], margins: dict[str, float] | None = None) -> list[dict]:
+    """One row per structure; shapes as in :class:`ImageGridPrediction`, spacing in the same axis order.
+
+    ``margins`` are the fitted ones of the volume intervals, by structure; the column ``interval`` says whose it is.
+    """
+    margins = margins or {}
     two_dimensional = segmentation.shape[0] == 1
     column = size_column(2 if two_dimensional else 3, dataset_json["file_ending"] in FORMATS_WITH_SPACING)
     voxel_size = size_of_voxel(column, float(np.prod(spacing_mm[1:] if two_dimensional else spacing_mm)))
     rows = []
     for structure, values in structure_labels(dataset_json).items():
-        described = describe_structure(segmentation, samples, values, voxel_size)
+        described = describe_structure(segmentation, samples, values, voxel_size, margins.get(structure))
         rows.append({"case": case, "structure": structure, column: f"{described['size']:.6g}",
                      f"{column}_p05": f"{described['lower']:.6g}", f"{column}_p95": f"{described['upper']:.6g}",
+                     "interval": "conformal" if structure in margins else "samples",
                      "expected_dice": f"{described['expected_dice']:.4f}", "num_samples": len(samples)})
     return rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
@@ -22,6 +22,7 @@ class FittedSampling:
         num_samples, num_steps: that it was fitted with; other steps need a fit of their own.
         num_cases: that it was fitted on.
         dice_between_samples, dice_sample_reference: means over these cases.
+        volume_margins: by structure, of :mod:`~medsegdiff_auto.inference.conformal`.
     """
 
     state_guidance: float
@@ -31,6 +32,7 @@ class FittedSampling:
     num_cases: int
     dice_between_samples: float
     dice_sample_reference: float
+    volume_margins: dict[str, float] = field(default_factory=dict)
 
     def write(self, model_folder: Path) -> Path:
         """Writes the file and returns its path."""

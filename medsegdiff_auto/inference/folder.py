@@ -77,7 +77,7 @@ def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: d
         write_case(prediction, properties, model.plans_manager, model.dataset_json, output_folder, case,
                    cases[case][0], entropy if outputs.uncertainty else None, outputs.samples, outputs.probabilities)
         rows += case_rows(case, prediction.segmentation, prediction.samples, model.dataset_json,
-                          list(properties["spacing"]))
+                          list(properties["spacing"]), model.fitted.volume_margins if model.fitted else None)
         write_case_table(rows, output_folder)
         seconds = (time() - start) / number
         logger.info("%s (%d/%d), %.1f s a case, %.0f s left", case, number, len(cases), seconds,

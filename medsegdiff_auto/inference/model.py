@@ -12,7 +12,7 @@ from torch import nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.inference.fitted_sampling import read_fitted_sampling
+from medsegdiff_auto.inference.fitted_sampling import FittedSampling, read_fitted_sampling
 from medsegdiff_auto.training.checkpoints import load_safely
 from medsegdiff_auto.training.trainer import diffusion_configuration, nnUNetTrainerMedSegDiff
 
@@ -30,6 +30,7 @@ class TrainedModel:
     network: nn.Module
     fold_weights: list[dict]
     mirroring_axes: tuple[int, ...] | None
+    fitted: FittedSampling | None = None
 
 
 def trained_folds(folder: Path, checkpoint_name: str) -> list[int | str]:
@@ -84,4 +85,4 @@ def load_model(folder: Path, folds: list[int | str] | None = None,
         diffusion = network.configuration = fitted.applied_to(diffusion)
     return TrainedModel(folder, tuple(folds), plans_manager, configuration_manager, diffusion, dataset_json, network,
                         [checkpoint["network_weights"] for checkpoint in checkpoints],
-                        checkpoints[0]["inference_allowed_mirroring_axes"])
+                        checkpoints[0]["inference_allowed_mirroring_axes"], fitted)

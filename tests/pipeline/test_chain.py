@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 from chain import FOLDS, command
 
+from medsegdiff_auto.inference.predictor import SAMPLES_PER_CALL
 from medsegdiff_auto.training.checkpoints import load_safely
 
 
@@ -96,12 +97,12 @@ def test_the_same_seed_gives_the_same_voxels_whatever_else_is_predicted(chain, t
     assert (volume(tmp_path / "other" / f"{case}_samples.nii.gz") != reference).any()
 
 
-def test_the_size_of_a_batch_does_not_change_the_masks(chain_2d, folders, tmp_path, monkeypatch):
+def test_neither_the_size_of_a_batch_nor_the_memory_changes_the_masks(chain_2d, folders, tmp_path, monkeypatch):
     chain = chain_2d
     folders(chain.root)
-    monkeypatch.setattr("medsegdiff_auto.inference.predictor.VOXELS_PER_BATCH", 1)
+    monkeypatch.setitem(SAMPLES_PER_CALL, "cpu", 8)
     assert command(f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
-                   "--steps 2 --save_samples", chain.raw / "imagesTs", tmp_path / "one_by_one") == 0
+                   "--steps 2 --save_samples --max_memory 0.000001", chain.raw / "imagesTs", tmp_path / "one_by_one") == 0
     for case in chain.cases:
         for name in (f"{case}.nii.gz", f"{case}_samples.nii.gz"):
             np.testing.assert_array_equal(volume(tmp_path / "one_by_one" / name), volume(chain.predictions / name))
