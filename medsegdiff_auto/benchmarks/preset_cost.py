@@ -43,8 +43,8 @@ def cost_row(planner: MedSegDiffPlanner, plan: dict, diffusion: DiffusionConfigu
         unet, num_inputs, num_outputs = planner.planned_unet(plan)
         network = build_network(unet, num_outputs, diffusion, deep_supervision=False, num_inputs=num_inputs).eval()
         image, state, t = torch.empty(1, num_inputs, *patch), torch.empty(1, num_outputs, *patch), torch.empty(1)
-        condition = network.condition(image)
-        of_denoiser = operations(lambda: network.denoise(state, t, condition))
+        terms = network.image_terms(network.condition(image))
+        of_denoiser = operations(lambda: network.denoise(state, t, terms))
         of_condition = operations(lambda: network.condition(image)) if network.has_conditioner else 0.0
         total, denoiser = num_parameters(network), num_parameters(network.denoiser)
         peak_gb = training_peak_gb(planner.planned_unet(plan)[0], num_inputs, num_outputs, patch, plan["batch_size"], diffusion,

@@ -110,7 +110,7 @@ def gaussian_samples(head: LowRankGaussianHead, conditioner: Conditioner, data: 
     def of_tile(index: int) -> Tensor:
         return sampled_probabilities(head, conditioner(tiles.cut(image, index)[None]).pyramid[0], NUM_SAMPLES, target, SAMPLE_SEED)
 
-    samples = tiles.blended((NUM_SAMPLES, num_outputs), of_tile)[(slice(None), *revert_padding)]
+    samples = tiles.blended((NUM_SAMPLES, num_outputs), of_tile)[(slice(None), slice(None), *revert_padding[1:])]
     return CaseDistribution(samples.mean(0), samples.half(), 0.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from medsegdiff_auto import paths
@@ -10,6 +11,8 @@ from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.run_record import command_line
+
+EXIT_LEFT_OUT = 1
 
 
 def main(argv=None) -> int:
@@ -28,6 +31,10 @@ def main(argv=None) -> int:
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="default: checkpoint_final.pth")
     parser.add_argument("-step_size", type=float, default=0.5, help="of the sliding window, in patches (default: 0.5)")
     parser.add_argument("-prev_stage_predictions", metavar="FOLDER", help="predictions of 3d_lowres, for the cascade")
+    parser.add_argument("-num_parts", type=int, default=1, metavar="N", help="divide the cases among N commands (default: 1)")
+    parser.add_argument("-part_id", type=int, default=0, metavar="I", help="which part this command predicts, 0 to N - 1")
+    parser.add_argument("--continue_prediction", action="store_true",
+                        help="leave out the cases whose files are all there")
     parser.add_argument("--samples", type=int, metavar="K", help="samples per fold (default: the plan's)")
     parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
     parser.add_argument("--mirrors", type=int, metavar="M", help="mirrored views, 1 for none (default: the plan's)")
@@ -48,14 +55,14 @@ def main(argv=None) -> int:
     return run(_predict, args, command_line("medsegdiff_predict", argv))
 
 
-def _predict(args, command: list[str]) -> None:
+def _predict(args, command: list[str]) -> int:
     _require_positive(args)
     model_folder = _model_folder(args)
     folds = [int(fold) if fold.isdigit() else fold for fold in args.f] if args.f else None
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     import torch
 
-    from medsegdiff_auto.inference.folder import Outputs, predict_folder
+    from medsegdiff_auto.inference.folder import Outputs, finished_cases, predict_folder
     from medsegdiff_auto.inference.inputs import check_inputs, require_other_folder, require_writable
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
@@ -65,7 +72,11 @@ def _predict(args, command: list[str]) -> None:
     require_other_folder(args.i, args.o)
     device = require_device(args.device)
     model = load_model(model_folder, folds, args.chk)
-    cases = check_inputs(Path(args.i), model.dataset_json)
+    cases, left_out = check_inputs(Path(args.i), model.dataset_json)
+    outputs = Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities)
+    finished = finished_cases(Path(args.o), outputs, model.dataset_json["file_ending"]) if args.continue_prediction else set()
+    part = list(cases)[args.part_id::args.num_parts]
+    cases = {case: cases[case] for case in part if case not in finished}
     previous = require_previous_stage(model.configuration_manager, args.prev_stage_predictions, list(cases),
                                       model.dataset_json["file_ending"])
     require_writable(Path(args.o))
@@ -74,9 +85,13 @@ def _predict(args, command: list[str]) -> None:
     predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.fusion,
                                                            args.seed, max_memory_gb=args.max_memory),
                                     device, args.step_size)
-    predict_folder(predictor, model, cases, Path(args.o),
-                   Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities), previous, command)
-    print(f"{len(cases)} predictions in {args.o}")
+    if cases:
+        predict_folder(predictor, model, cases, Path(args.o), outputs, previous, command,
+                       keep_table=args.continue_prediction or args.num_parts > 1)
+    print(f"{len(cases)} predictions in {args.o}" + (f", {len(finished & set(part))} were there before" if finished else ""))
+    if left_out:
+        print(f"Left out, see the table above: {', '.join(left_out)}", file=sys.stderr)
+    return EXIT_LEFT_OUT if left_out else 0
 
 
 def _model_folder(args) -> Path:
@@ -92,6 +107,9 @@ def _model_folder(args) -> Path:
 
 def _require_positive(args) -> None:
     require_at_least(1, samples=args.samples, steps=args.steps, mirrors=args.mirrors)
+    if args.num_parts < 1 or not 0 <= args.part_id < args.num_parts:
+        raise UserError("There is no such part.", found=f"-part_id {args.part_id} of -num_parts {args.num_parts}",
+                        expected="0 to one less than the number of parts", fix="correct -part_id or -num_parts")
     if args.max_memory is not None and args.max_memory <= 0:
         raise UserError("--max_memory must be positive.", found=str(args.max_memory), expected="gigabytes above 0",
                         fix="leave out --max_memory for most of what is free")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import os
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def case_rows(case: str, segmentation: np.ndarray, samples: np.ndarray, dataset_
                      "interval": "conformal" if structure in margins else "samples",
                      "expected_dice": f"{described['expected_dice']:.4f}", "num_samples": len(samples)})
     return rows
+
+
+def add_to_case_table(rows: list[dict], folder: Path) -> None:
+    """Adds the rows of a case, in the place of earlier ones; processes that predict parts of a folder take turns."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cases = {row["case"] for row in rows}
+        before = read_case_table(folder) if (folder / CASES_FILE).is_file() else []
+        write_case_table(sorted([row for row in before if row["case"] not in cases] + rows, key=lambda row: row["case"]), folder)
+    finally:
+        os.close(lock)
 
 
 def write_case_table(rows: list[dict], folder: Path) -> None:

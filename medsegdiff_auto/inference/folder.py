@@ -13,9 +13,10 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
-from medsegdiff_auto.inference.case_table import case_rows, write_case_table
+from medsegdiff_auto.inference.case_table import add_to_case_table, case_rows, read_case_table
 from medsegdiff_auto.inference.export import to_image_grid, write_case
 from medsegdiff_auto.inference.model import TrainedModel
+from medsegdiff_auto.inference.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.inference.uncertainty import normalised_entropy
 from medsegdiff_auto.run_record import write_run
@@ -57,28 +58,42 @@ def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel,
             yield ready
 
 
+def finished_cases(output_folder: Path, outputs: Outputs, file_ending: str) -> set[str]:
+    """Cases of ``cases.csv`` whose label map lies there, which moves last, with everything that is asked for beside it."""
+    if not (output_folder / CASES_FILE).is_file():
+        return set()
+    wanted = [file_ending] + ["_uncertainty.nii.gz"] * outputs.uncertainty + ["_samples.nii.gz"] * outputs.samples
+    wanted += ["_probabilities.nii.gz", ".npz"] * outputs.probabilities
+    return {row["case"] for row in read_case_table(output_folder)
+            if all((output_folder / f"{row['case']}{ending}").is_file() for ending in wanted)}
+
+
 def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: dict[str, list[Path]],
                    output_folder: Path, outputs: Outputs, previous_stage: dict[str, Path] | None = None,
-                   command: Sequence[str] = ()) -> list[dict]:
+                   command: Sequence[str] = (), keep_table: bool = False) -> list[dict]:
     """Predicts every case, writes its files and ``cases.csv``, and returns the table's rows.
 
     Args:
         cases: case to its channel files, checked before.
+        keep_table: rows of other cases stay in ``cases.csv``, those of another part's process among them.
         previous_stage: case to the label map of the cascade's first stage.
         command: the command line, kept in ``run.json``.
     """
     save_json(model.dataset_json, str(output_folder / "dataset.json"), sort_keys=False)
     save_json(model.plans_manager.plans, str(output_folder / "plans.json"), sort_keys=False)
     rows, start = [], time()
+    if not keep_table:
+        (output_folder / CASES_FILE).unlink(missing_ok=True)
     for number, (case, data, properties) in enumerate(preprocessed_cases(cases, model, previous_stage), 1):
         prediction = to_image_grid(predictor.draw_case(data, case), model.diffusion.conditioner_weight, predictor.fusion,
                                    properties, model.plans_manager, model.configuration_manager, model.dataset_json)
         entropy = normalised_entropy(prediction.probabilities, model.diffusion.target == "regions")
         write_case(prediction, properties, model.plans_manager, model.dataset_json, output_folder, case,
                    cases[case][0], entropy if outputs.uncertainty else None, outputs.samples, outputs.probabilities)
-        rows += case_rows(case, prediction.segmentation, prediction.samples, model.dataset_json,
+        of_case = case_rows(case, prediction.segmentation, prediction.samples, model.dataset_json,
                           list(properties["spacing"]), model.fitted.volume_margins if model.fitted else None)
-        write_case_table(rows, output_folder)
+        add_to_case_table(of_case, output_folder)
+        rows += of_case
         seconds = (time() - start) / number
         logger.info("%s (%d/%d), %.1f s a case, %.0f s left", case, number, len(cases), seconds,
                     seconds * (len(cases) - number))

@@ -1,6 +1,7 @@
 """The check of what a prediction reads and where it writes, before a network is loaded."""
 
 import functools
+import logging
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,29 +9,37 @@ from pathlib import Path
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.planning.channels import check_channels
 from medsegdiff_auto.planning.dataset_json import channel_files, num_channels
-from medsegdiff_auto.planning.findings import Finding, raise_errors
+from medsegdiff_auto.planning.findings import Finding, errors_among, findings_table, raise_errors
 from medsegdiff_auto.planning.scans import find_reader
 
+logger = logging.getLogger(__name__)
 
-def check_inputs(input_folder: str | Path, dataset_json: dict, num_processes: int = 2) -> dict[str, list[Path]]:
-    """The image files of each case of a folder, in the order of the channels, after reading every one of them.
 
-    ``dataset_json`` is that of the model. Files are read by ``num_processes`` threads. Findings that nnU-Net accepts are
-    logged as a table.
+def check_inputs(input_folder: str | Path, dataset_json: dict, num_processes: int = 2) -> tuple[dict[str, list[Path]], list[str]]:
+    """The image files of each intact case of a folder, in the order of the channels, and the cases that are left out.
+
+    Every file is read, by ``num_processes`` threads; ``dataset_json`` is that of the model. All findings are logged as a
+    table. A case is left out for a channel that is missing, empty, truncated, not an image, 4-D, NaN, constant, or on another
+    grid than its first channel.
 
     Raises:
-        UserError: the folder is missing or holds no image of the model's file ending, or a file is at fault: a channel
-            missing, empty, truncated, not an image, 4-D, NaN, constant, or on another grid than its first channel.
+        UserError: the folder is missing or holds no image of the model's file ending, or no case is intact.
     """
     folder = Path(input_folder)
     cases, findings = _list_cases(folder, dataset_json["file_ending"])
     reader = find_reader(dataset_json, [path for files in cases.values() for path in files.values()])
     check = functools.partial(_case_findings, reader, num_channels(dataset_json))
     with ThreadPoolExecutor(max(1, num_processes)) as pool:
-        for of_one_case in pool.map(check, cases.values()):
-            findings += of_one_case
-    raise_errors(findings, str(folder), "the table above")
-    return {case: [files[channel] for channel in sorted(files)] for case, files in cases.items()}
+        of_cases = dict(zip(cases, pool.map(check, cases.values())))
+    left_out = [finding.file for finding in errors_among(findings)]  # files that belong to no case
+    left_out += [case for case, of_one_case in of_cases.items() if errors_among(of_one_case)]
+    findings += [finding for of_one_case in of_cases.values() for finding in of_one_case]
+    intact = {case: [files[channel] for channel in sorted(files)] for case, files in cases.items() if case not in left_out}
+    if not intact:
+        raise_errors(findings, str(folder), "the table above")
+    if findings:
+        logger.info("%s\n", findings_table(findings))
+    return intact, left_out
 
 
 def require_other_folder(input_folder: str | Path, output_folder: str | Path) -> None:

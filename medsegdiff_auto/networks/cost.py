@@ -16,6 +16,8 @@ def relative_denoiser_cost(unet: nn.Module, num_inputs: int, num_outputs: int, p
                            configuration: DiffusionConfiguration) -> float:
     """Multiply-adds of one denoiser evaluation over those of one forward of nnU-Net's network.
 
+    What the denoiser computes of the image alone is not counted: it is computed once for all samples and steps.
+
     Call it under ``torch.device("meta")`` with a ``unet`` built there. Convolutions and matrix products count;
     the Fourier transforms and element-wise operations do not.
     """
@@ -24,7 +26,7 @@ def relative_denoiser_cost(unet: nn.Module, num_inputs: int, num_outputs: int, p
     with torch.no_grad():
         with FlopCounterMode(display=False) as unet_counter:
             unet.eval()(image)
-        condition = network.condition(image)
+        terms = network.image_terms(network.condition(image))
         with FlopCounterMode(display=False) as denoiser_counter:
-            network.denoiser(torch.empty(1, num_outputs, *patch_size), torch.empty(1), condition)
+            network.denoiser(torch.empty(1, num_outputs, *patch_size), torch.empty(1), terms)
     return denoiser_counter.get_total_flops() / unet_counter.get_total_flops()

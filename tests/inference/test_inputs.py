@@ -31,7 +31,7 @@ def images(tmp_path):
 
 
 def test_the_files_of_intact_cases_are_listed_by_case_and_channel(images):
-    assert {case: [path.name for path in paths] for case, paths in check_inputs(images, MODEL).items()} == {
+    assert {case: [path.name for path in paths] for case, paths in check_inputs(images, MODEL)[0].items()} == {
         "a": ["a_0000.nii.gz", "a_0001.nii.gz"], "b": ["b_0000.nii.gz", "b_0001.nii.gz"]}
 
 
@@ -42,7 +42,7 @@ def test_2d_nifti_and_png_images_are_accepted(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(np.eye(9, dtype=np.float32)), nifti / "a_0000.nii.gz")
     io.imsave(png / "a_0000.png", np.eye(9, dtype=np.uint8) * 200, check_contrast=False)
     for folder, ending in ((nifti, ".nii.gz"), (png, ".png")):
-        assert list(check_inputs(folder, {"channel_names": {"0": "T1"}, "file_ending": ending})) == ["a"]
+        assert list(check_inputs(folder, {"channel_names": {"0": "T1"}, "file_ending": ending})[0]) == ["a"]
 
 
 def flat() -> sitk.Image:
@@ -73,6 +73,8 @@ FAULTS = {
 def test_a_faulty_channel_is_refused_with_its_file_and_value(images, fault):
     damage, check, found = FAULTS[fault]
     damage(images / "a_0001.nii.gz")
+    for channel in (0, 1):
+        (images / f"b_{channel:04d}.nii.gz").unlink()
     with pytest.raises(UserError, match=check) as raised:
         check_inputs(images, MODEL)
     assert str(images / "a_000") in raised.value.what and found in raised.value.found
@@ -82,13 +84,26 @@ def test_a_constant_image_is_refused_and_one_constant_channel_only_logged(images
     sitk.WriteImage(image(spacing=(1, 1, 1)), images / "a_0000.nii.gz")
     sitk.WriteImage(flat(), images / "a_0001.nii.gz")
     with caplog.at_level("INFO"):
-        assert set(check_inputs(images, MODEL)) == {"a", "b"}
+        assert set(check_inputs(images, MODEL)[0]) == {"a", "b"}
     assert "is constant" in caplog.text
     sitk.WriteImage(flat(), images / "a_0000.nii.gz")
+    for channel in (0, 1):
+        (images / f"b_{channel:04d}.nii.gz").unlink()
     with pytest.raises(UserError, match="is not intact") as raised:
         check_inputs(images, MODEL)
     assert raised.value.found.startswith("2 errors in ")
     assert "a_0000.nii.gz" in raised.value.found and "a_0001.nii.gz" in raised.value.found
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_case_is_left_out_by_name_and_logged_while_the_others_stay(images, fault, caplog):
+    damage, check, _ = FAULTS[fault]
+    damage(images / "a_0001.nii.gz")
+    (images / "scan.nii.gz").write_bytes(b"")
+    with caplog.at_level("INFO"):
+        intact, left_out = check_inputs(images, MODEL)
+    assert list(intact) == ["b"] and left_out[1:] == ["a"] and left_out[0].endswith("scan.nii.gz")
+    assert all(word in caplog.text for word in check.split()[:2]) and "a_000" in caplog.text
 
 
 def test_a_missing_or_empty_folder_or_one_of_another_file_ending_is_refused(images, tmp_path):
@@ -107,7 +122,8 @@ def test_a_missing_or_empty_folder_or_one_of_another_file_ending_is_refused(imag
 
 def test_an_image_without_a_channel_number_is_refused_with_the_name_it_should_have(images):
     (images / "a_0000.nii.gz").rename(images / "scan.nii.gz")
-    (images / "a_0001.nii.gz").unlink()
+    for name in ("a_0001", "b_0000", "b_0001"):
+        (images / f"{name}.nii.gz").unlink()
     with pytest.raises(UserError, match="has no channel number") as raised:
         check_inputs(images, MODEL)
     assert raised.value.expected == "scan_0000.nii.gz"

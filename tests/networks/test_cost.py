@@ -38,8 +38,8 @@ def test_the_relative_cost_is_the_ratio_of_multiply_adds(configuration, dimensio
     network = tiny_network(dimension, configuration, strides=strides).eval()
     image, x_t = random_image(*size, batch_size=1), random_state(*size, batch_size=1)
     unet = tiny_unet(dimension, strides=strides).eval()
-    condition = network.condition(image)
-    expected = multiply_adds(network.denoiser, x_t, torch.ones(1), condition) / multiply_adds(unet, image)
+    terms = network.image_terms(network.condition(image))
+    expected = multiply_adds(network.denoiser, x_t, torch.ones(1), terms) / multiply_adds(unet, image)
     with torch.device("meta"):
         found = relative_denoiser_cost(tiny_unet(dimension, strides=strides), NUM_INPUTS, NUM_OUTPUTS, size, configuration)
     assert found == pytest.approx(expected, rel=1e-6)

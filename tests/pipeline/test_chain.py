@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from chain import FOLDS, command
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from medsegdiff_auto.inference.fusion import fuse
 from medsegdiff_auto.inference.predictor import SAMPLES_PER_CALL
 from medsegdiff_auto.training.checkpoints import load_safely
 
@@ -106,6 +108,40 @@ def test_neither_the_size_of_a_batch_nor_the_memory_changes_the_masks(chain_2d, 
     for case in chain.cases:
         for name in (f"{case}.nii.gz", f"{case}_samples.nii.gz"):
             np.testing.assert_array_equal(volume(tmp_path / "one_by_one" / name), volume(chain.predictions / name))
+
+
+def test_parts_and_a_continued_prediction_give_the_files_of_one_run(chain_2d, folders, tmp_path, capsys):
+    chain = chain_2d
+    folders(chain.root)
+    line = (f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 --steps 2 "
+            "--save_samples -num_parts 2 -part_id ")
+    for part in ("0", "1"):
+        assert command(line + part, chain.raw / "imagesTs", tmp_path) == 0
+    assert (tmp_path / "cases.csv").read_text() == (chain.predictions / "cases.csv").read_text()
+    first, second = chain.cases
+    for case in chain.cases:
+        np.testing.assert_array_equal(volume(tmp_path / f"{case}_samples.nii.gz"), volume(chain.predictions / f"{case}_samples.nii.gz"))
+    (tmp_path / f"{first}_samples.nii.gz").unlink()
+    written = (tmp_path / f"{second}.nii.gz").stat().st_mtime_ns
+    capsys.readouterr()
+    for part in ("0", "1"):
+        assert command(line + part + " --continue_prediction", chain.raw / "imagesTs", tmp_path) == 0
+    assert "1 were there before" in capsys.readouterr().out
+    assert (tmp_path / f"{first}_samples.nii.gz").is_file() and (tmp_path / f"{second}.nii.gz").stat().st_mtime_ns == written
+    assert (tmp_path / "cases.csv").read_text() == (chain.predictions / "cases.csv").read_text()
+
+
+@pytest.mark.parametrize("fusion", ["staple", "dice"])
+def test_another_fusion_decodes_the_same_samples(chain_2d, folders, tmp_path, fusion):
+    chain = chain_2d
+    folders(chain.root)
+    assert command(f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 --steps 2 "
+                   f"--save_samples --fusion {fusion}", chain.raw / "imagesTs", tmp_path) == 0
+    labels = PlansManager(str(chain.model / "plans.json")).get_label_manager(json.loads((chain.model / "dataset.json").read_text()))
+    for case in chain.cases:
+        samples = volume(tmp_path / f"{case}_samples.nii.gz")
+        np.testing.assert_array_equal(samples, volume(chain.predictions / f"{case}_samples.nii.gz"))
+        np.testing.assert_array_equal(volume(tmp_path / f"{case}.nii.gz"), fuse(fusion, None, samples, labels))
 
 
 def test_a_finished_training_has_seen_every_iteration(chain):

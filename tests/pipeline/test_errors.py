@@ -46,10 +46,20 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_prediction_refuses_a_broken_image_and_writes_nothing(name, images, tmp_path, capsys):
+    for file in images.glob("phantom_007_*"):
+        file.unlink()
     BROKEN[name](images / "phantom_006_0001.nii.gz")
     message = refused("predict -i {0} -o {1} -d 902 -c 2d -device cpu", capsys, images, tmp_path / "out")
     assert "phantom_006" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_one_broken_image_does_not_stop_the_others_and_ends_with_1_and_its_name(images, tmp_path, capsys):
+    BROKEN["truncated"](images / "phantom_006_0001.nii.gz")
+    line = "predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 1"
+    assert command(line, images, tmp_path / "out") == 1
+    assert "Left out, see the table above: phantom_006" in capsys.readouterr().err
+    assert {file.name for file in (tmp_path / "out").glob("*.nii.gz")} == {"phantom_007.nii.gz"}
 
 
 def test_prediction_refuses_an_output_folder_that_is_a_file(images, tmp_path, capsys):
