@@ -103,7 +103,7 @@ def test_a_faulty_case_is_left_out_by_name_and_logged_while_the_others_stay(imag
     with caplog.at_level("INFO"):
         intact, left_out = check_inputs(images, MODEL)
     assert list(intact) == ["b"] and left_out[1:] == ["a"] and left_out[0].endswith("scan.nii.gz")
-    assert all(word in caplog.text for word in check.split()[:2]) and "a_000" in caplog.text
+    assert all(word in caplog.text for word in check.split()[:2])
 
 
 def test_a_missing_or_empty_folder_or_one_of_another_file_ending_is_refused(images, tmp_path):
