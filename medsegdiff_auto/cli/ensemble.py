@@ -15,6 +15,9 @@ def main(argv=None) -> int:
     parser.add_argument("-i", nargs="+", required=True, metavar="FOLDER", help="prediction folders")
     parser.add_argument("-o", required=True, metavar="FOLDER", help="output folder; existing files are replaced")
     parser.add_argument("--save_npz", action="store_true", help="also write the mean probabilities as CASE.npz")
+    parser.add_argument("--fusion", default="mean", choices=("mean", "dice"),
+                        help="how the mean probabilities become a label map: nnU-Net's decision, or the highest expected Dice "
+                             "(default: mean)")
     parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: all cores)")
     args = parser.parse_args(argv)
     return run(_ensemble, args, command_line(parser.prog, argv))
@@ -25,6 +28,6 @@ def _ensemble(args, command: list[str]) -> None:
     from medsegdiff_auto.inference.ensembling import ensemble
 
     folders = [Path(folder) for folder in args.i]
-    num_cases = ensemble(folders, Path(args.o), args.save_npz, args.np)
+    num_cases = ensemble(folders, Path(args.o), args.save_npz, args.np, args.fusion)
     write_run(args.o, command, [words for folder in folders for words in recorded_commands(folder)])
     print(f"Ensembled {num_cases} cases of {len(folders)} folders: {args.o}")

@@ -12,8 +12,12 @@ from medsegdiff_auto.inference.nifti_geometry import copy_geometries
 from medsegdiff_auto.inference.prediction_folder import CASES_FILE, staged_output
 
 
-def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilities: bool, num_processes: int) -> int:
+def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilities: bool, num_processes: int,
+             fusion: str = "mean") -> int:
     """Write the segmentation of the mean probabilities of ``input_folders``, and return the number of cases.
+
+    ``fusion`` "dice" decodes the mean as the label map of the highest expected Dice, "mean" as nnU-Net does; for the
+    probabilities of plain nnU-Net as for ours.
 
     ``dataset.json`` and ``plans.json`` come from the first folder; the latter lets postprocessing find its reader.
 
@@ -31,10 +35,32 @@ def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilit
     from nnunetv2.ensembling.ensemble import ensemble_folders
 
     with staged_output(output_folder) as stage, contextlib.redirect_stdout(io.StringIO()):
-        ensemble_folders([str(folder) for folder in input_folders], str(stage), save_probabilities, num_processes)
+        ensemble_folders([str(folder) for folder in input_folders], str(stage), save_probabilities or fusion != "mean",
+                         num_processes)
+        if fusion != "mean":
+            _decode(stage, input_folders[0], fusion, save_probabilities)
         copy_geometries(input_folders[0], stage)
         shutil.copyfile(input_folders[0] / "plans.json", stage / "plans.json")
     return num_cases
+
+
+def _decode(stage: Path, model_files: Path, fusion: str, keep_probabilities: bool) -> None:
+    """Replaces the label maps of a folder by those of another fusion of the probabilities beside them."""
+    import numpy as np
+    from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from medsegdiff_auto.inference.fusion import fuse
+
+    dataset_json, plans_manager = load_json(str(model_files / "dataset.json")), PlansManager(str(model_files / "plans.json"))
+    labels, writer = plans_manager.get_label_manager(dataset_json), plans_manager.image_reader_writer_class()
+    for file in sorted(stage.glob("*.npz")):
+        segmentation = fuse(fusion, np.load(file)["probabilities"], None, labels)
+        properties_file = file.with_suffix(".pkl")
+        writer.write_seg(segmentation, str(stage / f"{file.stem}{dataset_json['file_ending']}"), load_pickle(str(properties_file)))
+        if not keep_probabilities:
+            file.unlink()
+            properties_file.unlink()
 
 
 def _require_alike(folders: Sequence[Path]) -> int:

@@ -143,6 +143,17 @@ def test_the_console_script_ensembles_to_the_mean_of_the_probabilities(tmp_path)
         "case_0.nii.gz", "case_0.npz", "case_0.pkl", "dataset.json", "plans.json", "run.json"]
 
 
+@pytest.mark.parametrize("fusion, num_voxels", [("mean", 1), ("dice", int(cube().sum()))])
+def test_an_ensemble_decoded_for_expected_dice_marks_a_faint_structure_that_the_mean_leaves_out(
+        tmp_path, threads_for_processes, fusion, num_voxels):
+    faint = np.where(cube() > 0, 0.45, 0.0)
+    faint[tuple(np.argwhere(cube())[0])] = 0.8
+    folders = [prediction_folder(tmp_path / name, faint) for name in ("a", "b")]
+    assert ensemble.main(["-i", *folders, "-o", str(tmp_path / "out"), "--fusion", fusion, "-np", "1"]) == 0
+    assert read(tmp_path / "out/case_0.nii.gz").sum() == num_voxels
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["case_0.nii.gz", "dataset.json", "plans.json", "run.json"]
+
+
 @pytest.mark.parametrize("damage, what", [
     (lambda a, b: (b / "case_0.npz").rename(b / "case_1.npz") and (b / "case_0.pkl").rename(b / "case_1.pkl"), "lacks cases"),
     (lambda a, b: (b / "case_0.npz").unlink(), "holds no probabilities"),

@@ -1,0 +1,23 @@
+"""The finished plans in ``plans/ready`` are plans of this version."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
+from medsegdiff_auto.diffusion.schedules import log_snr_shift
+from medsegdiff_auto.planning.presets import load_preset
+
+READY = sorted((Path(__file__).parents[2] / "plans" / "ready").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", READY, ids=lambda file: file.stem)
+def test_every_configuration_of_a_finished_plan_follows_from_its_structures_and_todays_preset(file):
+    sections = [c[PLANS_KEY] for c in json.loads(file.read_text())["configurations"].values() if PLANS_KEY in c]
+    assert sections
+    for section in map(DiffusionConfiguration.from_plan, sections):
+        preset, dimension = load_preset(section.preset), len(section.structure_diameter_vox)
+        assert section.first_stage == preset[f"first_stage_{dimension}d"]
+        assert section.log_snr_shift == pytest.approx(log_snr_shift(section.structure_diameter_vox, preset["reference_vox"]), abs=1e-3)
+        assert preset["min_steps"] <= section.num_steps <= preset["max_steps"]
