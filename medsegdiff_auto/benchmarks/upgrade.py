@@ -95,15 +95,16 @@ def gaussian_head_distribution(model: TrainedModel, configuration: str, num_iter
                         lambda target: trainer.reference_state(target)[0])
     print(f"Gaussian head: loss {np.mean(losses[:20]):.4f} -> {np.mean(losses[-20:]):.4f}", flush=True)
 
-    return lambda case, image: gaussian_samples(head, conditioner, image, model)
+    predictor = MedSegDiffPredictor(model)
+    return lambda case, image: gaussian_samples(head, conditioner, image, predictor)
 
 
 @torch.inference_mode()
-def gaussian_samples(head: LowRankGaussianHead, conditioner: Conditioner, data: np.ndarray, model: TrainedModel) -> CaseDistribution:
+def gaussian_samples(head: LowRankGaussianHead, conditioner: Conditioner, data: np.ndarray,
+                     predictor: MedSegDiffPredictor) -> CaseDistribution:
     """The head's samples blended over the tiles of a case; one draw of factors per sample serves all tiles."""
-    patch, target = model.configuration_manager.patch_size, model.diffusion.target
+    patch, target = predictor.configuration_manager.patch_size, predictor.diffusion.target
     image, revert_padding = pad_nd_image(torch.from_numpy(data).float(), patch, "constant", {"value": 0}, True, None)
-    predictor = MedSegDiffPredictor(model)
     tiles = Tiles(image.shape[1:], patch, predictor._internal_get_sliding_window_slicers(image.shape[1:]))
     num_outputs = predictor.label_manager.num_segmentation_heads
 
