@@ -1,6 +1,6 @@
 """What an upgrade adds to a trained nnU-Net: accuracy, calibration and joint samples beside its cheap competitors.
 
-Every scalar (temperature, guidance, weight) is fitted on every second validation case and judged on the others.
+Every scalar (temperature, dispersion, weight) is fitted on every second validation case and judged on the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
 from medsegdiff_auto.benchmarks.stochastic_segmentation import LowRankGaussianHead, sampled_probabilities, train_head
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
-from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_guidance, fit_guidance
+from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.evaluation.structures import structures_of
 from medsegdiff_auto.inference.model import TrainedModel, load_model
@@ -165,11 +165,11 @@ def methods(model: TrainedModel, twin: TrainedModel, to_fit: list[tuple], cases:
     predictor = MedSegDiffPredictor(model, SamplingOptions(NUM_SAMPLES, args.steps))
     yield "upgraded, as planned", lambda case, image: predictor.sample_case(image, case)
     sampler = CaseSampler([FoldCases(predictor, model, to_fit)])
-    gamma = best_guidance(fit_guidance(sampler.measure))
+    tau = best_dispersion(fit_dispersion(sampler.measure))
     dice = sampler.dice_of_weights()
     weight = max(dice, key=dice.get)
-    predictor.network.configuration = replace(predictor.network.configuration, state_guidance=gamma)
-    yield (f"upgraded, guidance {gamma:.2f}, weight {weight:g}",
+    predictor.network.configuration = replace(predictor.network.configuration, dispersion=tau)
+    yield (f"upgraded, dispersion {tau:.2f}, weight {weight:g}",
            lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=weight))
 
 

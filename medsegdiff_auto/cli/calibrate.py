@@ -54,7 +54,7 @@ def _fit(folder: Path, preprocessed: Path, args):
     import torch
 
     from medsegdiff_auto.evaluation.audit import validation_cases
-    from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_guidance, fit_guidance
+    from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
     from medsegdiff_auto.inference.fitted_sampling import FittedSampling
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
@@ -70,16 +70,16 @@ def _fit(folder: Path, preprocessed: Path, args):
         folds.append(FoldCases(predictor, model, list(validation_cases(model, preprocessed, fold))[:args.cases]))
     sampler = CaseSampler(folds)
 
-    print("| state guidance | Dice between samples | Dice sample-reference | gap |\n|---|---|---|---|")
+    print("| dispersion | Dice between samples | Dice sample-reference | gap |\n|---|---|---|---|")
 
-    def measure(gamma: float):
-        dispersion = sampler.measure(gamma)
-        print(f"| {gamma:.3f} | {dispersion.between_samples:.4f} | {dispersion.sample_reference:.4f} | {dispersion.gap:+.4f} |",
+    def measure(tau: float):
+        dispersion = sampler.measure(tau)
+        print(f"| {tau:.3f} | {dispersion.between_samples:.4f} | {dispersion.sample_reference:.4f} | {dispersion.gap:+.4f} |",
               flush=True)
         return dispersion
 
-    tried = fit_guidance(measure)
-    gamma = best_guidance(tried)
+    tried = fit_dispersion(measure)
+    tau = best_dispersion(tried)
     dice, margins = sampler.dice_of_weights(), sampler.volume_margins()
     weight = max(dice, key=dice.get)
     print("\n| weight of the plain network | Dice of the fused mask |\n|---|---|")
@@ -88,6 +88,6 @@ def _fit(folder: Path, preprocessed: Path, args):
         print(f"Size of {name}: the samples' 5 to 95 % interval and {margin:+.1%} of its median on either side hold 90 %.")
     if not margins:
         print("Too few cases for volume intervals that hold 90 %: at least 9 with the structure are needed.")
-    print(f"\nChosen on {sampler.num_cases} cases: state guidance {gamma:.3f}, weight {weight:g}.")
-    return FittedSampling(gamma, weight, predictor.num_samples, args.steps or model.diffusion.num_steps, sampler.num_cases,
-                          tried[gamma].between_samples, tried[gamma].sample_reference, margins)
+    print(f"\nChosen on {sampler.num_cases} cases: dispersion {tau:.3f}, weight {weight:g}.")
+    return FittedSampling(tau, weight, predictor.num_samples, args.steps or model.diffusion.num_steps, sampler.num_cases,
+                          tried[tau].between_samples, tried[tau].sample_reference, margins)

@@ -59,6 +59,8 @@ class DiffusionConfiguration:
         start_time: t at which sampling starts; below 1 it starts from the noised conditioner prediction.
         state_guidance: gamma >= 1 in l(first) + gamma (l(x_t) - l(first)), which makes every step rely more on the state
             than the network itself does, and so draws samples further apart; 1 leaves the network's prediction.
+        dispersion: tau >= 0, standard deviation of the smooth field that is added to the logits of every sample, so that its
+            boundaries move as a whole; fitted by ``medsegdiff_calibrate``; 0 leaves the network's prediction.
         fusion: how samples become one mask: ``mean`` (of probabilities), ``staple`` or ``dice``.
         num_samples: masks drawn per case and fold.
         num_mirrors: mirrored views, of the 2^d that nnU-Net uses; samples are dealt to them in turn.
@@ -100,6 +102,7 @@ class DiffusionConfiguration:
     num_steps: int
     start_time: float
     state_guidance: float
+    dispersion: float
     fusion: str
     num_samples: int
     num_mirrors: int

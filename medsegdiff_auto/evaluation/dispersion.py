@@ -1,7 +1,7 @@
 """Are the samples as far from each other as from the reference? The one scalar that makes them so.
 
 Where the reference is one more draw from the distribution that the samples come from, the expected Dice between two samples
-equals that between a sample and the reference. State guidance gamma draws the samples apart.
+equals that between a sample and the reference. A smooth field of standard deviation tau in logits draws the samples apart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from medsegdiff_auto.inference.conformal import conformal_margin, conformal_scor
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 
-HIGHEST_GUIDANCE, GAP_TOLERANCE, MAX_EVALUATIONS = 16.0, 0.005, 8
+FIRST_DISPERSION, HIGHEST_DISPERSION, GAP_TOLERANCE, MAX_EVALUATIONS = 0.5, 16.0, 0.005, 10
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -34,19 +34,21 @@ class Dispersion:
         return self.between_samples - self.sample_reference
 
 
-def fit_guidance(measure: Callable[[float], Dispersion]) -> dict[float, Dispersion]:
-    """Every gamma that was tried, with what it gave; the one of the smallest gap is the fit.
+def fit_dispersion(measure: Callable[[float], Dispersion]) -> dict[float, Dispersion]:
+    """Every tau that was tried, with what it gave; the one of the smallest gap is the fit.
 
-    Doubles gamma until the gap changes its sign, then interpolates linearly in log gamma (regula falsi).
+    Starts from 0, doubles from 0.5 until the gap changes its sign, then interpolates linearly (regula falsi).
     """
-    tried = {1.0: measure(1.0)}
-    low = high = 1.0
-    while tried[high].gap > GAP_TOLERANCE and high < HIGHEST_GUIDANCE:
+    tried = {0.0: measure(0.0)}
+    low, high = 0.0, FIRST_DISPERSION
+    if tried[low].gap <= GAP_TOLERANCE:
+        return tried
+    tried[high] = measure(high)
+    while tried[high].gap > GAP_TOLERANCE and high < HIGHEST_DISPERSION:
         low, high = high, 2 * high
         tried[high] = measure(high)
     while tried[low].gap > 0 > tried[high].gap and len(tried) < MAX_EVALUATIONS and smallest_gap(tried) > GAP_TOLERANCE:
-        share = tried[low].gap / (tried[low].gap - tried[high].gap)
-        middle = float(np.exp(np.log(low) + share * (np.log(high) - np.log(low))))
+        middle = low + (high - low) * tried[low].gap / (tried[low].gap - tried[high].gap)
         tried[middle] = measure(middle)
         low, high = (middle, high) if tried[middle].gap > 0 else (low, middle)
     return tried
@@ -57,9 +59,9 @@ def smallest_gap(tried: dict[float, Dispersion]) -> float:
     return min(abs(dispersion.gap) for dispersion in tried.values())
 
 
-def best_guidance(tried: dict[float, Dispersion]) -> float:
-    """Gamma of the smallest gap."""
-    return min(tried, key=lambda gamma: abs(tried[gamma].gap))
+def best_dispersion(tried: dict[float, Dispersion]) -> float:
+    """Tau of the smallest gap."""
+    return min(tried, key=lambda tau: abs(tried[tau].gap))
 
 
 def mean_dispersion(rows: list[dict]) -> Dispersion:
@@ -82,37 +84,37 @@ class FoldCases:
 
 
 class CaseSampler:
-    """Samples the validation cases of folds at any guidance, and keeps the distributions of the best one so far."""
+    """Samples the validation cases of folds at any dispersion, and keeps the distributions of the best one so far."""
 
     def __init__(self, folds: Sequence[FoldCases]):
         self.folds = folds
-        self.best: tuple[float, float, list[tuple]] | None = None  # gap, gamma, what was drawn
+        self.best: tuple[float, float, list[tuple]] | None = None  # gap, tau, what was drawn
 
     @property
     def num_cases(self) -> int:
         """Of all folds."""
         return sum(len(fold.cases) for fold in self.folds)
 
-    def measure(self, gamma: float) -> Dispersion:
-        """The mean dispersion at this guidance."""
+    def measure(self, tau: float) -> Dispersion:
+        """How far apart samples are with this field."""
         drawn = []
         for fold in self.folds:
             network = fold.predictor.network
-            network.configuration = replace(network.configuration, state_guidance=gamma)
+            network.configuration = replace(network.configuration, dispersion=tau)
             drawn += [(case, fold.predictor.sample_case(image, case), reference, fold.model)
                       for case, image, reference, _ in fold.cases]
         dispersion = mean_dispersion([row for one in drawn for row in scores(*one)])
         if self.best is None or abs(dispersion.gap) < self.best[0]:
-            self.best = abs(dispersion.gap), gamma, drawn
+            self.best = abs(dispersion.gap), tau, drawn
         return dispersion
 
     def dice_of_weights(self) -> dict[float, float]:
-        """Mean Dice of the fused mask by the plain network's weight, at the best guidance so far."""
+        """Mean Dice of the fused mask by the plain network's weight, at the best tau so far."""
         return {weight: float(np.nanmean([row["dice"] for one in self.best[2] for row in scores(*one, weight)]))
                 for weight in WEIGHTS}
 
     def volume_margins(self) -> dict[str, float]:
-        """The conformal margin of every structure's size at the best guidance so far; absent where there are too few cases."""
+        """The conformal margin of every structure's size at the best tau so far; absent where there are too few cases."""
         found: dict[str, list[float]] = {}
         for _, distribution, reference, model in self.best[2]:
             label_manager = model.plans_manager.get_label_manager(model.dataset_json)

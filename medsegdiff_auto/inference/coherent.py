@@ -18,8 +18,10 @@ from medsegdiff_auto.diffusion.samplers import Solver, trailing_times
 from medsegdiff_auto.diffusion.state import probabilities_from_state
 from medsegdiff_auto.inference.conditions import Conditions
 from medsegdiff_auto.inference.mirrors import flipped
+from medsegdiff_auto.inference.smooth_field import SmoothField, dispersed
 
 NoiseOfStep = Callable[[int, int], Tensor]  # sample, step -> (K, *spatial); step 0 is the start
+FieldOfSample = Callable[[int], SmoothField]
 Intervention = Callable[[Tensor], Tensor]
 
 
@@ -43,10 +45,10 @@ class CoherentSampler:
         self.state_device, self.intervention = state_device, intervention
         self.num_evaluations = 0
 
-    def draw(self, samples: Sequence[int], noise_of: NoiseOfStep) -> Tensor:
+    def draw(self, samples: Sequence[int], noise_of: NoiseOfStep, field_of: FieldOfSample | None = None) -> Tensor:
         """The masks of these samples together, (S, K, *spatial) probabilities, float32.
 
-        Sample k looks through view k modulo the number of views.
+        Sample k looks through view k modulo the number of views. ``field_of`` is needed where the dispersion is above 0.
         """
         c, schedule = self.network.configuration, self.network.schedule
         times = trailing_times(self.num_steps, c.start_time)
@@ -55,6 +57,7 @@ class CoherentSampler:
             prior = self.conditions.plain_state.to(x_t)
             x_t = q_sample(prior.expand(x_t.shape), x_t, *schedule.alpha_sigma(times[:1].expand(len(x_t))))
         rows = [(Solver(self.solver, schedule), StateGuidance(c.state_guidance, c.target)) for _ in range(self.tiles.num_rows)]
+        fields = [field_of(k) for k in samples] if c.dispersion else []
         previous = None
         for step, (t, s) in enumerate(zip(times[:-1], times[1:])):
             noise = self._noise(samples, noise_of, step + 1) if rows[0][0].is_stochastic and s > 0 else None
@@ -65,6 +68,8 @@ class CoherentSampler:
             for (solve, guide), (at, x_start) in zip(rows, sweep, strict=True):
                 where = (slice(None), slice(None), at)
                 x_start = guide(x_start)
+                if fields:
+                    x_start = dispersed(x_start, fields, at, c)
                 if predicted is not None:
                     predicted[where] = x_start
                 x_t[where] = solve(x_t[where], x_start, t, s, None if noise is None else noise[where])

@@ -17,7 +17,7 @@ class FittedSampling:
     """How to sample and fuse, and where that comes from.
 
     Attributes:
-        state_guidance: gamma of :class:`~medsegdiff_auto.networks.sampling_network.StateGuidance`.
+        dispersion: tau of :mod:`~medsegdiff_auto.inference.smooth_field`.
         conditioner_weight: of the plain network in the fused mean, [0, 1].
         num_samples, num_steps: that it was fitted with; other steps need a fit of their own.
         num_cases: that it was fitted on.
@@ -25,7 +25,7 @@ class FittedSampling:
         volume_margins: by structure, of :mod:`~medsegdiff_auto.inference.conformal`.
     """
 
-    state_guidance: float
+    dispersion: float
     conditioner_weight: float
     num_samples: int
     num_steps: int
@@ -42,7 +42,7 @@ class FittedSampling:
 
     def applied_to(self, diffusion: DiffusionConfiguration) -> DiffusionConfiguration:
         """The plan's section with the fitted values."""
-        return replace(diffusion, state_guidance=self.state_guidance, conditioner_weight=self.conditioner_weight,
+        return replace(diffusion, dispersion=self.dispersion, conditioner_weight=self.conditioner_weight,
                        num_steps=self.num_steps)
 
 

@@ -17,7 +17,8 @@ from medsegdiff_auto.inference.conditions import Conditions
 from medsegdiff_auto.inference.memory import memory_plan
 from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.inference.seeds import noise_volume
+from medsegdiff_auto.inference.seeds import field_seed, noise_volume
+from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.inference.tiling import Tiles
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.memory_format import channels_last
@@ -149,6 +150,11 @@ class MedSegDiffPredictor(nnUNetPredictor):
         def noise_of(sample: int, step: int) -> Tensor:
             return noise_volume((num_outputs, *image.shape[1:]), self.options.seed, case, sample, step)
 
+        distance_vox = correlation_vox(self.diffusion.structure_diameter_vox, image.ndim - 1)
+
+        def field_of(sample: int) -> SmoothField:
+            return SmoothField((num_outputs, *image.shape[1:]), distance_vox, field_seed(self.options.seed, case, sample))
+
         for fold, weights in enumerate(self.list_of_parameters):
             self.network.load_state_dict(weights)
             conditions = Conditions(self.network, image, tiles, views, self.device, self.evaluate, num_outputs,
@@ -159,7 +165,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
                                       memory.state_device, self.intervention)
             for first in range(0, self.num_samples, memory.samples_together):
                 together = range(first, min(first + memory.samples_together, self.num_samples))
-                for probabilities in sampler.draw([fold * self.num_samples + k for k in together], noise_of):
+                for probabilities in sampler.draw([fold * self.num_samples + k for k in together], noise_of, field_of):
                     yield SAMPLE, probabilities[crop].cpu()
             self.num_forwards += conditions.num_forwards
             self.num_evaluations += sampler.num_evaluations

@@ -11,8 +11,12 @@ from torch import Tensor
 
 def sample_seed(seed: int, case: str, sample: int, step: int = 0) -> int:
     """A 63-bit seed from these; SHA-256, the same on every machine. Step 0 is the start of a sample."""
-    words = f"{seed}/{case}/{sample}" + (f"/{step}" if step else "")
-    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
+    return _hashed(f"{seed}/{case}/{sample}" + (f"/{step}" if step else ""))
+
+
+def field_seed(seed: int, case: str, sample: int) -> int:
+    """The seed of a sample's smooth field, unrelated to that of its noise."""
+    return _hashed(f"{seed}/{case}/{sample}/field")
 
 
 def noise_volume(shape: Sequence[int], seed: int, case: str, sample: int, step: int = 0) -> Tensor:
@@ -20,3 +24,7 @@ def noise_volume(shape: Sequence[int], seed: int, case: str, sample: int, step: 
     their own."""
     generator = torch.Generator().manual_seed(sample_seed(seed, case, sample, step))
     return torch.randn(tuple(shape), generator=generator)
+
+
+def _hashed(words: str) -> int:
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1

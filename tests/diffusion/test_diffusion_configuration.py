@@ -14,7 +14,7 @@ CONFIGURATION = DiffusionConfiguration(
     spectrum_transformer_layers=0, transformer_layers=0, bottleneck_attention_heads=4, filter_grid_size=9, dropout=0.1,
     sees_state=True, self_conditioning=False, frozen_conditioner=False, gradient_into_conditioner=False, cross_entropy_weight=1.0, dice_weight=0.5,
     time_weighting="none", multiscale_size=0, anchor_loss_interval=0, recycling_share=0.25, initial_learning_rate=1e-3,
-    ema_length=0.05, solver="ddim", num_steps=3, start_time=0.6, state_guidance=1.0, fusion="mean", num_samples=8, num_mirrors=4, conditioner_weight=0.5,
+    ema_length=0.05, solver="ddim", num_steps=3, start_time=0.6, state_guidance=1.0, dispersion=0.0, fusion="mean", num_samples=8, num_mirrors=4, conditioner_weight=0.5,
     denoiser_cost=0.12)
 
 

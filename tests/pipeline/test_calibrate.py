@@ -24,11 +24,11 @@ def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, cap
     assert command(LINE) == 0
     fitted = json.loads(fitted_file.read_text())
     printed = capsys.readouterr().out
-    assert f"{fitted['state_guidance']:.3f}" in printed and fitted["num_cases"] == 1
-    fitted_file.write_text(json.dumps(fitted | {"state_guidance": 5.0, "conditioner_weight": 0.25}))
+    assert f"{fitted['dispersion']:.3f}" in printed and fitted["num_cases"] == 1
+    fitted_file.write_text(json.dumps(fitted | {"dispersion": 5.0, "conditioner_weight": 0.25}))
     diffusion = load_model(chain_2d.model, [0]).diffusion
-    assert (diffusion.state_guidance, diffusion.conditioner_weight, diffusion.num_steps) == (5.0, 0.25, 2)
-    assert load_model(chain_2d.model, [0], use_fitted=False).diffusion.state_guidance == 1.0
+    assert (diffusion.dispersion, diffusion.conditioner_weight, diffusion.num_steps) == (5.0, 0.25, 2)
+    assert load_model(chain_2d.model, [0], use_fitted=False).diffusion.dispersion == 0.0
 
     def cases_csv(name: str) -> str:
         assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 3 --steps 2", chain_2d.raw / "imagesTs",

@@ -1,0 +1,70 @@
+"""Smooth Gaussian fields: the part of a sample's doubt that moves a boundary as a whole.
+
+    code          meaning
+    tau           standard deviation of the field in logits, the plan's or the fitted ``dispersion``
+    correlation   distance of the field's nodes along each axis, in voxels: half a structure's typical diameter
+
+l <- l + tau g: where the network is sure, its logits change steeply and the boundary stays; where it is not, the boundary moves,
+and with it the neighbourhood. Independent noise per voxel would only roughen it. A stochastic segmentation network (Monteiro et
+al. 2020) learns such a field; here its size is one scalar, fitted on cases that no fold was trained on.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+from torch import Tensor
+
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.state import logits_from_probabilities, probabilities_from_logits, state_from_probabilities
+
+NODES_PER_DIAMETER = 2
+
+
+def correlation_vox(structure_diameter_vox: Sequence[float], num_axes: int) -> tuple[float, ...]:
+    """Distance of the nodes along each axis of a volume; the slices of a 2-D plan get the mean of its two axes."""
+    along = [max(1.0, diameter / NODES_PER_DIAMETER) for diameter in structure_diameter_vox] or [1.0] * num_axes
+    return (sum(along) / len(along),) * (num_axes - len(along)) + tuple(along)
+
+
+def interpolation(num_voxels: int, distance_vox: float, offset: float) -> Tensor:
+    """Linear interpolation between nodes as a matrix (num_voxels, num_nodes), each row of unit norm.
+
+    Independent standard normal nodes thus give every voxel variance 1. ``offset`` in [0, 1) places the first node.
+    """
+    positions = torch.arange(num_voxels, dtype=torch.float64) / distance_vox + offset
+    nodes = torch.arange(int(positions[-1]) + 2, dtype=torch.float64)
+    weights = (1 - (positions[:, None] - nodes).abs()).clamp(min=0)
+    return (weights / weights.norm(dim=1, keepdim=True)).float()
+
+
+class SmoothField:
+    """A standard normal field (K, *spatial), evaluated slice by slice.
+
+    Args:
+        shape: (K, *spatial) with three spatial axes, or two.
+        distance_vox: of the nodes, per axis.
+        seed: of the nodes and of where they lie.
+    """
+
+    def __init__(self, shape: Sequence[int], distance_vox: Sequence[float], seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        offsets = torch.rand(len(distance_vox), generator=generator).tolist()
+        self.matrices = [interpolation(*one) for one in zip(shape[1:], distance_vox, offsets)]
+        self.nodes = torch.randn((shape[0], *[matrix.shape[1] for matrix in self.matrices]), generator=generator)
+
+    def at(self, rows: slice) -> Tensor:
+        """The field in some slices of the first axis, (K, slices, *rest)."""
+        values = self.nodes
+        for axis, matrix in enumerate([self.matrices[0][rows], *self.matrices[1:]]):
+            values = torch.tensordot(values, matrix, dims=([axis + 1], [1])).movedim(-1, axis + 1)
+        return values
+
+
+def dispersed(x_start: Tensor, fields: Sequence[SmoothField], rows: slice, configuration: DiffusionConfiguration) -> Tensor:
+    """Predicted states (S, K, slices, *rest) in [-1, 1] with every sample's field added to their logits."""
+    target = configuration.target
+    field = torch.stack([one.at(rows) for one in fields]).to(x_start)
+    logits = logits_from_probabilities((x_start + 1) / 2, target) + configuration.dispersion * field
+    return state_from_probabilities(probabilities_from_logits(logits, target))
