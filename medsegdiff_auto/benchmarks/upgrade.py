@@ -23,6 +23,7 @@ from medsegdiff_auto.evaluation.audit import scores, validation_cases
 from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.inference.conformal import sample_quantiles, widened
 from medsegdiff_auto.inference.model import TrainedModel, load_model
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.inference.tiling import Tiles
@@ -32,7 +33,8 @@ from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 TEMPERATURES = np.geomspace(0.5, 4, 25)
 NUM_SAMPLES, SAMPLE_SEED, TRAINING_SEED = 8, 0, 0
 COLUMNS = {"dice": "Dice", "ece": "ECE", "nll": "NLL", "expected_dice_between_samples": "between samples",
-           "expected_dice_sample_reference": "sample-reference", "in_interval": "in interval", "width": "width"}
+           "expected_dice_sample_reference": "sample-reference", "in_interval": "in interval", "sample_width": "width",
+           "conformal": "in conformal", "conformal_width": "its width"}
 Distribution = Callable[[str, np.ndarray], CaseDistribution]
 
 
@@ -48,27 +50,29 @@ def at_temperature(probabilities: Tensor, temperature: float, target: str) -> Te
     return torch.softmax(probabilities.clamp(min=1e-6).log() / temperature, 0)
 
 
-def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel) -> list[dict]:
-    """Rows of all cases and structures; the interval's width is relative to the reference."""
+def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel, margins: dict[str, float]) -> list[dict]:
+    """Rows of all cases and structures; ``conformal`` and ``conformal_width`` are of the interval with its margin."""
     rows = []
     for case, image, reference, _ in cases:
         drawn = distribution(case, image)
-        for row in scores(case, drawn, reference, model, drawn.conditioner_weight):
-            kind = "volume" if "reference_volume_in_interval" in row else "area"
-            rows.append(row | {"in_interval": row[f"reference_{kind}_in_interval"]})
-        for row, width in zip(rows[-len(structures_of(model.dataset_json)):], relative_widths(drawn, reference, model)):
-            row["width"] = width
+        rows += [row | interval for row, interval in zip(scores(case, drawn, reference, model, drawn.conditioner_weight),
+                                                         intervals(drawn, reference, model, margins))]
     return rows
 
 
-def relative_widths(drawn: CaseDistribution, reference: np.ndarray, model: TrainedModel) -> Iterator[float]:
-    """Width of the 5 to 95 % interval of the samples' sizes over the size of the reference, per structure."""
+def intervals(drawn: CaseDistribution, reference: np.ndarray, model: TrainedModel, margins: dict[str, float]) -> Iterator[dict]:
+    """Whether a structure's interval of sizes holds the reference, and its width over the size of the reference."""
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
     maps = np.stack([np.asarray(label_manager.convert_probabilities_to_segmentation(s.float())) for s in drawn.samples])
     for structure in structures_of(model.dataset_json):
-        low, high = np.quantile(structure.mask(maps).reshape(len(maps), -1).sum(1), [0.05, 0.95])
-        size = structure.mask(reference).sum()
-        yield float((high - low) / size) if size else float("nan")
+        lower, middle, upper = sample_quantiles(structure.mask(maps).reshape(len(maps), -1).sum(1))
+        size, row = float(structure.mask(reference).sum()), {}
+        for kind, margin in (("in_interval", None), ("conformal", margins.get(structure.name))):
+            low, high = widened(lower, middle, upper, margin)
+            known = size > 0 and (kind == "in_interval" or margin is not None)
+            row[kind] = float(low <= size <= high) if known else float("nan")
+            row[kind.replace("in_interval", "sample") + "_width"] = (high - low) / size if known else float("nan")
+        yield row
 
 
 def best_temperature(plain: dict[str, Tensor], cases: list[tuple], model: TrainedModel) -> float:
@@ -128,6 +132,7 @@ def main() -> None:
     parser.add_argument("-p", required=True, help="plans of the upgrade")
     parser.add_argument("-f", type=int, default=0, help="fold")
     parser.add_argument("--iterations", type=int, required=True, help="of the Gaussian head")
+    parser.add_argument("--only_ours", action="store_true", help="without temperature, twin and Gaussian head")
     parser.add_argument("--steps", type=int, help="network evaluations per sample")
     args = parser.parse_args()
     name = paths.resolve_dataset(args.d)
@@ -137,8 +142,8 @@ def main() -> None:
                    for trainer in ("nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin"))
     cases = list(validation_cases(model, preprocessed, args.f))
     to_fit, to_judge = cases[::2], cases[1::2]
-    table = {label: judged(distribution, to_judge, model)
-             for label, distribution in methods(model, twin, to_fit, cases, preprocessed, args)}
+    table = {label: judged(distribution, to_judge, model, margins)
+             for label, distribution, margins in methods(model, twin, to_fit, cases, preprocessed, args)}
     print(f"| on {len(to_judge)} cases | {' | '.join(COLUMNS.values())} | Dice - checkpoint (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")
     reference = dice_of_cases(table["checkpoint, all mirrors"])
     for label, rows in table.items():
@@ -149,28 +154,29 @@ def main() -> None:
 
 
 def methods(model: TrainedModel, twin: TrainedModel, to_fit: list[tuple], cases: list[tuple], preprocessed: Path,
-            args) -> Iterator[tuple[str, Distribution]]:
-    """Label and distribution of every competitor, fitted on ``to_fit``."""
+            args) -> Iterator[tuple[str, Distribution, dict[str, float]]]:
+    """Label, distribution and volume margins of every competitor, fitted on ``to_fit``."""
     num_views = 2 ** len(model.configuration_manager.patch_size)
     for label, num_mirrors in (("checkpoint, no mirrors", 1), ("checkpoint, all mirrors", num_views)):
         predictor = MedSegDiffPredictor(model, SamplingOptions(1, 1, num_mirrors))
         plain = {case: predictor.sample_case(image, case).conditioner for case, image, _, _ in cases}
-        yield label, lambda case, _, plain=plain: certain(plain[case])
-    temperature = best_temperature(plain, to_fit, model)
-    yield (f"checkpoint, all mirrors, temperature {temperature:.2f}",
-           lambda case, _: certain(at_temperature(plain[case], temperature, model.diffusion.target)))
-    of_twin = MedSegDiffPredictor(twin, SamplingOptions(1))
-    yield "no-diffusion twin", lambda case, image: of_twin.sample_case(image, case)
-    yield "Gaussian head", gaussian_head_distribution(model, args.c, args.iterations, preprocessed)
+        yield label, lambda case, _, plain=plain: certain(plain[case]), {}
+    if not args.only_ours:
+        temperature = best_temperature(plain, to_fit, model)
+        yield (f"checkpoint, all mirrors, temperature {temperature:.2f}",
+               lambda case, _: certain(at_temperature(plain[case], temperature, model.diffusion.target)), {})
+        of_twin = MedSegDiffPredictor(twin, SamplingOptions(1))
+        yield "no-diffusion twin", lambda case, image: of_twin.sample_case(image, case), {}
+        yield "Gaussian head", gaussian_head_distribution(model, args.c, args.iterations, preprocessed), {}
     predictor = MedSegDiffPredictor(model, SamplingOptions(NUM_SAMPLES, args.steps))
-    yield "upgraded, as planned", lambda case, image: predictor.sample_case(image, case)
+    yield "upgraded, as planned", lambda case, image: predictor.sample_case(image, case), {}
     sampler = CaseSampler([FoldCases(predictor, model, to_fit)])
     tau = best_dispersion(fit_dispersion(sampler.measure))
     dice = sampler.dice_of_weights()
     weight = max(dice, key=dice.get)
     predictor.network.configuration = replace(predictor.network.configuration, dispersion=tau)
     yield (f"upgraded, dispersion {tau:.2f}, weight {weight:g}",
-           lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=weight))
+           lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=weight), sampler.volume_margins())
 
 
 if __name__ == "__main__":
