@@ -24,7 +24,7 @@ from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.memory_format import channels_last
 from medsegdiff_auto.networks.sampling_network import Observe
 
-SAMPLES_PER_CALL = {"cpu": 1, "cuda": 8, "mps": 8}
+SAMPLES_PER_CALL = {"cpu": 8, "cuda": 8, "mps": 8}  # in 3-D one by one takes three times as long on a CPU
 PLAIN, SAMPLE = "plain", "sample"
 
 
