@@ -47,15 +47,18 @@ def write_rows(rows: list[dict], path: Path) -> None:
         writer.writerows({column: _text(value) for column, value in row.items()} for row in rows)
 
 
+TEXT_COLUMNS = ("case", "structure", "interval")
+
+
 def read_rows(path: Path) -> list[dict]:
     """Read metrics.csv or cases.csv: an empty field is NaN, what is not a number stays text."""
     with path.open(newline="", encoding="utf-8") as table:
-        return [{column: value if column in ("case", "structure") else float(value or "nan") for column, value in row.items()}
+        return [{column: value if column in TEXT_COLUMNS else float(value or "nan") for column, value in row.items()}
                 for row in csv.DictReader(table)]
 
 
 def _by_structure(rows: list[dict], reduce) -> dict[str, dict]:
-    columns = dict.fromkeys(column for row in rows for column in row if column not in ("case", "structure"))
+    columns = dict.fromkeys(column for row in rows for column in row if column not in TEXT_COLUMNS)
     structures = dict.fromkeys(row["structure"] for row in rows)
     return {name: {column: reduce([row.get(column, float("nan")) for row in rows if row["structure"] == name])
                    for column in columns} for name in structures}

@@ -139,9 +139,9 @@ def _joined(sizes: list[dict], scores: list[dict]) -> list[dict]:
 
 
 def _interval_check(row: dict) -> dict:
-    """Whether the interval of cases.csv holds the reference, for predictions whose samples were not saved."""
+    """Whether the interval of cases.csv holds the reference, where it is not the samples' own or they were not saved."""
     for size in ("volume_ml", "area_mm2", "area_px"):
         check = f"reference_{size.split('_')[0]}_in_interval"
-        if check not in row and f"reference_{size}" in row and f"{size}_p05" in row:
+        if (check not in row or row.get("interval") == "conformal") and f"reference_{size}" in row and f"{size}_p05" in row:
             return {check: float(row[f"{size}_p05"] <= row[f"reference_{size}"] <= row[f"{size}_p95"])}
     return {}
