@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
 from tiny_networks import AUTO, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image, randomised, tiny_network  # noqa: E402
 
 PATCH = {2: (16, 24), 3: (8, 16, 24)}
-VOLUME = {2: (2, 26, 40), 3: (14, 24, 40)}
+VOLUME = {2: (2, 22, 32), 3: (10, 20, 28)}
 SAMPLES = tuple(range(8))
 
 

@@ -115,7 +115,7 @@ def test_a_residual_encoder_plan_has_nnunets_topology_and_a_denoiser_of_its_stag
     assert ours["architecture"] == stock
     assert stock["network_class_name"].endswith("ResidualEncoderUNet")
     stages = stock["arch_kwargs"]["features_per_stage"]
-    assert len(ours["diffusion"]["features_per_stage"]) == len(stages) - 1
+    assert len(ours["diffusion"]["features_per_stage"]) == len(stages) - ours["diffusion"]["first_stage"]
 
 
 def test_conditioner_and_denoiser_together_keep_to_the_memory_target(planned):
