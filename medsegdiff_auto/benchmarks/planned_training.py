@@ -24,10 +24,15 @@ def read_plans(plans_file: Path) -> tuple[dict, dict]:
 
 
 def initialized_trainer(trainer_class: type[nnUNetTrainer], plans: dict, configuration: str, dataset_json: dict,
-                        device: torch.device, data_folder: Path | None = None) -> nnUNetTrainer:
-    """A trainer that could take its first step, with nothing but its plans unless there is preprocessed data."""
+                        device: torch.device, data_folder: Path | None = None, num_epochs: int | None = None) -> nnUNetTrainer:
+    """A trainer that could take its first step, with nothing but its plans unless there is preprocessed data.
+
+    ``num_epochs`` is nnU-Net's thousand where it is None; few of them give our trainer AdamW for both networks.
+    """
     plans = copy.deepcopy(plans) | {"continue_training": False}
     trainer = trainer_class(plans, configuration, 0, dataset_json, device)
+    if num_epochs is not None:
+        trainer.num_epochs = num_epochs
     with TemporaryDirectory() as folder:  # nnU-Net looks at the names of the preprocessed files
         (Path(folder) / "case.b2nd").touch()
         trainer.preprocessed_dataset_folder = folder if data_folder is None else str(data_folder)

@@ -36,8 +36,11 @@ def resident_gb() -> float:
 
 
 def train(plans: dict, configuration: str, dataset_json: dict) -> None:
-    """Two steps on the CPU: the optimizers' states come to life in the first."""
-    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, configuration, dataset_json, torch.device("cpu"))
+    """Two steps on the CPU: the optimizers' states come to life in the first.
+
+    Of a short training: the model counts AdamW's two moments for both networks, where a long one has SGD's one.
+    """
+    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, configuration, dataset_json, torch.device("cpu"), num_epochs=1)
     for step in range(2):
         trainer.train_step(random_batch(trainer, step))
 
