@@ -6,7 +6,6 @@ noise volume and one state per sample, so that a sample is one mask from border 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Callable, Sequence
 
 import torch
@@ -16,7 +15,7 @@ from medsegdiff_auto.diffusion.guidance import StateGuidance
 from medsegdiff_auto.diffusion.process import q_sample
 from medsegdiff_auto.diffusion.samplers import Solver, trailing_times
 from medsegdiff_auto.diffusion.state import probabilities_from_state
-from medsegdiff_auto.inference.conditions import Conditions
+from medsegdiff_auto.inference.conditions import Conditions, in_batches
 from medsegdiff_auto.inference.mirrors import flipped
 from medsegdiff_auto.inference.smooth_field import SmoothField, dispersed
 
@@ -88,20 +87,18 @@ class CoherentSampler:
         tile_x_t, tile_seen = self.tiles.cut(x_t, index), self.tiles.cut(seen, index) if seen is not x_t else None
         tile_previous = None if previous is None else self.tiles.cut(previous, index)
         predicted = torch.empty_like(tile_x_t)
-        for view, rows in self._dealt(samples).items():
-            terms, axes = self.conditions.terms(index, view), self.conditions.views[view]
-            for first in range(0, len(rows), self.samples_per_call):
-                part = rows[first:first + self.samples_per_call]
-                mirrored = [None if x is None else flipped(x[part], axes).to(self.conditions.device)
-                            for x in (tile_x_t, tile_previous, tile_seen)]
-                x_start = self.conditions.evaluate(self.network.predict_step, mirrored[0], t, terms, *mirrored[1:])
-                predicted[part] = flipped(x_start.to(predicted), axes)
-                self.num_evaluations += len(part)
+        for rows in in_batches(range(len(samples)), self.samples_per_call):
+            views = [samples[row] % len(self.conditions.views) for row in rows]
+            mirrored = [None if x is None else self._mirrored(x[list(rows)], views).to(self.conditions.device)
+                        for x in (tile_x_t, tile_previous, tile_seen)]
+            x_start = self.conditions.evaluate(self.network.predict_step, mirrored[0], t, self.conditions.terms(index, views),
+                                               *mirrored[1:])
+            predicted[list(rows)] = self._mirrored(x_start.to(predicted), views)
+            self.num_evaluations += len(rows)
         return predicted
 
-    def _dealt(self, samples: Sequence[int]) -> dict[int, list[int]]:
-        """Rows of the batch by the view that they look through."""
-        rows = defaultdict(list)
-        for row, k in enumerate(samples):
-            rows[k % len(self.conditions.views)].append(row)
-        return rows
+    def _mirrored(self, x: Tensor, views: Sequence[int]) -> Tensor:
+        """Every row of x (S, K, *patch) through its own view; its own inverse."""
+        if not any(self.conditions.views[view] for view in views):
+            return x
+        return torch.stack([flipped(row, self.conditions.views[view]) for row, view in zip(x, views)])

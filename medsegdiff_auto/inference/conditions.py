@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from itertools import islice
+from typing import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from medsegdiff_auto.diffusion.state import state_from_probabilities
 from medsegdiff_auto.inference.mirrors import flipped
@@ -16,11 +17,18 @@ from medsegdiff_auto.networks.denoiser import ImageTerms
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 
 NO_FOREGROUND_BELOW = 1e-3
+VOXELS_PER_CALL = 2 ** 19  # of mirrored views in one call: small tiles gain from a batch, large ones would only need memory
 
 
 def num_bytes(tree) -> int:
     """Of all tensors in a tree of tuples and lists."""
     return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def in_batches(items: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
+    """The items in their order, ``size`` at a time, the last batch perhaps smaller."""
+    items = iter(items)
+    return iter(lambda: tuple(islice(items, size)), ())
 
 
 class Conditions:
@@ -45,42 +53,46 @@ class Conditions:
         self.device, self.evaluate = device, evaluate
         self.room_bytes, self.num_forwards = room_bytes, 0
         self.is_active = [False] * len(tiles)
-        self._kept: dict[tuple[int, int], Condition | ImageTerms] = {}
+        self._kept: dict[int, Condition | ImageTerms] = {}  # of all views, in their order
         self.plain = tiles.blended((num_outputs,), self._first_look)
         self.plain_state = state_from_probabilities(self.plain)
 
     def _first_look(self, index: int) -> Tensor:
         """Plain probabilities of a tile, the mean over its views; keeps the terms of an active one."""
-        mean, conditions = 0, []
-        for view in range(len(self.views)):
-            condition = self._condition(index, view)
-            probabilities = self.network.conditioner_probabilities(condition)[0].float()
-            mean = mean + flipped(probabilities, self.views[view]) / len(self.views)
-            if num_bytes(condition) * len(self.views) <= self.room_bytes:
-                conditions.append(condition)
+        parts = [(views, self._condition(index, views)) for views in self._view_batches(range(len(self.views)))]
+        mean = sum(flipped(self.network.conditioner_probabilities(condition)[row].float(), self.views[view])
+                   for views, condition in parts for row, view in enumerate(views)) / len(self.views)
         self.is_active[index] = not self.network.has_conditioner or self._has_foreground(mean)
         if self.is_active[index]:
-            for view, condition in enumerate(conditions):
-                self._keep(index, view, condition)
+            self._keep(index, [self.evaluate(self.network.image_terms, condition) for _, condition in parts])
         return mean.cpu()
+
+    def _view_batches(self, views: Iterable[int]) -> list[tuple[int, ...]]:
+        """Views that go through the network in one call: as many as :data:`VOXELS_PER_CALL` allows, at least one."""
+        return list(in_batches(views, max(1, VOXELS_PER_CALL // self.tiles.window.numel())))
 
     def _has_foreground(self, probabilities: Tensor) -> bool:
         foreground = 1 - probabilities[0] if self.network.configuration.target == "classes" else probabilities
         return bool(foreground.max() >= NO_FOREGROUND_BELOW)
 
-    def _condition(self, index: int, view: int) -> Condition:
-        tile = flipped(self.tiles.cut(self.image, index), self.views[view])[None].to(self.device)
-        self.num_forwards += self.network.has_conditioner
-        return self.evaluate(self.network.condition, tile)
+    def _condition(self, index: int, views: Sequence[int]) -> Condition:
+        tile = self.tiles.cut(self.image, index)
+        self.num_forwards += self.network.has_conditioner * len(views)
+        return self.evaluate(self.network.condition, torch.stack([flipped(tile, self.views[v]) for v in views]).to(self.device))
 
-    def _keep(self, index: int, view: int, condition: Condition) -> None:
-        terms = self.evaluate(self.network.image_terms, condition)
-        if num_bytes(terms) <= self.room_bytes:
-            self.room_bytes -= num_bytes(terms)
-            self._kept[index, view] = terms
+    def _keep(self, index: int, parts: list[Condition | ImageTerms]) -> None:
+        if sum(map(num_bytes, parts)) <= self.room_bytes:
+            self.room_bytes -= sum(map(num_bytes, parts))
+            self._kept[index] = parts[0] if len(parts) == 1 else tree_map(_joined, *parts)
 
-    def terms(self, index: int, view: int) -> Condition | ImageTerms:
-        """What the denoiser needs of a tile in a view, for a batch of one."""
-        if (index, view) in self._kept:
-            return self._kept[index, view]
-        return self.evaluate(self.network.image_terms, self._condition(index, view))
+    def terms(self, index: int, views: Sequence[int]) -> Condition | ImageTerms:
+        """What the denoiser needs of a tile for samples that look through these views, repeats allowed."""
+        if index in self._kept:
+            return self._kept[index].of(views)
+        needed = sorted(set(views))
+        parts = [self.evaluate(self.network.image_terms, self._condition(index, some)) for some in self._view_batches(needed)]
+        return tree_map(_joined, *parts).of([needed.index(view) for view in views])
+
+
+def _joined(*leaves: Tensor | None) -> Tensor | None:
+    return None if leaves[0] is None else torch.cat(leaves)
