@@ -57,7 +57,7 @@ def published_parameters() -> float:
     """Millions of weights of preset ``paper`` at the published widths, binary target."""
     preset = load_preset("paper")
     configuration = DiffusionConfiguration(
-        target="regions", log_snr_shift=0.0, structure_diameter_vox=(), features_per_stage=PUBLISHED_FEATURES,
+        target="regions", log_snr_shift=0.0, structure_diameter_vox=(), features_per_stage=PUBLISHED_FEATURES, first_stage=0,
         num_steps=preset["max_steps"], num_mirrors=1, denoiser_cost=0.0,
         **{key: value for key, value in preset.items() if key in CONFIGURATION_KEYS})
     num_stages = len(PUBLISHED_FEATURES)

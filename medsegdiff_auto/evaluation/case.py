@@ -81,5 +81,8 @@ def _distribution(case: CaseArrays, structure: Structure, reference: np.ndarray)
            f"reference_{kind}_in_interval": float(low <= float(reference.sum()) * case.grid.size_of_voxel <= high)}
     if case.raters is not None:
         row["ged"] = distribution.generalised_energy_distance(samples, raters)
-        row["ged_floor"] = distribution.energy_distance_floor(distribution.mean_distance_between(raters), len(samples), len(raters))
+        row["matched_iou"] = distribution.matched_iou(samples, raters)
+        row["sample_diversity"] = distribution.mean_distance_between(samples)
+        row["rater_diversity"] = distribution.mean_distance_between(raters)
+        row["ged_floor"] = distribution.energy_distance_floor(row["rater_diversity"], len(samples), len(raters))
     return row

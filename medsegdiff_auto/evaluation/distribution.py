@@ -6,7 +6,10 @@ falls into the samples' interval as often as the interval says.
 Two empty masks agree perfectly here (Dice = IoU = 1), because a distance must vanish between equal masks.
 """
 
+import math
+
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 INTERVAL = (0.05, 0.95)
 
@@ -48,6 +51,17 @@ def mean_distance_between(masks: np.ndarray) -> float:
     if len(masks) < 2:
         return float("nan")
     return float(_pairwise_distance(masks, masks)[~np.eye(len(masks), dtype=bool)].mean())
+
+
+def matched_iou(samples: np.ndarray, references: np.ndarray) -> float:
+    """Mean IoU of the best one-to-one matching of samples and references, in [0, 1] (Hungarian-matched IoU, Kohl et al. 2019).
+
+    Both sets are repeated to the least common multiple of their sizes, so that each sample and each reference weighs the same.
+    """
+    n, m = len(samples), len(references)
+    num = math.lcm(n, m)
+    iou = 1 - np.tile(_pairwise_distance(samples, references), (num // n, num // m))
+    return float(iou[linear_sum_assignment(-iou)].mean())
 
 
 def size_interval(sizes: np.ndarray, interval: tuple[float, float] = INTERVAL) -> tuple[float, float]:

@@ -15,6 +15,8 @@ DEFINITIONS = {
     "expected_dice": "over pairs of masks; two empty masks count as 1",
     "in_interval": "the reference's size lies between the samples' 5 and 95 % quantiles",
     "ged": "1 - IoU, all pairs; two empty masks have distance 0; ged_floor is what a perfect sampler scores on average",
+    "matched_iou": "IoU of the best one-to-one matching of samples and raters",
+    "sample_diversity, rater_diversity": "mean 1 - IoU over pairs of different masks",
 }
 
 

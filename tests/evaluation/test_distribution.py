@@ -7,7 +7,7 @@ import pytest
 
 from medsegdiff_auto.evaluation.distribution import (
     dispersion_gap, energy_distance_floor, expected_dice_between_samples, expected_dice_sample_reference,
-    generalised_energy_distance, mean_distance_between, nominal_coverage, size_interval)
+    generalised_energy_distance, matched_iou, mean_distance_between, nominal_coverage, size_interval)
 
 A, B, EMPTY = (np.array(row, bool) for row in ([1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]))   # Dice(A, B) 2/3, IoU 1/2
 
@@ -34,6 +34,13 @@ def test_two_empty_samples_agree():
 
 def test_energy_distance_of_two_certain_masks_is_twice_their_distance():
     assert generalised_energy_distance(A[None], B[None]) == pytest.approx(2 * 0.5)
+
+
+def test_matched_iou_takes_the_best_matching_and_weighs_every_mask_alike():
+    assert matched_iou(np.stack([B, A]), np.stack([A, B])) == 1                    # whatever the order
+    # two samples for three raters: each sample three times, each rater twice; two A and one B on A, A, B and again
+    assert matched_iou(np.stack([A, B]), np.stack([A, A, B])) == pytest.approx((5 + 1 / 2) / 6)
+    assert matched_iou(np.stack([A, A]), np.stack([A, B])) == pytest.approx((1 + 1 / 2) / 2)
 
 
 def test_energy_distance_of_samples_that_equal_the_raters_is_zero():

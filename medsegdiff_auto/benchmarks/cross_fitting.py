@@ -1,0 +1,104 @@
+"""Does what ``medsegdiff_calibrate`` fits hold on cases that it was not fitted on? Fitted on all folds but one, judged on that one.
+
+Every fold's network only ever sees its own validation cases, so no case judged was trained on or fitted on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.benchmarks.upgrade import judged
+from medsegdiff_auto.cores import num_cores
+from medsegdiff_auto.evaluation.audit import validation_cases
+from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
+from medsegdiff_auto.evaluation.paired import compare_paired
+from medsegdiff_auto.inference.model import load_model
+from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
+
+COLUMNS = {"dice": "Dice", "ece": "ECE", "nll": "NLL", "expected_dice_between_samples": "between samples",
+           "expected_dice_sample_reference": "sample-reference", "in_interval": "in the samples' interval",
+           "conformal": "in the conformal interval", "conformal_width": "its width"}
+
+
+def fitted(folds: list[FoldCases]) -> tuple[float, float, dict[str, float]]:
+    """Dispersion, weight of the plain network and volume margins by the cases of these folds."""
+    sampler = CaseSampler(folds)
+    tau = best_dispersion(fit_dispersion(sampler.measure))
+    dice = sampler.dice_of_weights()
+    return tau, max(dice, key=dice.get), sampler.volume_margins()
+
+
+def rows_of_fold(fold: FoldCases, tau: float, weight: float, margins: dict[str, float]) -> list[dict]:
+    """Scores of the fold's cases at these values."""
+    network = fold.predictor.network
+    network.configuration = replace(network.configuration, dispersion=tau)
+
+    def distribution(case: str, image: np.ndarray) -> CaseDistribution:
+        return replace(fold.predictor.sample_case(image, case), conditioner_weight=weight)
+
+    return judged(distribution, list(fold.cases), fold.model, margins)
+
+
+def plain_rows(fold: FoldCases) -> list[dict]:
+    """Scores of the plain network with the same views."""
+    return rows_of_fold(fold, 0.0, 1.0, {})
+
+
+def print_rows(label: str, rows: list[dict]) -> None:
+    """One line of the table: means over cases and structures."""
+    means = [np.nanmean([row[key] for row in rows]) if any(np.isfinite(row[key]) for row in rows) else np.nan for key in COLUMNS]
+    gaps = case_means(rows, lambda row: row["expected_dice_between_samples"] - row["expected_dice_sample_reference"])
+    gap = compare_paired(gaps, [0.0] * len(gaps))
+    print(f"| {label} | {' | '.join(f'{mean:.4f}' for mean in means)} "
+          f"| {gap.mean_difference:+.4f} ({gap.low:+.4f} to {gap.high:+.4f}) |", flush=True)
+
+
+def case_means(rows: list[dict], value) -> list[float]:
+    """Mean over the structures of every case."""
+    of_case = defaultdict(list)
+    for row in rows:
+        of_case[row["case"]].append(value(row))
+    return [float(np.nanmean(values)) for values in of_case.values() if np.isfinite(values).any()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-d", required=True, help="dataset")
+    parser.add_argument("-c", required=True, help="configuration")
+    parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the model")
+    parser.add_argument("-f", type=int, nargs="+", required=True, help="folds, at least two")
+    parser.add_argument("--judge", type=int, nargs="+", help="folds to judge (default: all)")
+    parser.add_argument("--cases", type=int, help="only the first N validation cases of each fold")
+    parser.add_argument("--samples", type=int, help="default: the plan's")
+    args = parser.parse_args()
+    name = paths.resolve_dataset(args.d)
+    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
+    torch.set_num_threads(num_cores())
+    folds = {}
+    for fold in args.f:
+        model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [fold], use_fitted=False)
+        predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples))
+        folds[fold] = FoldCases(predictor, model, list(validation_cases(model, preprocessed, fold))[:args.cases])
+    tables = defaultdict(list)
+    for judge in args.judge or args.f:
+        others = [folds[fold] for fold in args.f if fold != judge]
+        tau, weight, margins = fitted(others)
+        print(f"fold {judge}: dispersion {tau:.3f}, weight {weight:g}, margins {margins}, fitted on "
+              f"{sum(len(fold.cases) for fold in others)} cases", flush=True)
+        tables["plain network, same views"] += plain_rows(folds[judge])
+        tables["as planned"] += rows_of_fold(folds[judge], 0.0, folds[judge].model.diffusion.conditioner_weight, {})
+        tables["fitted on other folds"] += rows_of_fold(folds[judge], tau, weight, margins)
+    num_cases = len({row["case"] for row in tables["as planned"]})
+    print(f"| on {num_cases} cases | {' | '.join(COLUMNS.values())} | gap (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")
+    for label, rows in tables.items():
+        print_rows(label, rows)
+
+
+if __name__ == "__main__":
+    main()

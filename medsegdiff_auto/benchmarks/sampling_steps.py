@@ -1,0 +1,74 @@
+"""Dice, calibration, energy distance and seconds as functions of the sampler's steps, one model, the same cases and noise."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.cores import num_cores
+from medsegdiff_auto.evaluation.audit import scores, validation_cases
+from medsegdiff_auto.evaluation.distribution import generalised_energy_distance
+from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.inference.fitted_sampling import read_fitted_sampling
+from medsegdiff_auto.inference.model import TrainedModel, load_model
+from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
+
+STEPS = (1, 2, 4, 8, 16, 50)
+METRICS = ("dice", "ece", "expected_dice_between_samples", "expected_dice_sample_reference")
+
+
+def energy_distances(drawn: CaseDistribution, reference: np.ndarray, model: TrainedModel) -> list[float]:
+    """GED of the samples to the one reference, per structure."""
+    label_manager = model.plans_manager.get_label_manager(model.dataset_json)
+    maps = np.stack([np.asarray(label_manager.convert_probabilities_to_segmentation(s.float())) for s in drawn.samples])
+    return [generalised_energy_distance(structure.mask(maps), structure.mask(reference)[None])
+            for structure in structures_of(model.dataset_json)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-d", required=True, help="dataset")
+    parser.add_argument("-c", required=True, help="configuration")
+    parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the model")
+    parser.add_argument("-f", type=int, default=0, help="fold")
+    parser.add_argument("--cases", type=int, default=20)
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument("--solvers", nargs="+", default=["ddim"])
+    parser.add_argument("--samples", type=int)
+    parser.add_argument("--as_planned", action="store_true", help="without what medsegdiff_calibrate fitted")
+    args = parser.parse_args()
+    name = paths.resolve_dataset(args.d)
+    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
+    torch.set_num_threads(num_cores())
+    folder = results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}"
+    model, fit = load_model(folder, [args.f], use_fitted=False), None if args.as_planned else read_fitted_sampling(folder)
+    weight = model.diffusion.conditioner_weight if fit is None else fit.conditioner_weight
+    if fit is not None:
+        model.network.configuration = replace(model.network.configuration, dispersion=fit.dispersion)
+    cases = list(validation_cases(model, preprocessed, args.f))[:args.cases]
+    print(f"{len(cases)} cases, dispersion {model.network.configuration.dispersion:.3f}, weight of the plain network {weight:g}\n")
+    print("| solver | steps | evaluations a case | seconds a case | Dice | ECE | between samples | sample-reference | GED |\n"
+          "|---|---|---|---|---|---|---|---|---|")
+    for solver in args.solvers:
+        for steps in args.steps:
+            predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, steps, solver=solver))
+            rows, ged, seconds, evaluations = [], [], [], []
+            for case, image, reference, _ in cases:
+                begin = perf_counter()
+                drawn = predictor.sample_case(image, case)
+                seconds.append(perf_counter() - begin)
+                evaluations.append(predictor.num_evaluations)
+                rows += scores(case, drawn, reference, model, weight)
+                ged += energy_distances(drawn, reference, model)
+            means = [np.nanmean([row[metric] for row in rows]) for metric in METRICS]
+            print(f"| {solver} | {steps} | {np.mean(evaluations):.0f} | {np.median(seconds):.2f} "
+                  f"| {' | '.join(f'{mean:.4f}' for mean in means)} | {np.mean(ged):.4f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
