@@ -41,6 +41,7 @@ class SamplingOptions:
         seed: of the noise.
         samples_per_call: samples in one call of the network; None for what suits the device. The masks do not depend on it.
         max_memory_gb: that states and features may take; None for most of what is free.
+        temperature: of the fused probabilities; the labels do not depend on it. None takes the fitted value.
     """
 
     num_samples: int | None = None
@@ -51,6 +52,7 @@ class SamplingOptions:
     seed: int = 0
     samples_per_call: int | None = None
     max_memory_gb: float | None = None
+    temperature: float | None = None
 
 
 class FusedMean:
@@ -101,6 +103,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
 
     Attributes:
         num_forwards, num_evaluations: of nnU-Net's network and of the denoiser, for the last case.
+        temperature: the option's, or the fitted one.
         intervention: what the denoiser is shown in the place of the states, for the audit.
 
     Args:
@@ -118,6 +121,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         if device.type == "cpu":
             channels_last(self.network)
         self.options, self.diffusion = options, model.diffusion
+        self.temperature = options.temperature or model.temperature
         self.views = mirror_views(model.mirroring_axes, options.num_mirrors or model.diffusion.num_mirrors)
         self.num_samples = options.num_samples or model.diffusion.num_samples
         self.num_forwards = self.num_evaluations = 0
