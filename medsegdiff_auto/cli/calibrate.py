@@ -41,9 +41,7 @@ def _calibrate(args, command: list[str]) -> None:
     require_at_least(1, cases=args.cases)
     require_at_least(2, samples=args.samples, steps=args.steps)
     paths.use_folders(preprocessed=args.preprocessed, results=args.results)
-    name = paths.resolve_dataset(args.d)
-    preprocessed = paths.require_folder("nnUNet_preprocessed") / name
-    folder = paths.require_folder("nnUNet_results") / name / f"{args.tr}__{args.p}__{args.c}"
+    preprocessed, folder = paths.preprocessed_folder(args.d), paths.model_folder(args.d, args.c, args.p, args.tr)
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     fitted = _fit(folder, preprocessed, args)
     file = fitted.write(folder)

@@ -119,8 +119,7 @@ def _model_folder(args) -> Path:
         raise UserError("-d needs a configuration.", found="-d without -c", expected="-c 2d, 3d_fullres, ...",
                         fix="add -c CONFIGURATION")
     paths.use_folders(results=args.results)
-    results = paths.require_folder("nnUNet_results")
-    return results / paths.resolve_dataset(args.d) / f"{args.tr}__{args.p}__{args.c}"
+    return paths.model_folder(args.d, args.c, args.p, args.tr)
 
 
 def _require_positive(args) -> None:

@@ -22,7 +22,7 @@ from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.inference.tiling import Tiles
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.memory_format import channels_last
-from medsegdiff_auto.networks.sampling_network import Observe
+from medsegdiff_auto.networks.sampling_network import Adjust, Observe
 
 SAMPLES_PER_CALL = {"cpu": 8, "cuda": 8, "mps": 8}  # in 3-D one by one takes three times as long on a CPU
 PLAIN, SAMPLE = "plain", "sample"
@@ -193,7 +193,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         """Logits and features of tiles (B, C, *patch)."""
         return self.evaluate(self.network.condition, tiles.to(self.device))
 
-    def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None) -> Tensor:
+    def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None, adjust: Adjust | None = None) -> Tensor:
         """One mask per noise of single tiles, (B, K, *patch) probabilities on the CPU."""
         return self.evaluate(self.network.sample_probabilities, condition, noise, self.options.num_steps, self.options.solver,
-                             observe).cpu()
+                             observe, adjust).cpu()
