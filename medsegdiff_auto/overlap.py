@@ -27,6 +27,31 @@ def iou(reference: np.ndarray, prediction: np.ndarray, valid: np.ndarray | None 
     return shared / union if union else BOTH_EMPTY
 
 
+def pairwise_dice(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Dice of every mask of ``first`` `(n, *spatial)` with every one of ``second`` `(m, *spatial)`: `(n, m)` float64.
+
+    Two empty masks agree perfectly here (1), as a distance between equal masks must vanish.
+    """
+    shared, total = pairwise_counts(first, second)
+    return np.divide(2 * shared, total, out=np.ones_like(shared), where=total > 0)
+
+
+def pairwise_counts(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels |A n B| that each pair of masks shares, and |A| + |B|, both `(n, m)` float64; masks as in `pairwise_dice`."""
+    first, second = (np.asarray(masks, dtype=bool).reshape(len(masks), -1) for masks in (first, second))
+    inside = first.any(axis=0) | second.any(axis=0)
+    first, second = first[:, inside].astype(np.float32), second[:, inside].astype(np.float32)
+    shared = (first @ second.T).astype(np.float64)
+    return shared, first.sum(1, dtype=np.float64)[:, None] + second.sum(1, dtype=np.float64)[None]
+
+
+def expected_dice_between_samples(samples: np.ndarray) -> float:
+    """Mean Dice over all pairs of different samples `(num_samples, *spatial)`; NaN with fewer than two."""
+    if len(samples) < 2:
+        return float("nan")
+    return float(pairwise_dice(samples, samples)[~np.eye(len(samples), dtype=bool)].mean())
+
+
 def mean_without_nan(values) -> float:
     """The mean of the values that are not NaN, or NaN where none is left."""
     values = np.asarray(list(values), dtype=np.float64)

@@ -13,6 +13,8 @@ FOLDER_CONTENTS = {
     "nnUNet_results": "the trained models",
 }
 
+OUR_TRAINER, OUR_PLANS = "nnUNetTrainerMedSegDiff", "MedSegDiffPlans"
+
 _DATASET_NAME = re.compile(r"Dataset(\d{3})_.+")
 
 
@@ -42,6 +44,29 @@ def require_folder(variable: str) -> Path:
                         expected=f"the folder that holds {contents}",
                         fix=f"correct {variable}, or create the folder: mkdir -p {value}")
     return folder
+
+
+def model_name(trainer: str, plans: str, configuration: str) -> str:
+    """nnU-Net's name of a model's folder, and of the model."""
+    return f"{trainer}__{plans}__{configuration}"
+
+
+def model_folder(dataset: str | int, configuration: str, plans: str = OUR_PLANS, trainer: str = OUR_TRAINER) -> Path:
+    """The folder of a model of a dataset, given by name or ID, in ``nnUNet_results``; it need not exist.
+
+    Raises:
+        UserError: the variable is not set, or the dataset is unknown.
+    """
+    return require_folder("nnUNet_results") / resolve_dataset(dataset) / model_name(trainer, plans, configuration)
+
+
+def preprocessed_folder(dataset: str | int) -> Path:
+    """The folder of a dataset, given by name or ID, in ``nnUNet_preprocessed``; it need not exist.
+
+    Raises:
+        UserError: the variable is not set, or the dataset is unknown.
+    """
+    return require_folder("nnUNet_preprocessed") / resolve_dataset(dataset)
 
 
 def known_datasets() -> list[str]:

@@ -23,14 +23,15 @@ from medsegdiff_auto.evaluation.audit import scores, validation_cases
 from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.evaluation.temperature import TEMPERATURES
 from medsegdiff_auto.inference.conformal import sample_quantiles, widened
 from medsegdiff_auto.inference.model import TrainedModel, load_model
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
+from medsegdiff_auto.inference.temperature import scaled
 from medsegdiff_auto.inference.tiling import Tiles
 from medsegdiff_auto.networks.conditioner import Conditioner
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
-TEMPERATURES = np.geomspace(0.5, 4, 25)
 NUM_SAMPLES, SAMPLE_SEED, TRAINING_SEED = 8, 0, 0
 COLUMNS = {"dice": "Dice", "ece": "ECE", "nll": "NLL", "expected_dice_between_samples": "between samples",
            "expected_dice_sample_reference": "sample-reference", "in_interval": "in interval", "sample_width": "width",
@@ -44,10 +45,8 @@ def certain(probabilities: Tensor) -> CaseDistribution:
 
 
 def at_temperature(probabilities: Tensor, temperature: float, target: str) -> Tensor:
-    """softmax(log p / T) or sigmoid(logit p / T) of probabilities (K, *spatial)."""
-    if target == "regions":
-        return torch.sigmoid(torch.logit(probabilities, eps=1e-6) / temperature)
-    return torch.softmax(probabilities.clamp(min=1e-6).log() / temperature, 0)
+    """Temperature scaling of probabilities (K, *spatial), of certain voxels too."""
+    return torch.from_numpy(scaled(probabilities.numpy(), temperature, target == "regions"))
 
 
 def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel, margins: dict[str, float]) -> list[dict]:

@@ -10,7 +10,7 @@ from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.run_record import command_line, write_run
 
-TRAINER, TWIN = "nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin"
+TRAINER, TWIN = paths.OUR_TRAINER, f"{paths.OUR_TRAINER}Twin"
 HEADINGS = ("Dice", "ECE", "NLL", "Dice between samples", "Dice sample-reference")
 
 
@@ -38,9 +38,8 @@ def main(argv=None) -> int:
 def _audit(args, command: list[str]) -> None:
     require_at_least(1, cases=args.cases, samples=args.samples, steps=args.steps)
     paths.use_folders(preprocessed=args.preprocessed, results=args.results)
-    name = paths.resolve_dataset(args.d)
-    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
-    folders = {trainer: results / f"{trainer}__{args.p}__{args.c}" for trainer in (TRAINER, TWIN)}
+    preprocessed = paths.preprocessed_folder(args.d)
+    folders = {trainer: paths.model_folder(args.d, args.c, args.p, trainer) for trainer in (TRAINER, TWIN)}
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     from medsegdiff_auto.evaluation.audit import audit_states, summary
     from medsegdiff_auto.evaluation.metrics_table import write_rows

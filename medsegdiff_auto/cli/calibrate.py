@@ -15,9 +15,10 @@ RUN_RECORD = "sampling_run.json"
 
 def main(argv=None) -> int:
     parser = CommandParser(prog="medsegdiff_calibrate",
-                           description="Fits how far samples are drawn apart, the plain network's weight in the fused mask, and the "
-                                       "margin with which volume intervals hold 90 % of the references, on the validation cases "
-                                       "of folds. Predictions with the model then use all three.")
+                           description="Fits how far samples are drawn apart, the plain network's weight in the fused mask, the "
+                                       "temperature of its probabilities, and the margin with which volume intervals hold 90 % of "
+                                       "the references, on the validation cases of folds. Predictions with the model then use all "
+                                       "four.")
     parser.add_argument("-d", required=True, metavar="DATASET", help="dataset ID or name")
     parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="2d, 3d_fullres or 3d_lowres")
     parser.add_argument("-f", type=int, nargs="+", default=[0], metavar="FOLD",
@@ -40,9 +41,7 @@ def _calibrate(args, command: list[str]) -> None:
     require_at_least(1, cases=args.cases)
     require_at_least(2, samples=args.samples, steps=args.steps)
     paths.use_folders(preprocessed=args.preprocessed, results=args.results)
-    name = paths.resolve_dataset(args.d)
-    preprocessed = paths.require_folder("nnUNet_preprocessed") / name
-    folder = paths.require_folder("nnUNet_results") / name / f"{args.tr}__{args.p}__{args.c}"
+    preprocessed, folder = paths.preprocessed_folder(args.d), paths.model_folder(args.d, args.c, args.p, args.tr)
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     fitted = _fit(folder, preprocessed, args)
     file = fitted.write(folder)
@@ -55,6 +54,7 @@ def _fit(folder: Path, preprocessed: Path, args):
 
     from medsegdiff_auto.evaluation.audit import validation_cases
     from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
+    from medsegdiff_auto.evaluation.temperature import fit_temperature
     from medsegdiff_auto.inference.fitted_sampling import FittedSampling
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
@@ -84,10 +84,14 @@ def _fit(folder: Path, preprocessed: Path, args):
     weight = max(dice, key=dice.get)
     print("\n| weight of the plain network | Dice of the fused mask |\n|---|---|")
     print("\n".join(f"| {w:g} | {value:.4f} |" for w, value in dice.items()))
+    temperature, nll = fit_temperature(sampler.nll_curves(weight))
+    print(f"\nTemperature of the probabilities {temperature:.2f}: " + (
+        f"negative log-likelihood {nll['as drawn']:.4f} as drawn, {nll['unseen']:.4f} by a temperature fitted on the other half "
+        "of the cases." if nll else "at least 2 cases with a structure are needed to fit it."))
     for name, margin in margins.items():
         print(f"Size of {name}: the samples' 5 to 95 % interval and {margin:+.1%} of its median on either side hold 90 %.")
     if not margins:
         print("Too few cases for volume intervals that hold 90 %: at least 9 with the structure are needed.")
-    print(f"\nChosen on {sampler.num_cases} cases: dispersion {tau:.3f}, weight {weight:g}.")
+    print(f"\nChosen on {sampler.num_cases} cases: dispersion {tau:.3f}, weight {weight:g}, temperature {temperature:.2f}.")
     return FittedSampling(tau, weight, predictor.num_samples, args.steps or model.diffusion.num_steps, sampler.num_cases,
-                          tried[tau].between_samples, tried[tau].sample_reference, margins)
+                          tried[tau].between_samples, tried[tau].sample_reference, margins, temperature)

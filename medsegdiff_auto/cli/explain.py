@@ -10,8 +10,6 @@ from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.run_record import command_line, recorded_commands, write_run
 
-TRAINER = "nnUNetTrainerMedSegDiff"
-
 
 def main(argv=None) -> int:
     """Entry point of ``medsegdiff_explain``."""
@@ -43,9 +41,7 @@ def _explain(args, command: list[str]) -> None:
 
     require_at_least(1, samples=args.samples, steps=args.steps)
     paths.use_folders(preprocessed=args.preprocessed, results=args.results)
-    name = paths.resolve_dataset(args.d)
-    preprocessed = paths.require_folder("nnUNet_preprocessed") / name
-    folder = paths.require_folder("nnUNet_results") / name / f"{TRAINER}__{args.p}__{args.c}"
+    preprocessed, folder = paths.preprocessed_folder(args.d), paths.model_folder(args.d, args.c, args.p)
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     from medsegdiff_auto.explanation.case import read_tile
     from medsegdiff_auto.explanation.page import PAGE_FILE, facts_of, sections_of, write_page

@@ -42,10 +42,17 @@ def main(argv=None) -> int:
     parser.add_argument("--fusion", choices=("mean", "staple", "dice"),
                         help="mean probability, STAPLE, or the mask of the highest expected Dice over the samples (default: "
                              "the plan's)")
+    parser.add_argument("--temperature", type=float, metavar="T",
+                        help="of the fused probabilities, above 1 softens; the labels stay (default: as fitted, else 1)")
+    parser.add_argument("--flag_below", type=float, metavar="DICE",
+                        help="list the structures that are expected to score less, for a person to look at; they are marked in "
+                             "the column flagged of cases.csv")
     parser.add_argument("--max_memory", type=float, metavar="GB",
                         help="for states and features; fewer samples are drawn together (default: most of what is free)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--save_uncertainty", action="store_true", help="write CASE_uncertainty.nii.gz")
+    parser.add_argument("--save_mutual_information", action="store_true",
+                        help="write CASE_mutual_information.nii.gz: the part of the doubt on which the samples disagree")
     parser.add_argument("--save_samples", action="store_true", help="write CASE_samples.nii.gz")
     parser.add_argument("--save_probabilities", action="store_true",
                         help="write CASE_probabilities.nii.gz, and CASE.npz for ensembling")
@@ -73,7 +80,7 @@ def _predict(args, command: list[str]) -> int:
     device = require_device(args.device)
     model = load_model(model_folder, folds, args.chk)
     cases, left_out = check_inputs(Path(args.i), model.dataset_json)
-    outputs = Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities)
+    outputs = Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities, args.save_mutual_information)
     finished = finished_cases(Path(args.o), outputs, model.dataset_json["file_ending"]) if args.continue_prediction else set()
     part = list(cases)[args.part_id::args.num_parts]
     cases = {case: cases[case] for case in part if case not in finished}
@@ -83,15 +90,26 @@ def _predict(args, command: list[str]) -> int:
     if args.device == "cpu":
         torch.set_num_threads(num_cores())
     predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.fusion,
-                                                           args.seed, max_memory_gb=args.max_memory),
+                                                           args.seed, max_memory_gb=args.max_memory, temperature=args.temperature),
                                     device, args.step_size)
     if cases:
         predict_folder(predictor, model, cases, Path(args.o), outputs, previous, command,
                        keep_table=args.continue_prediction or args.num_parts > 1)
     print(f"{len(cases)} predictions in {args.o}" + (f", {len(finished & set(part))} were there before" if finished else ""))
+    if args.flag_below is not None:
+        _print_flagged(Path(args.o), args.flag_below)
     if left_out:
         print(f"Left out, see the table above: {', '.join(left_out)}", file=sys.stderr)
     return EXIT_LEFT_OUT if left_out else 0
+
+
+def _print_flagged(folder: Path, below: float) -> None:
+    from medsegdiff_auto.inference.case_table import flag_cases
+
+    flagged = flag_cases(folder, below)
+    print(f"{len(flagged)} structures are expected to score a Dice below {below:g}" + (":" if flagged else "."))
+    for row in flagged:
+        print(f"  {row['expected_dice']}  {row['case']}  {row['structure']}")
 
 
 def _model_folder(args) -> Path:
@@ -101,8 +119,7 @@ def _model_folder(args) -> Path:
         raise UserError("-d needs a configuration.", found="-d without -c", expected="-c 2d, 3d_fullres, ...",
                         fix="add -c CONFIGURATION")
     paths.use_folders(results=args.results)
-    results = paths.require_folder("nnUNet_results")
-    return results / paths.resolve_dataset(args.d) / f"{args.tr}__{args.p}__{args.c}"
+    return paths.model_folder(args.d, args.c, args.p, args.tr)
 
 
 def _require_positive(args) -> None:
@@ -110,6 +127,12 @@ def _require_positive(args) -> None:
     if args.num_parts < 1 or not 0 <= args.part_id < args.num_parts:
         raise UserError("There is no such part.", found=f"-part_id {args.part_id} of -num_parts {args.num_parts}",
                         expected="0 to one less than the number of parts", fix="correct -part_id or -num_parts")
+    if args.temperature is not None and args.temperature <= 0:
+        raise UserError("--temperature must be positive.", found=str(args.temperature), expected="a number above 0",
+                        fix="leave out --temperature for the fitted one")
+    if args.flag_below is not None and not 0 < args.flag_below <= 1:
+        raise UserError("--flag_below must be a Dice.", found=str(args.flag_below), expected="a number above 0, at most 1",
+                        fix="give for example --flag_below 0.8")
     if args.max_memory is not None and args.max_memory <= 0:
         raise UserError("--max_memory must be positive.", found=str(args.max_memory), expected="gigabytes above 0",
                         fix="leave out --max_memory for most of what is free")

@@ -38,7 +38,7 @@ def _report(args, command: list[str]) -> None:
 
 def _model_folder(args) -> Path:
     from medsegdiff_auto.errors import UserError
-    from medsegdiff_auto.paths import require_folder, resolve_dataset
+    from medsegdiff_auto.paths import model_folder
 
     if (args.m is None) == (args.d is None or args.c is None):
         raise UserError("The model is not named.",
@@ -46,10 +46,9 @@ def _model_folder(args) -> Path:
                         expected="-m FOLDER, or -d DATASET -c CONFIGURATION", fix="name the model in one of the two ways")
     if args.m is not None:
         return args.m
-    trained = require_folder("nnUNet_results") / resolve_dataset(args.d)
-    folder = trained / f"{args.tr}__{args.plans}__{args.c}"
+    folder = model_folder(args.d, args.c, args.plans, args.tr)
     if not folder.is_dir():
-        known = sorted(path.name for path in trained.glob("*__*__*")) if trained.is_dir() else []
+        known = sorted(path.name for path in folder.parent.glob("*__*__*"))
         raise UserError("The model does not exist.", found=str(folder),
                         expected=f"one of {', '.join(known)}" if known else "a trained model",
                         fix=f"train it: medsegdiff_train {args.d} {args.c} FOLD, or correct -c, -tr or -plans")

@@ -12,7 +12,8 @@ from typing import Callable, Sequence
 import numpy as np
 
 from medsegdiff_auto.evaluation.audit import scores
-from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
+from medsegdiff_auto.evaluation.temperature import nll_by_temperature
 from medsegdiff_auto.inference.conformal import conformal_margin, conformal_score
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
@@ -126,3 +127,17 @@ class CaseSampler:
                 found.setdefault(structure.name, []).extend([score] if score is not None else [])
         margins = {name: conformal_margin(of_structure) for name, of_structure in found.items()}
         return {name: margin for name, margin in margins.items() if margin is not None}
+
+    def nll_curves(self, weight: float) -> np.ndarray:
+        """Negative log-likelihood of the fused mean by temperature at the best tau so far, (num_cases, 25).
+
+        ``weight`` is the plain network's in the mean.
+        """
+        curves = []
+        for _, distribution, reference, model in self.best[2]:
+            label_manager = model.plans_manager.get_label_manager(model.dataset_json)
+            fused = replace(distribution, conditioner_weight=weight).fused
+            prediction = np.asarray(label_manager.convert_probabilities_to_segmentation(fused))
+            curves.append(nll_by_temperature(fused.numpy(), prediction, reference, structures_of(model.dataset_json),
+                                             label_manager.has_regions, ignore_label_of(model.dataset_json)))
+        return np.stack(curves)

@@ -11,20 +11,14 @@ import math
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from medsegdiff_auto.overlap import expected_dice_between_samples, pairwise_counts, pairwise_dice
+
 INTERVAL = (0.05, 0.95)
-
-
-def expected_dice_between_samples(samples: np.ndarray) -> float:
-    """Mean Dice over all pairs of different samples `(num_samples, *spatial)`; NaN with fewer than two."""
-    if len(samples) < 2:
-        return float("nan")
-    pairs = _pairwise_dice(samples, samples)
-    return float(pairs[~np.eye(len(samples), dtype=bool)].mean())
 
 
 def expected_dice_sample_reference(samples: np.ndarray, references: np.ndarray) -> float:
     """Mean Dice over all pairs of a sample `(num_samples, *spatial)` and a reference `(num_references, *spatial)`."""
-    return float(_pairwise_dice(samples, references).mean())
+    return float(pairwise_dice(samples, references).mean())
 
 
 def dispersion_gap(samples: np.ndarray, references: np.ndarray) -> float:
@@ -78,20 +72,7 @@ def nominal_coverage(num_samples: int, interval: tuple[float, float] = INTERVAL)
     return (interval[1] - interval[0]) * (num_samples - 1) / (num_samples + 1)
 
 
-def _pairwise_dice(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    shared, total = _pairwise_counts(first, second)
-    return np.divide(2 * shared, total, out=np.ones_like(shared), where=total > 0)
-
-
 def _pairwise_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    shared, total = _pairwise_counts(first, second)
+    shared, total = pairwise_counts(first, second)
     union = total - shared
     return 1 - np.divide(shared, union, out=np.ones_like(shared), where=union > 0)
-
-
-def _pairwise_counts(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    first, second = (np.asarray(masks, dtype=bool).reshape(len(masks), -1) for masks in (first, second))
-    inside = first.any(axis=0) | second.any(axis=0)
-    first, second = first[:, inside].astype(np.float32), second[:, inside].astype(np.float32)
-    shared = (first @ second.T).astype(np.float64)
-    return shared, first.sum(1, dtype=np.float64)[:, None] + second.sum(1, dtype=np.float64)[None]

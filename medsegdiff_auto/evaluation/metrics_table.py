@@ -49,7 +49,7 @@ def write_rows(rows: list[dict], path: Path) -> None:
         writer.writerows({column: _text(value) for column, value in row.items()} for row in rows)
 
 
-TEXT_COLUMNS = ("case", "structure", "interval")
+TEXT_COLUMNS = ("case", "structure", "interval", "flagged")
 
 
 def read_rows(path: Path) -> list[dict]:

@@ -14,12 +14,14 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from torch import Tensor
 
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.structures import Structure, ignore_label_of, structures_of
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.inference.seeds import noise_volume
+from medsegdiff_auto.inference.seeds import field_seed, noise_volume
+from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.training.previews import patch_around
 
 NUM_CASES_NAMED = 6
@@ -34,6 +36,7 @@ class Tile:
         reference: label map, (*patch).
         x_start: the reference as a state, (K, *patch) in [-1, 1].
         noise: standard normal, (S, K, *patch); the predictor's noise of samples 0 to S - 1 at this place.
+        field: the predictor's smooth field of these samples at this place, as ``noise``; None where the dispersion is 0.
         structures: foreground labels or regions, in the order of their colours.
         target: ``classes`` or ``regions``.
         ignore_label: its voxels count in no score.
@@ -49,6 +52,7 @@ class Tile:
     target: str
     ignore_label: int | None
     plane: Plane
+    field: Tensor | None = None
 
     def masks(self, probabilities: np.ndarray) -> np.ndarray:
         """Boolean masks (num_structures, ...) of probabilities (K, ...): the likeliest class, or regions above 1/2."""
@@ -81,12 +85,24 @@ def read_tile(model: TrainedModel, preprocessed_folder: Path, fold: int, case: s
     num_outputs = model.plans_manager.get_label_manager(model.dataset_json).num_segmentation_heads
     noise = torch.stack([noise_volume((num_outputs, *reference.shape), seed, case, k)[(slice(None), *at)]
                          for k in range(num_samples)])
+    field = fields_at(at, (num_outputs, *reference.shape), model.diffusion, case, num_samples, seed)
     reference = reference[at]
     plane = Plane.through(np.isin(reference, [label for s in structures for label in s.labels]),
                           model.configuration_manager.spacing)
     x_start = state_of(reference, structures, model.diffusion.target, num_outputs, ignore_label)
     return Tile(case, torch.from_numpy(image[(slice(None), *at)]).float(), reference, x_start, noise, structures,
-                model.diffusion.target, ignore_label, plane)
+                model.diffusion.target, ignore_label, plane, field)
+
+
+def fields_at(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: DiffusionConfiguration, case: str,
+              num_samples: int, seed: int) -> Tensor | None:
+    """The smooth fields of samples of a case (shape (K, *spatial)) at a place, (S, K, *patch); None without dispersion."""
+    if not diffusion.dispersion:
+        return None
+    distance_vox = correlation_vox(diffusion.structure_diameter_vox, len(shape) - 1)
+    first = at[0] if isinstance(at[0], slice) else slice(at[0], at[0] + 1)
+    fields = [SmoothField(shape, distance_vox, field_seed(seed, case, k)).at(first)[(..., *at[1:])] for k in range(num_samples)]
+    return torch.stack(fields if isinstance(at[0], slice) else [field[:, 0] for field in fields])
 
 
 def read_case(model: TrainedModel, preprocessed_folder: Path, fold: int,

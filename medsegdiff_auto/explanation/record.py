@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
+from medsegdiff_auto.inference.smooth_field import moved
 from medsegdiff_auto.networks.fusion import DynamicConditionalEncoding
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention
 from medsegdiff_auto.networks.paper import InlineConditionalEncoding
@@ -74,8 +76,11 @@ def draw(predictor: MedSegDiffPredictor, tile: Tile) -> Drawing:
     trajectories, gates = [], []
     for number, noise in enumerate(tile.noise):
         steps: list[Step] = []
+        adjust = None
+        if tile.field is not None:
+            adjust = partial(moved, field=tile.field[number][None], configuration=network.configuration)
         with recorded_gates(network, tile.plane) if number == 0 else nullcontext() as recorded:
-            probabilities = predictor.draw(condition, noise[None], observe=observer(steps, tile.plane))[0]
+            probabilities = predictor.draw(condition, noise[None], observe=observer(steps, tile.plane), adjust=adjust)[0]
         gates = gates if recorded is None else recorded
         trajectories.append(Trajectory(steps, probabilities.numpy()))
     return Drawing(trajectories, plain, gates)

@@ -87,7 +87,7 @@ def reverse_section(tile: Tile, trajectories: list[Trajectory], c: DiffusionConf
     before = text(f"Every sample starts from its own noise ({start}) and goes to <i>t</i> = 0 in "
                   f"{len(trajectories[0].steps)} steps. At each step the network looks at the image <i>I</i> and at the "
                   "state. " + PREDICTIONS[c.parameterisation])
-    before += equation(PREDICTION_EQUATIONS[c.parameterisation]) + _guidance_words(c)
+    before += equation(PREDICTION_EQUATIONS[c.parameterisation]) + _guidance_words(c) + _field_words(c)
     before += text("The solver then goes to the next, less noisy time <i>s</i> &lt; <i>t</i>:") + _step_words(solver)
     after = text(_parting_words(tile, trajectories, c)) if len(trajectories) > 1 else ""
     after += source(f"{SOLVER_SOURCES[solver]}; the parameterisations are compared in Salimans and Ho 2022.")
@@ -106,6 +106,15 @@ def _guidance_words(c: DiffusionConfiguration) -> str:
     return text(f"The predicted {what} then move on from those of the first step, which knows the image alone, so that "
                 "every step relies more on the state than the network itself does:") + equation(
         f"{symbol} ← {symbol}<sub>first</sub> + γ ({symbol} − {symbol}<sub>first</sub>), &nbsp; γ = {c.state_guidance:g}")
+
+
+def _field_words(c: DiffusionConfiguration) -> str:
+    """What is added to every prediction of a sample, where a dispersion is fitted."""
+    if not c.dispersion:
+        return ""
+    return text("To its logits a smooth field <i>g</i> is added, one per sample and the same at all steps, which moves "
+                "boundaries as a whole where the network is not sure. Its size was fitted on cases that the fold had not "
+                "seen:") + equation(f"l ← l + τ g, &nbsp; τ = {c.dispersion:.3g}")
 
 
 def agreement_by_step(tile: Tile, trajectories: list[Trajectory]) -> list[float]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.paths import OUR_TRAINER, model_name
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ class TrainedModel:
     trainer: str
 
     def folder(self, dataset_results: Path) -> Path:
-        return dataset_results / f"{self.trainer}__{self.plans}__{self.configuration}"
+        return dataset_results / model_name(self.trainer, self.plans, self.configuration)
 
     def folds_validated(self, dataset_results: Path) -> list[int]:
         """The folds whose training ended with its validation."""
@@ -104,7 +105,7 @@ def _incomplete(model: TrainedModel, validated: dict[TrainedModel, list[int]], r
         missing = [fold for fold in request.folds if fold not in present]
     else:
         what, found = f"{model.configuration} is not validated in all folds.", f"folds {_join(present)}" if present else ""
-    option = "" if model.trainer == "nnUNetTrainerMedSegDiff" else f" -tr {model.trainer}"
+    option = "" if model.trainer == OUR_TRAINER else f" -tr {model.trainer}"
     fewer = f", or compare on fewer folds: -f {_join(present, ' ')}" if present else ""
     return UserError(what, found=found or "no finished fold", expected=f"folds {_join(request.folds)} of {model.trainer}",
                      fix=f"medsegdiff_train {request.dataset_name} {model.configuration} {missing[0]}{option}{fewer}")

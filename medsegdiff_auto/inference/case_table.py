@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,27 +35,49 @@ def case_rows(case: str, segmentation: np.ndarray, samples: np.ndarray, dataset_
         rows.append({"case": case, "structure": structure, column: f"{described['size']:.6g}",
                      f"{column}_p05": f"{described['lower']:.6g}", f"{column}_p95": f"{described['upper']:.6g}",
                      "interval": "conformal" if structure in margins else "samples",
-                     "expected_dice": f"{described['expected_dice']:.4f}", "num_samples": len(samples)})
+                     "expected_dice": f"{described['expected_dice']:.4f}",
+                     "expected_dice_between_samples": "" if len(samples) < 2 else
+                     f"{described['expected_dice_between_samples']:.4f}", "num_samples": len(samples)})
     return rows
 
 
 def add_to_case_table(rows: list[dict], folder: Path) -> None:
     """Adds the rows of a case, in the place of earlier ones; processes that predict parts of a folder take turns."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone_in(folder):
         cases = {row["case"] for row in rows}
         before = read_case_table(folder) if (folder / CASES_FILE).is_file() else []
         write_case_table(sorted([row for row in before if row["case"] not in cases] + rows, key=lambda row: row["case"]), folder)
+
+
+def flag_cases(folder: Path, below: float) -> list[dict]:
+    """Sets the column ``flagged`` of every row, ``yes`` where the expected Dice is below the limit, else ``no``.
+
+    Returns:
+        The flagged rows, the lowest expected Dice first; none where there is no table.
+    """
+    if not (folder / CASES_FILE).is_file():
+        return []
+    with _alone_in(folder):
+        rows = [row | {"flagged": "yes" if float(row["expected_dice"]) < below else "no"} for row in read_case_table(folder)]
+        write_case_table(rows, folder)
+    return sorted((row for row in rows if row["flagged"] == "yes"), key=lambda row: float(row["expected_dice"]))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(lock)
 
 
 def write_case_table(rows: list[dict], folder: Path) -> None:
-    """Writes the table anew, atomically."""
+    """Writes the table anew, atomically; a column that a row lacks is left empty there."""
     unfinished = folder / f".{CASES_FILE}"
     with unfinished.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(column for row in rows for column in row)), restval="")
         writer.writeheader()
         writer.writerows(rows)
     os.replace(unfinished, folder / CASES_FILE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable
+from typing import Any, Callable, Iterable
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,6 +18,8 @@ from medsegdiff_auto.inference.fusion import fuse
 from medsegdiff_auto.inference.nifti_geometry import NIFTI_ENDINGS, copy_geometry
 from medsegdiff_auto.inference.prediction_folder import staged_output
 from medsegdiff_auto.inference.predictor import SAMPLE, FusedMean
+from medsegdiff_auto.inference.temperature import at_temperature
+from medsegdiff_auto.inference.uncertainty import MutualInformation
 
 FORMATS_WITH_SPACING = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
@@ -28,43 +30,64 @@ class ImageGridPrediction:
 
     Attributes:
         segmentation: fused label map.
-        probabilities: fused, (K, z, y, x) float32.
+        probabilities: fused, (K, z, y, x) float32, at the temperature.
         samples: sampled label maps, (S, z, y, x) uint8.
+        mutual_information: (z, y, x) float32 in [0, 1], where it was asked for.
     """
 
     segmentation: np.ndarray
     probabilities: np.ndarray
     samples: np.ndarray
+    mutual_information: np.ndarray | None = None
+
+
+Convert = Callable[..., Any]  # probabilities (K, *spatial) -> label map (z, y, x), and probabilities where return_probabilities
+
+
+def image_grid_converter(properties: dict, plans_manager: PlansManager, configuration_manager: ConfigurationManager,
+                         dataset_json: dict) -> Convert:
+    """nnU-Net's export of a case: resamples, uncrops, transposes and decodes probabilities of the network's grid."""
+    label_manager = plans_manager.get_label_manager(dataset_json)
+    target = "regions" if label_manager.has_regions else "classes"
+
+    def convert(probabilities: Tensor, return_probabilities: bool = False):
+        return convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits_from_probabilities(probabilities.float(), target).numpy(), plans_manager, configuration_manager,
+            label_manager, properties, return_probabilities)
+
+    return convert
 
 
 def to_image_grid(drawn: Iterable[tuple[str, Tensor]], conditioner_weight: float, fusion: str, properties: dict,
                   plans_manager: PlansManager, configuration_manager: ConfigurationManager,
-                  dataset_json: dict) -> ImageGridPrediction:
-    """Resamples, uncrops and transposes by nnU-Net's export, every sample as it is drawn and at last the fused prediction.
+                  dataset_json: dict, temperature: float = 1.0, mutual_information: bool = False) -> ImageGridPrediction:
+    """Every sample on the image's grid as it is drawn, and at last the fused prediction.
 
     Args:
         drawn: of :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`; one volume is held at a time.
         conditioner_weight: of the plain networks in the mean.
         fusion: ``mean``, ``staple`` or ``dice``.
+        temperature: of the fused probabilities, after the label map is decoded: the labels do not depend on it.
+        mutual_information: also between label and sample; every sample's probabilities are then brought to the image's grid.
     """
     label_manager = plans_manager.get_label_manager(dataset_json)
-    target = "regions" if label_manager.has_regions else "classes"
-
-    def convert(probabilities: Tensor, return_probabilities: bool):
-        return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits_from_probabilities(probabilities.float(), target).numpy(), plans_manager, configuration_manager,
-            label_manager, properties, return_probabilities)
-
+    convert = image_grid_converter(properties, plans_manager, configuration_manager, dataset_json)
     mean, samples = FusedMean(conditioner_weight), []
+    shared = MutualInformation(label_manager.has_regions) if mutual_information else None
     for kind, probabilities in drawn:
         mean.add(kind, probabilities)
-        if kind == SAMPLE:
-            samples.append(convert(probabilities, False).astype(np.uint8))
-    segmentation, probabilities = convert(mean.value, True)
+        if kind == SAMPLE and shared is None:
+            samples.append(convert(probabilities).astype(np.uint8))
+        elif kind == SAMPLE:
+            labels, on_image = convert(probabilities, return_probabilities=True)
+            samples.append(labels.astype(np.uint8))
+            shared.add(on_image)
+    segmentation, probabilities = convert(mean.value, return_probabilities=True)
     probabilities, samples = probabilities.astype(np.float32), np.stack(samples)
     if fusion != "mean":
         segmentation = fuse(fusion, probabilities, samples, label_manager).astype(segmentation.dtype)
-    return ImageGridPrediction(segmentation, probabilities, samples)
+    return ImageGridPrediction(segmentation, at_temperature(probabilities, temperature, label_manager.has_regions), samples,
+                               None if shared is None else shared.value)
 
 
 def write_companion(array: np.ndarray, label_file: Path, file: Path) -> None:
@@ -98,6 +121,8 @@ def write_case(prediction: ImageGridPrediction, properties: dict, plans_manager:
         plans_manager.image_reader_writer_class().write_seg(prediction.segmentation, str(label_file), properties)
         if uncertainty is not None:
             write_companion(uncertainty, label_file, stage / f"{case}_uncertainty.nii.gz")
+        if prediction.mutual_information is not None:
+            write_companion(prediction.mutual_information, label_file, stage / f"{case}_mutual_information.nii.gz")
         if save_samples:
             write_companion(prediction.samples, label_file, stage / f"{case}_samples.nii.gz")
         if save_probabilities:

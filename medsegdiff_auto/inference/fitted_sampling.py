@@ -23,6 +23,7 @@ class FittedSampling:
         num_cases: that it was fitted on.
         dice_between_samples, dice_sample_reference: means over these cases.
         volume_margins: by structure, of :mod:`~medsegdiff_auto.inference.conformal`.
+        temperature: of the fused probabilities, :mod:`~medsegdiff_auto.inference.temperature`; 1 leaves them.
     """
 
     dispersion: float
@@ -33,6 +34,7 @@ class FittedSampling:
     dice_between_samples: float
     dice_sample_reference: float
     volume_margins: dict[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
 
     def write(self, model_folder: Path) -> Path:
         """Writes the file and returns its path."""

@@ -31,6 +31,7 @@ class Outputs:
     uncertainty: bool = False
     samples: bool = False
     probabilities: bool = False
+    mutual_information: bool = False
 
 
 def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel,
@@ -64,6 +65,7 @@ def finished_cases(output_folder: Path, outputs: Outputs, file_ending: str) -> s
         return set()
     wanted = [file_ending] + ["_uncertainty.nii.gz"] * outputs.uncertainty + ["_samples.nii.gz"] * outputs.samples
     wanted += ["_probabilities.nii.gz", ".npz"] * outputs.probabilities
+    wanted += ["_mutual_information.nii.gz"] * outputs.mutual_information
     return {row["case"] for row in read_case_table(output_folder)
             if all((output_folder / f"{row['case']}{ending}").is_file() for ending in wanted)}
 
@@ -86,7 +88,8 @@ def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: d
         (output_folder / CASES_FILE).unlink(missing_ok=True)
     for number, (case, data, properties) in enumerate(preprocessed_cases(cases, model, previous_stage), 1):
         prediction = to_image_grid(predictor.draw_case(data, case), model.diffusion.conditioner_weight, predictor.fusion,
-                                   properties, model.plans_manager, model.configuration_manager, model.dataset_json)
+                                   properties, model.plans_manager, model.configuration_manager, model.dataset_json,
+                                   predictor.temperature, outputs.mutual_information)
         entropy = normalised_entropy(prediction.probabilities, model.diffusion.target == "regions")
         write_case(prediction, properties, model.plans_manager, model.dataset_json, output_folder, case,
                    cases[case][0], entropy if outputs.uncertainty else None, outputs.samples, outputs.probabilities)
@@ -99,6 +102,6 @@ def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: d
                     seconds * (len(cases) - number))
     write_run(output_folder, command, model=str(model.folder), folds=list(model.folds), views=predictor.views,
               samples_per_fold=predictor.num_samples, steps=predictor.options.num_steps or model.diffusion.num_steps,
-              options=asdict(predictor.options))
+              temperature=predictor.temperature, options=asdict(predictor.options))
     return rows
 

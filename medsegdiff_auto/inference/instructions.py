@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from medsegdiff_auto.paths import OUR_PLANS, OUR_TRAINER, model_name
+
 INSTRUCTIONS_FILE = "inference_instructions.txt"
-OUR_TRAINER = "nnUNetTrainerMedSegDiff"
-OUR_PLANS = "MedSegDiffPlans"
 
 
 def inference_commands(information: dict, dataset_results: Path) -> list[list[str]]:
@@ -63,6 +63,6 @@ def _predict_commands(dataset_results: Path, model: dict, folds: Sequence[int], 
 
 
 def _previous_stage(dataset_results: Path, model: dict) -> str | None:
-    folder = f"{model['trainer']}__{model['plans_identifier']}__{model['configuration']}"
+    folder = model_name(model["trainer"], model["plans_identifier"], model["configuration"])
     plans = json.loads((dataset_results / folder / "plans.json").read_text(encoding="utf-8"))
     return plans["configurations"][model["configuration"]].get("previous_stage")

@@ -32,6 +32,11 @@ class TrainedModel:
     mirroring_axes: tuple[int, ...] | None
     fitted: FittedSampling | None = None
 
+    @property
+    def temperature(self) -> float:
+        """Of the fused probabilities, as fitted; 1 where nothing is."""
+        return self.fitted.temperature if self.fitted is not None else 1.0
+
 
 def trained_folds(folder: Path, checkpoint_name: str) -> list[int | str]:
     """Folds whose checkpoint lies in the model folder; ``all`` only where it is the only one."""

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from medsegdiff_auto.errors import UserError
 
 CASES_FILE = "cases.csv"
-COMPANION_SUFFIXES = ("_uncertainty", "_samples", "_probabilities")
+COMPANION_SUFFIXES = ("_uncertainty", "_mutual_information", "_samples", "_probabilities")
 
 
 def list_predictions(folder: str | Path, file_ending: str) -> dict[str, Path]:

@@ -22,7 +22,7 @@ from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.inference.tiling import Tiles
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.memory_format import channels_last
-from medsegdiff_auto.networks.sampling_network import Observe
+from medsegdiff_auto.networks.sampling_network import Adjust, Observe
 
 SAMPLES_PER_CALL = {"cpu": 8, "cuda": 8, "mps": 8}  # in 3-D one by one takes three times as long on a CPU
 PLAIN, SAMPLE = "plain", "sample"
@@ -41,6 +41,7 @@ class SamplingOptions:
         seed: of the noise.
         samples_per_call: samples in one call of the network; None for what suits the device. The masks do not depend on it.
         max_memory_gb: that states and features may take; None for most of what is free.
+        temperature: of the fused probabilities; the labels do not depend on it. None takes the fitted value.
     """
 
     num_samples: int | None = None
@@ -51,6 +52,7 @@ class SamplingOptions:
     seed: int = 0
     samples_per_call: int | None = None
     max_memory_gb: float | None = None
+    temperature: float | None = None
 
 
 class FusedMean:
@@ -101,6 +103,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
 
     Attributes:
         num_forwards, num_evaluations: of nnU-Net's network and of the denoiser, for the last case.
+        temperature: the option's, or the fitted one.
         intervention: what the denoiser is shown in the place of the states, for the audit.
 
     Args:
@@ -118,6 +121,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         if device.type == "cpu":
             channels_last(self.network)
         self.options, self.diffusion = options, model.diffusion
+        self.temperature = options.temperature or model.temperature
         self.views = mirror_views(model.mirroring_axes, options.num_mirrors or model.diffusion.num_mirrors)
         self.num_samples = options.num_samples or model.diffusion.num_samples
         self.num_forwards = self.num_evaluations = 0
@@ -189,7 +193,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         """Logits and features of tiles (B, C, *patch)."""
         return self.evaluate(self.network.condition, tiles.to(self.device))
 
-    def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None) -> Tensor:
+    def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None, adjust: Adjust | None = None) -> Tensor:
         """One mask per noise of single tiles, (B, K, *patch) probabilities on the CPU."""
         return self.evaluate(self.network.sample_probabilities, condition, noise, self.options.num_steps, self.options.solver,
-                             observe).cpu()
+                             observe, adjust).cpu()

@@ -64,7 +64,11 @@ class SmoothField:
 
 def dispersed(x_start: Tensor, fields: Sequence[SmoothField], rows: slice, configuration: DiffusionConfiguration) -> Tensor:
     """Predicted states (S, K, slices, *rest) in [-1, 1] with every sample's field added to their logits."""
-    target = configuration.target
-    field = torch.stack([one.at(rows) for one in fields]).to(x_start)
+    return moved(x_start, torch.stack([one.at(rows) for one in fields]), configuration)
+
+
+def moved(x_start: Tensor, field: Tensor, configuration: DiffusionConfiguration) -> Tensor:
+    """Predicted states in [-1, 1] with tau times a field of their shape (S, K, *spatial) added to their logits."""
+    target, field = configuration.target, field.to(x_start)
     logits = logits_from_probabilities((x_start + 1) / 2, target) + configuration.dispersion * field
     return state_from_probabilities(probabilities_from_logits(logits, target))

@@ -21,6 +21,7 @@ from medsegdiff_auto.networks.denoiser import ImageTerms
 
 SELF_CONDITIONED_SHARE = 0.5
 Observe = Callable[[Tensor, Tensor, Tensor], None]
+Adjust = Callable[[Tensor], Tensor]
 
 
 def state_dtype(device: torch.device) -> torch.dtype:
@@ -170,7 +171,8 @@ class SamplingNetwork(nn.Module, ABC):
         return self.x_start_of(self.denoise(shown, t.float(), condition, previous), x_t, t)
 
     def sample_probabilities(self, condition: Condition, noise: Tensor, num_steps: int | None = None,
-                             solver: str | None = None, observe: Observe | None = None) -> Tensor:
+                             solver: str | None = None, observe: Observe | None = None,
+                             adjust: Adjust | None = None) -> Tensor:
         """One mask per noise as probabilities, (B, K, *spatial) float32, each image a whole volume.
 
         Args:
@@ -178,6 +180,7 @@ class SamplingNetwork(nn.Module, ABC):
             noise: standard normal, (B, K, *spatial); the same noise gives the same mask in any batch, the noise of
                 stochastic steps included.
             observe: called with t, x_t and the predicted x_0 of every step.
+            adjust: what becomes of every predicted x_0, (B, K, *spatial), before the step; the fitted field, for instance.
         """
         c = self.configuration
         noise = noise.to(condition.logits[0].device, state_dtype(condition.logits[0].device))
@@ -193,6 +196,7 @@ class SamplingNetwork(nn.Module, ABC):
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             nonlocal previous
             previous = guided(self.predict_step(x_t, t, terms, previous))
+            previous = previous if adjust is None else adjust(previous)
             if observe is not None:
                 observe(t, x_t, previous)
             return previous

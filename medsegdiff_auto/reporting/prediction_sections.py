@@ -32,6 +32,9 @@ def headline(record: PredictionRecord) -> str:
         if means:
             value = np.mean(means)
             tiles.append((f"{value:.0%}" if column == "reference_in_interval" else f"{value:.3f}", name, note))
+    flagged = [row["flagged"] == "yes" for row in record.rows if row.get("flagged")]
+    if flagged:
+        tiles.append((f"{sum(flagged)} of {len(flagged)}", "Flagged", "structures whose expected Dice is below the limit"))
     return page.tiles(tiles) if tiles else ""
 
 
@@ -42,7 +45,7 @@ def scores(record: PredictionRecord) -> str:
     columns = _columns(record)
     parts = []
     if record.is_scored:
-        metrics = [column for column in columns[2:] if column.key != "low_high"]
+        metrics = [column for column in columns[2:] if column.key not in ("low_high", "flagged")]
         means = [{"structure": s.name, "cases": record.values(s.name, "dice").size}
                  | {column.key: _mean(record, s.name, column.key) for column in metrics} for s in record.structures]
         mean_columns = [Column("structure", "structure"), Column("cases", "cases with Dice"), *metrics]
@@ -52,8 +55,19 @@ def scores(record: PredictionRecord) -> str:
             "prediction has no score and is left out of the mean; HD95 also where only one of them is empty."))
     else:
         parts.append(page.missing("No reference: the predictions are listed with their sizes, not scored."))
+    parts.append(_flagged_list(record))
     parts += [page.heading("Cases"), table(columns, [_with_interval(record, row) for row in record.rows])]
     return "\n".join(parts)
+
+
+def _flagged_list(record: PredictionRecord) -> str:
+    """The structures that a person should look at, worst first; nothing where nobody asked for them."""
+    if not any(row.get("flagged") for row in record.rows):
+        return ""
+    rows = sorted((row for row in record.rows if row.get("flagged") == "yes"), key=lambda row: row["expected_dice"])
+    columns = [Column("case", "case"), Column("structure", "structure"), Column("expected_dice", "expected Dice"), Column("dice", "Dice")]
+    return page.heading("For a person to look at") + (table(columns, rows) if rows else page.paragraph(
+        "No structure is expected to score less than the limit of --flag_below."))
 
 
 def pictures(record: PredictionRecord, image_folder: Path | None) -> str:
@@ -126,7 +140,7 @@ def _columns(record: PredictionRecord) -> list[Column]:
     return [Column("case", "case"), Column("structure", "structure"), Column("dice", "Dice"), Column("nsd", "NSD"),
             Column("hd95_mm", "HD95 (mm)", 2), Column("hd95_px", "HD95 (px)", 2), Column(column, f"{kind} ({unit})", decimals),
             Column("low_high", "5 to 95 %"), Column(f"reference_{column}", f"reference ({unit})", decimals),
-            Column(_interval_column(record), "in interval"), Column("expected_dice", "expected Dice"),
+            Column(_interval_column(record), "in interval"), Column("expected_dice", "expected Dice"), Column("flagged", "flagged"),
             Column("expected_dice_between_samples", "Dice between samples"),
             Column("expected_dice_sample_reference", "Dice sample to reference"), Column("ece", "ECE"),
             Column("brier", "Brier"), Column("nll", "NLL")]
@@ -134,7 +148,7 @@ def _columns(record: PredictionRecord) -> list[Column]:
 
 def _with_interval(record: PredictionRecord, row: dict) -> dict:
     column, held = _size_column(record), row.get(_interval_column(record))
-    shown = dict(row)
+    shown = {key: None if value == "" else value for key, value in row.items()}
     if held is not None and held == held:
         shown[_interval_column(record)] = bool(held)
     if f"{column}_p05" in row:

@@ -13,6 +13,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.paths import model_name
 from medsegdiff_auto.training.batches import seed_everything
 from medsegdiff_auto.training.schedule import TrainingLength
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
@@ -50,7 +51,7 @@ class TrainingRequest:
 
     def fold_folder(self, results_folder: Path) -> Path:
         """Where nnU-Net keeps the fold."""
-        model = f"{self.trainer}__{self.plans_identifier}__{self.configuration}"
+        model = model_name(self.trainer, self.plans_identifier, self.configuration)
         return results_folder / self.dataset_name / model / f"fold_{self.fold}"
 
 
@@ -150,8 +151,8 @@ def require_previous_stage(request: TrainingRequest, section: dict) -> None:
         return
     from nnunetv2.paths import nnUNet_results
 
-    folder = Path(nnUNet_results) / request.dataset_name / (
-        f"{request.trainer}__{request.plans_identifier}__{previous}") / "predicted_next_stage" / request.configuration
+    model = model_name(request.trainer, request.plans_identifier, previous)
+    folder = Path(nnUNet_results) / request.dataset_name / model / "predicted_next_stage" / request.configuration
     if not folder.is_dir():
         raise UserError("The cascade needs the predictions of its first stage.", found=f"no folder {folder}",
                         expected=f"{previous} trained and validated in all folds",

@@ -60,7 +60,7 @@ def run_chain(root: Path, dimension: int, **phantom_options) -> Chain:
     lines += [
         f"find_best_configuration {dataset_id} -c {configuration} -f 0 1 -np 1",
         f"predict -i {{0}} -o {{1}} -d {dataset_id} -c {configuration} -f 0 1 -device cpu --samples 3 --steps 2 "
-        "--save_uncertainty --save_samples --save_probabilities",
+        "--save_uncertainty --save_mutual_information --save_samples --save_probabilities --flag_below 0.999",
         "apply_postprocessing -i {1} -o {2} -pp_pkl_file {3} -plans_json {4} -dataset_json {5} -np 1",
         "evaluate {6} {2} -djfile {5} -pfile {4} -np 1",
         "report -m {7} -p {2} --references {6} --images {0} --posterior {8} -o {9}",

@@ -2,13 +2,20 @@
 
 import json
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from chain import command
 
 from medsegdiff_auto.inference.fitted_sampling import FILE
 from medsegdiff_auto.inference.model import load_model
+from medsegdiff_auto.inference.temperature import at_temperature
 
 LINE = "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2 --steps 2"
+
+
+def volume(file) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
 
 
 @pytest.fixture
@@ -26,6 +33,7 @@ def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, cap
     printed = capsys.readouterr().out
     assert f"{fitted['dispersion']:.3f}" in printed and fitted["num_cases"] == 1
     fitted_file.write_text(json.dumps(fitted | {"dispersion": 5.0, "conditioner_weight": 0.25}))
+    assert fitted["temperature"] == 1.0 and "at least 2 cases" in printed
     diffusion = load_model(chain_2d.model, [0]).diffusion
     assert (diffusion.dispersion, diffusion.conditioner_weight, diffusion.num_steps) == (5.0, 0.25, 2)
     assert load_model(chain_2d.model, [0], use_fitted=False).diffusion.dispersion == 0.0
@@ -38,6 +46,22 @@ def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, cap
     with_fit = cases_csv("fitted")
     fitted_file.unlink()
     assert with_fit != cases_csv("planned")
+
+
+def test_a_fitted_temperature_softens_the_probabilities_and_leaves_every_label(chain_2d, fitted_file, tmp_path):
+    line = "predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 2 --save_probabilities"
+    assert command(LINE.replace("--cases 1", "--cases 2")) == 0
+    fitted = json.loads(fitted_file.read_text())
+    assert fitted["num_cases"] == 2 and 0.5 <= fitted["temperature"] <= 4
+    for name, temperature in (("plain", 1.0), ("soft", 2.0)):
+        fitted_file.write_text(json.dumps(fitted | {"temperature": temperature}))
+        assert command(line, chain_2d.raw / "imagesTs", tmp_path / name) == 0
+    assert json.loads((tmp_path / "soft" / "run.json").read_text())["temperature"] == 2.0
+    for case in chain_2d.cases:
+        plain, soft = (volume(tmp_path / name / f"{case}_probabilities.nii.gz") for name in ("plain", "soft"))
+        np.testing.assert_allclose(soft, at_temperature(plain, 2.0, regions=True), atol=1e-5)
+        assert np.abs(soft - plain).max() > 0.01
+        np.testing.assert_array_equal(*(volume(tmp_path / name / f"{case}.nii.gz") for name in ("plain", "soft")))
 
 
 def test_a_damaged_fit_stops_a_prediction_with_its_name(chain_2d, fitted_file, tmp_path, capsys):

@@ -9,8 +9,10 @@ import SimpleITK as sitk
 from chain import FOLDS, command
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from medsegdiff_auto.inference.case_table import read_case_table
 from medsegdiff_auto.inference.fusion import fuse
 from medsegdiff_auto.inference.predictor import SAMPLES_PER_CALL
+from medsegdiff_auto.overlap import expected_dice_between_samples
 from medsegdiff_auto.training.checkpoints import load_safely
 
 
@@ -21,6 +23,10 @@ def volume(file) -> np.ndarray:
 def table(chain) -> list[dict]:
     with (chain.predictions / "cases.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def without_flags(folder) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "flagged"} for row in read_case_table(folder)]
 
 
 def structures(chain) -> dict[str, list[int]]:
@@ -66,6 +72,21 @@ def test_uncertainty_is_the_normalised_entropy_of_the_mean(chain):
         np.testing.assert_allclose(volume(chain.predictions / f"{case}_uncertainty.nii.gz"), expected, atol=2e-3)
 
 
+def test_mutual_information_is_no_more_than_the_doubt_of_the_samples_and_above_0_where_they_differ(chain):
+    for case in chain.cases:
+        shared = volume(chain.predictions / f"{case}_mutual_information.nii.gz")
+        assert shared.shape == volume(chain.predictions / f"{case}.nii.gz").shape
+        samples = volume(chain.predictions / f"{case}_samples.nii.gz")
+        assert 0 <= shared.min() and 0 < shared.max() < 1
+        differ = (samples != samples[:1]).any(0)
+        assert shared[differ].mean() > shared[~differ].mean()
+
+
+def test_the_structures_for_a_person_to_look_at_are_marked(chain):
+    for row in table(chain):
+        assert row["flagged"] == ("yes" if float(row["expected_dice"]) < 0.999 else "no")
+
+
 def test_the_table_of_cases_counts_the_voxels_of_the_files(chain):
     rows = table(chain)
     assert len(rows) == len(chain.cases) * len(structures(chain))
@@ -83,6 +104,7 @@ def test_the_table_of_cases_counts_the_voxels_of_the_files(chain):
         assert float(row[f"{column}_p95"]) == pytest.approx(np.quantile(sizes, 0.95), rel=1e-4, abs=1e-6)
         dice = [1.0 if mask.sum() + s.sum() == 0 else 2 * (mask & s).sum() / (mask.sum() + s.sum()) for s in samples]
         assert float(row["expected_dice"]) == pytest.approx(np.mean(dice), abs=1e-4)
+        assert float(row["expected_dice_between_samples"]) == pytest.approx(expected_dice_between_samples(samples), abs=1e-4)
 
 
 def test_the_same_seed_gives_the_same_voxels_whatever_else_is_predicted(chain, tmp_path):
@@ -117,7 +139,7 @@ def test_parts_and_a_continued_prediction_give_the_files_of_one_run(chain_2d, fo
             "--save_samples -num_parts 2 -part_id ")
     for part in ("0", "1"):
         assert command(line + part, chain.raw / "imagesTs", tmp_path) == 0
-    assert (tmp_path / "cases.csv").read_text() == (chain.predictions / "cases.csv").read_text()
+    assert without_flags(tmp_path) == without_flags(chain.predictions)
     first, second = chain.cases
     for case in chain.cases:
         np.testing.assert_array_equal(volume(tmp_path / f"{case}_samples.nii.gz"), volume(chain.predictions / f"{case}_samples.nii.gz"))
@@ -128,7 +150,7 @@ def test_parts_and_a_continued_prediction_give_the_files_of_one_run(chain_2d, fo
         assert command(line + part + " --continue_prediction", chain.raw / "imagesTs", tmp_path) == 0
     assert "1 were there before" in capsys.readouterr().out
     assert (tmp_path / f"{first}_samples.nii.gz").is_file() and (tmp_path / f"{second}.nii.gz").stat().st_mtime_ns == written
-    assert (tmp_path / "cases.csv").read_text() == (chain.predictions / "cases.csv").read_text()
+    assert without_flags(tmp_path) == without_flags(chain.predictions)
 
 
 @pytest.mark.parametrize("fusion", ["staple", "dice"])

@@ -1,17 +1,21 @@
 """A trained model explained on a validation case, by the command that a user types."""
 
 import base64
+import dataclasses
 import json
 import re
 
 import numpy as np
 import pytest
+import torch
 from chain import command
 
-from medsegdiff_auto.explanation.case import read_case, read_tile
+from medsegdiff_auto.explanation.case import fields_at, read_case, read_tile
 from medsegdiff_auto.explanation.record import draw
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
+from medsegdiff_auto.inference.seeds import field_seed
+from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
 
 PICTURES = ["schedule", "forward", "reverse", "filters", "attention", "samples"]
 
@@ -76,9 +80,12 @@ def test_a_case_that_the_fold_was_trained_on_is_refused_as_such(chain, tmp_path,
     assert "a training case of fold 0" in capsys.readouterr().err
 
 
-def test_a_tile_as_large_as_the_case_holds_the_samples_of_the_whole_prediction(chain_3d, folders):
+@pytest.mark.parametrize("dispersion", [0.0, 2.0])
+def test_a_tile_as_large_as_the_case_holds_the_samples_of_the_whole_prediction(chain_3d, folders, dispersion):
     folders(chain_3d.root)
     model = load_model(chain_3d.model, [0])
+    diffusion = model.network.configuration = dataclasses.replace(model.diffusion, dispersion=dispersion)
+    model = dataclasses.replace(model, diffusion=diffusion)
     case, image, _ = read_case(model, chain_3d.preprocessed, 0, None)
     patch, size = np.array(model.configuration_manager.patch_size), np.array(image.shape[1:])
     assert (patch >= size).all(), "the plan no longer takes the whole case as one tile: this test needs a smaller phantom"
@@ -88,6 +95,17 @@ def test_a_tile_as_large_as_the_case_holds_the_samples_of_the_whole_prediction(c
     inside = tuple(slice(a, a + n) for a, n in zip((patch - size) // 2, size))
     drawn = np.stack([t.probabilities for t in drawing.trajectories])[(slice(None), slice(None), *inside)]
     np.testing.assert_allclose(drawn, whole, atol=2e-3)  # sample_case keeps half precision
+
+
+@pytest.mark.parametrize("at", [(slice(2, 5), slice(1, 7), slice(0, 8)), (3, slice(1, 7), slice(0, 8))])
+def test_the_field_of_a_tile_is_cut_out_of_that_of_the_volume(chain_2d, folders, at):
+    folders(chain_2d.root)
+    diffusion = dataclasses.replace(load_model(chain_2d.model, [0]).diffusion, dispersion=1.0)
+    shape = (2, 6, 9, 8)
+    whole = torch.stack([SmoothField(shape, correlation_vox(diffusion.structure_diameter_vox, 3), field_seed(7, "a", k)).at(
+        slice(0, 6)) for k in range(2)])
+    assert torch.allclose(fields_at(at, shape, diffusion, "a", 2, seed=7), whole[(slice(None), slice(None), *at)], atol=1e-6)
+    assert fields_at(at, shape, dataclasses.replace(diffusion, dispersion=0.0), "a", 2, seed=7) is None
 
 
 def test_the_tile_shows_the_reference_of_the_case(chain, model):

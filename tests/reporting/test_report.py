@@ -16,6 +16,7 @@ from medsegdiff_auto.cli.report import main
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.folder import evaluate_cases
 from medsegdiff_auto.evaluation.metrics_table import read_rows, write_rows
+from medsegdiff_auto.inference.case_table import flag_cases, read_case_table, write_case_table
 from medsegdiff_auto.reporting.markdown import to_html
 from medsegdiff_auto.reporting.prediction_record import read_predictions
 from medsegdiff_auto.reporting.report import write_report
@@ -106,6 +107,23 @@ def test_predictions_without_references_are_listed_but_not_scored(folders, tmp_p
     write_report(tmp_path / "report.html", model, root / "predictions")
     html = (tmp_path / "report.html").read_text()
     assert "not scored" in html and "Calibration needs references" in html and "<th>Dice</th>" not in html
+
+
+def test_flagged_structures_are_listed_worst_first_and_counted(folders, tmp_path):
+    root, model = folders
+    shutil.copytree(root / "predictions", tmp_path / "predictions")
+    rows = read_case_table(tmp_path / "predictions")
+    for row in rows:
+        row["expected_dice"] = "0.3" if (row["case"], row["structure"]) == ("case_3", "lesion") else row["expected_dice"]
+    rows[0]["expected_dice"] = "0.5"
+    write_case_table(rows, tmp_path / "predictions")
+    flag_cases(tmp_path / "predictions", 0.8)
+    for references in (None, root / "labelsTs"):
+        write_report(tmp_path / "report.html", model, tmp_path / "predictions", references)
+        html = section((tmp_path / "report.html").read_text(), "predictions")
+        listed = html[html.index("For a person to look at"):html.index("<h3>Cases")]
+        assert re.findall(r"<td>(case_\d)</td><td>(\w+)</td>", listed) == [("case_3", "lesion"), ("case_0", "organ")]
+        assert "2 of 10" in html
 
 
 def test_a_table_of_metrics_that_is_older_than_the_predictions_is_not_believed(folders, tmp_path):
