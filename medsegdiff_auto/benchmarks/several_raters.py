@@ -1,0 +1,121 @@
+"""Do the samples look like the raters? Energy distance, matched IoU and diversity over the validation cases of all folds.
+
+Beside our samples stand nnU-Net's single masks: trained on the raters' labels drawn at each iteration (the conditioner of our own
+model, which is trained exactly so), and trained on the majority (``medsegdiff_train ... -tr nnUNetTrainer``).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.benchmarks.cross_fitting import case_means
+from medsegdiff_auto.cores import num_cores
+from medsegdiff_auto.evaluation import distribution
+from medsegdiff_auto.evaluation.audit import validation_cases
+from medsegdiff_auto.evaluation.paired import compare_paired
+from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.inference.model import TrainedModel, load_model
+from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
+from medsegdiff_auto.overlap import dice
+from medsegdiff_auto.planning.raters import SUFFIX
+
+OURS, DRAWN, MAJORITY = "MedSegDiff-Auto, samples", "nnU-Net on drawn raters", "nnU-Net on the majority"
+COLUMNS = ("dice_majority", "ged", "ged_floor", "matched_iou", "sample_diversity", "rater_diversity")
+
+
+def raters_of(model: TrainedModel, preprocessed: Path, case: str) -> np.ndarray:
+    """The raters' label maps (num_raters, *spatial) on the network's grid."""
+    folders = sorted(path for path in (preprocessed / f"{model.configuration_manager.data_identifier}{SUFFIX}").iterdir()
+                     if path.is_dir())
+    dataset = infer_dataset_class(str(preprocessed / model.configuration_manager.data_identifier))
+    return np.stack([np.maximum(np.asarray(dataset.load_seg(str(folder), case))[0], 0) for folder in folders])
+
+
+def row_of(maps: np.ndarray, fused: np.ndarray, raters: np.ndarray, majority: np.ndarray, structure) -> dict[str, float]:
+    """One structure's scores of sampled label maps (S, *spatial)."""
+    samples, references = structure.mask(maps), structure.mask(raters)
+    diversity = distribution.mean_distance_between(references)
+    return {"dice_majority": dice(structure.mask(fused), structure.mask(majority), both_empty=1.0),
+            "ged": distribution.generalised_energy_distance(samples, references),
+            "ged_floor": distribution.energy_distance_floor(diversity, len(samples), len(references)),
+            "matched_iou": distribution.matched_iou(samples, references),
+            "sample_diversity": distribution.mean_distance_between(samples) if len(samples) > 1 else 0.0,
+            "rater_diversity": diversity}
+
+
+def majority_network(results: Path, model: TrainedModel, plans: str, configuration: str, fold: int) -> nnUNetPredictor | None:
+    """nnU-Net's own training of the same fold, where there is one."""
+    folder = results / f"nnUNetTrainer__{plans}__{configuration}"
+    if not (folder / f"fold_{fold}" / "checkpoint_final.pth").is_file():
+        return None
+    predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(folder), (fold,), "checkpoint_final.pth")
+    return predictor
+
+
+def rows_of_fold(model: TrainedModel, fold: int, preprocessed: Path, majority: nnUNetPredictor | None,
+                 num_samples: int | None) -> Iterator[dict]:
+    """Scores of every method, case and structure of a fold."""
+    predictor = MedSegDiffPredictor(model, SamplingOptions(num_samples))
+    label_manager = model.plans_manager.get_label_manager(model.dataset_json)
+
+    def label_map(probabilities: torch.Tensor) -> np.ndarray:
+        return np.asarray(label_manager.convert_probabilities_to_segmentation(probabilities.float()))
+
+    for case, image, reference, _ in validation_cases(model, preprocessed, fold):
+        drawn = predictor.sample_case(image, case)
+        methods = {OURS: (np.stack([label_map(sample) for sample in drawn.samples]), label_map(drawn.fused)),
+                   DRAWN: (label_map(drawn.conditioner)[None], label_map(drawn.conditioner))}
+        if majority is not None:
+            logits = majority.predict_logits_from_preprocessed_data(torch.from_numpy(image))
+            mask = np.asarray(label_manager.convert_logits_to_segmentation(logits.float()))
+            methods[MAJORITY] = (mask[None], mask)
+        raters = raters_of(model, preprocessed, case)
+        for method, (maps, fused) in methods.items():
+            for structure in structures_of(model.dataset_json):
+                yield {"method": method, "case": case, **row_of(maps, fused, raters, reference, structure)}
+
+
+def print_table(rows: list[dict]) -> None:
+    """Means per method, and the paired difference of the energy distance to ours."""
+    of_method = defaultdict(list)
+    for row in rows:
+        of_method[row["method"]].append(row)
+    print(f"| {' | '.join(('method', *COLUMNS))} | GED - ours (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")
+    ours = case_means(of_method[OURS], lambda row: row["ged"])
+    for method, of_one in of_method.items():
+        difference = compare_paired(case_means(of_one, lambda row: row["ged"]), ours)
+        print(f"| {method} | {' | '.join(f'{np.nanmean([row[key] for row in of_one]):.4f}' for key in COLUMNS)} "
+              f"| {difference.mean_difference:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}) |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-d", required=True, help="dataset")
+    parser.add_argument("-c", required=True, help="configuration")
+    parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the models")
+    parser.add_argument("-f", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="folds")
+    parser.add_argument("--samples", type=int, help="default: the plan's")
+    parser.add_argument("--as_planned", action="store_true", help="without what medsegdiff_calibrate fitted")
+    args = parser.parse_args()
+    name = paths.resolve_dataset(args.d)
+    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
+    torch.set_num_threads(num_cores())
+    rows = []
+    for fold in args.f:
+        model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [fold], use_fitted=not args.as_planned)
+        rows += rows_of_fold(model, fold, preprocessed, majority_network(results, model, args.p, args.c, fold), args.samples)
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
