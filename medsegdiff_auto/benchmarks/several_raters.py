@@ -11,10 +11,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Iterator
 
+import blosc2
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.cross_fitting import case_means
@@ -26,7 +26,7 @@ from medsegdiff_auto.evaluation.structures import structures_of
 from medsegdiff_auto.inference.model import TrainedModel, load_model
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.overlap import dice
-from medsegdiff_auto.planning.raters import SUFFIX
+from medsegdiff_auto.training.raters import rater_folders
 
 OURS, DRAWN, MAJORITY = "MedSegDiff-Auto, samples", "nnU-Net on drawn raters", "nnU-Net on the majority"
 COLUMNS = ("dice_majority", "ged", "ged_floor", "matched_iou", "sample_diversity", "rater_diversity")
@@ -34,10 +34,9 @@ COLUMNS = ("dice_majority", "ged", "ged_floor", "matched_iou", "sample_diversity
 
 def raters_of(model: TrainedModel, preprocessed: Path, case: str) -> np.ndarray:
     """The raters' label maps (num_raters, *spatial) on the network's grid."""
-    folders = sorted(path for path in (preprocessed / f"{model.configuration_manager.data_identifier}{SUFFIX}").iterdir()
-                     if path.is_dir())
-    dataset = infer_dataset_class(str(preprocessed / model.configuration_manager.data_identifier))
-    return np.stack([np.maximum(np.asarray(dataset.load_seg(str(folder), case))[0], 0) for folder in folders])
+    folders = rater_folders(preprocessed / model.configuration_manager.data_identifier)
+    files = [folder / f"{case}_seg.b2nd" for folder in folders]
+    return np.stack([np.maximum(blosc2.open(urlpath=str(file), mode="r")[0], 0) for file in files if file.is_file()])
 
 
 def row_of(maps: np.ndarray, fused: np.ndarray, raters: np.ndarray, majority: np.ndarray, structure) -> dict[str, float]:
