@@ -16,6 +16,11 @@ EXIT_LEFT_OUT = 1
 
 
 def main(argv=None) -> int:
+    return run(_predict, command_parser().parse_args(argv), command_line("medsegdiff_predict", argv))
+
+
+def command_parser() -> CommandParser:
+    """The flags of ``medsegdiff_predict``."""
     parser = CommandParser(prog="medsegdiff_predict",
                            description="Segments a folder of images: folds x mirrors x samples, fused into one mask.")
     parser.add_argument("-i", required=True, metavar="FOLDER", help="images, named CASE_0000.ENDING as for training")
@@ -58,8 +63,7 @@ def main(argv=None) -> int:
                         help="write CASE_probabilities.nii.gz, and CASE.npz for ensembling")
     parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
     parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
-    args = parser.parse_args(argv)
-    return run(_predict, args, command_line("medsegdiff_predict", argv))
+    return parser
 
 
 def _predict(args, command: list[str]) -> int:

@@ -54,11 +54,11 @@ def validation_cases(model: TrainedModel, preprocessed_folder: Path, fold: int) 
         UserError: the data of the model's plan is not there, or the model is a cascade.
     """
     if model.configuration_manager.previous_stage_name is not None:
-        raise UserError("A cascade cannot be audited by itself.", found=str(model.folder), expected="a single-stage configuration",
-                        fix="audit the configuration of its first stage")
+        raise UserError("A cascade cannot be judged by itself.", found=str(model.folder), expected="a single-stage configuration",
+                        fix="take the configuration of its first stage")
     data_folder, splits = preprocessed_folder / model.configuration_manager.data_identifier, preprocessed_folder / "splits_final.json"
     if not data_folder.is_dir() or not splits.is_file():
-        raise UserError("The audit needs the preprocessed cases of the model.", found=f"no {data_folder} with {splits.name}",
+        raise UserError("The preprocessed cases of the model are not there.", found=f"no {data_folder} with {splits.name}",
                         expected="the folders that the training used", fix="set nnUNet_preprocessed to them, or preprocess again")
     names = load_json(str(splits))[fold]["val"]
     dataset = infer_dataset_class(str(data_folder))(str(data_folder), names)

@@ -18,7 +18,7 @@ from medsegdiff_auto.evaluation.calibration import negative_log_likelihood, rele
 from medsegdiff_auto.evaluation.structures import Structure
 from medsegdiff_auto.inference.temperature import at_temperature
 
-TEMPERATURES = np.geomspace(0.5, 4, 25)
+TEMPERATURES = np.geomspace(0.5, 4, 25).round(4)  # as many digits as a command line shows
 UNCHANGED = 8  # TEMPERATURES[8] is 1
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from medsegdiff_auto.paths import OUR_PLANS, OUR_TRAINER, model_name
@@ -11,9 +12,27 @@ from medsegdiff_auto.paths import OUR_PLANS, OUR_TRAINER, model_name
 INSTRUCTIONS_FILE = "inference_instructions.txt"
 
 
-def inference_commands(information: dict, dataset_results: Path) -> list[list[str]]:
+@dataclass(frozen=True)
+class Sampling:
+    """How to predict with the best model, as chosen from stored samples, and the postprocessing of that choice."""
+
+    num_samples: int
+    num_steps: int
+    fusion: str
+    temperature: float
+    seed: int
+    postprocessing_file: str
+
+    def flags(self) -> list[str]:
+        """Of ``medsegdiff_predict``."""
+        return ["--samples", str(self.num_samples), "--steps", str(self.num_steps), "--fusion", self.fusion,
+                "--temperature", f"{self.temperature:g}", *(["--seed", str(self.seed)] if self.seed else [])]
+
+
+def inference_commands(information: dict, dataset_results: Path, sampling: Sampling | None = None) -> list[list[str]]:
     """The command lines, in order, for nnU-Net's ``information`` about the best model or ensemble.
 
+    ``sampling`` is that of a single best model, where it was chosen; else predictions take the fitted or planned values.
     INPUT_FOLDER, OUTPUT_FOLDER and the like stand for the user's folders; the last one writes to OUTPUT_FOLDER_PP.
     """
     best = information["best_model_or_ensemble"]
@@ -23,19 +42,21 @@ def inference_commands(information: dict, dataset_results: Path) -> list[list[st
     for number, model in enumerate(models, start=1):
         outputs.append(f"OUTPUT_FOLDER_MODEL_{number}" if several else "OUTPUT_FOLDER")
         commands += _predict_commands(dataset_results, model, folds, outputs[-1], save_probabilities=several)
+    if sampling is not None:
+        commands[-1] += sampling.flags()
     if several:
         commands.append(["medsegdiff_ensemble", "-i", *outputs, "-o", "OUTPUT_FOLDER"])
     dataset_json = Path(best["some_plans_file"]).with_name("dataset.json")
     commands.append(["medsegdiff_apply_postprocessing", "-i", "OUTPUT_FOLDER", "-o", "OUTPUT_FOLDER_PP",
-                     "-pp_pkl_file", best["postprocessing_file"], "-plans_json", best["some_plans_file"],
+                     "-pp_pkl_file", best["postprocessing_file"] if sampling is None else sampling.postprocessing_file, "-plans_json", best["some_plans_file"],
                      "-dataset_json", str(dataset_json)])
     return commands
 
 
-def write_instructions(information: dict, dataset_results: Path) -> Path:
+def write_instructions(information: dict, dataset_results: Path, sampling: Sampling | None = None) -> Path:
     """Write the commands as ``inference_instructions.txt`` into the dataset's results folder, atomically."""
     lines = ["# Replace INPUT_FOLDER and the OUTPUT_FOLDERs, then run line by line."]
-    lines += [shlex.join(command) for command in inference_commands(information, dataset_results)]
+    lines += [shlex.join(command) for command in inference_commands(information, dataset_results, sampling)]
     target = dataset_results / INSTRUCTIONS_FILE
     unfinished = target.with_name(f"{target.name}.{os.getpid()}.part")
     unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -12,7 +12,8 @@ import SimpleITK as sitk
 from cubes import DATASET, cube, cube_with_speck, save_labels, save_probabilities, write_model_files
 
 from medsegdiff_auto.cli import apply_postprocessing, ensemble, evaluate, find_best_configuration
-from medsegdiff_auto.inference.instructions import inference_commands
+from medsegdiff_auto.cli.predict import command_parser
+from medsegdiff_auto.inference.instructions import Sampling, inference_commands
 
 
 def read(path) -> np.ndarray:
@@ -217,3 +218,14 @@ def test_a_cascade_is_predicted_after_its_first_stage_and_plain_nnunet_by_its_ow
     plain = {"trainer": "nnUNetTrainer", "plans_identifier": "MyPlans", "configuration": "2d"}
     assert " ".join(inference_commands(information(plain), tmp_path / DATASET)[0]) == (
         f"nnUNetv2_predict -i INPUT_FOLDER -o OUTPUT_FOLDER -d {DATASET} -c 2d -f 0 1 -tr nnUNetTrainer -p MyPlans")
+
+
+def test_a_chosen_sampling_is_written_as_flags_that_the_predict_command_reads(tmp_path):
+    model = {"trainer": "nnUNetTrainerMedSegDiff", "plans_identifier": "MedSegDiffPlans", "configuration": "2d"}
+    write_model_files(tmp_path / DATASET / "nnUNetTrainerMedSegDiff__MedSegDiffPlans__2d")
+    sampling = Sampling(5, 2, "staple", 1.4142, 7, "/m/selection/postprocessing.pkl")
+    predict, postprocess = inference_commands(information(model), tmp_path / DATASET, sampling)
+    args = command_parser().parse_args(predict[1:])
+    assert (args.samples, args.steps, args.fusion, args.temperature, args.seed) == (5, 2, "staple", 1.4142, 7)
+    assert (args.d, args.c, args.f) == (DATASET, "2d", ["0", "1"])
+    assert postprocess[postprocess.index("-pp_pkl_file") + 1] == "/m/selection/postprocessing.pkl"

@@ -65,7 +65,7 @@ def test_a_tile_without_foreground_and_a_single_sample_of_one_step_are_drawn_too
                    plane=Plane.through(reference > 0, (3.0, 1.0, 1.0)))
     network = make.network("auto", 3, "classes")
     predictor = make.predictor(network)
-    predictor.draw = lambda condition, noise, observe: network.sample_probabilities(condition, noise, 1, observe=observe)
+    predictor.draw = lambda condition, noise, **options: network.sample_probabilities(condition, noise, 1, **options)
     facts = replace(FACTS, num_steps=1, structures=[])
     sections = {one.anchor: one for one in sections_of(facts, network, tile, draw(predictor, tile))}
     assert all(sections[name].png for name in PICTURES)
