@@ -10,6 +10,7 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.inference.speed import SPEEDS, at_speed
 from medsegdiff_auto.run_record import command_line
 
 EXIT_LEFT_OUT = 1
@@ -40,6 +41,9 @@ def command_parser() -> CommandParser:
     parser.add_argument("-part_id", type=int, default=0, metavar="I", help="which part this command predicts, 0 to N - 1")
     parser.add_argument("--continue_prediction", action="store_true",
                         help="leave out the cases whose files are all there")
+    parser.add_argument("--speed", choices=SPEEDS, default="default",
+                        help="fast: half of the plan's samples and steps, no mirrors; best: twice of both, all mirrors; --samples, "
+                             "--steps and --mirrors win, and a calibrated model keeps its steps (default: the plan's values)")
     parser.add_argument("--samples", type=int, metavar="K", help="samples per fold (default: the plan's)")
     parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
     parser.add_argument("--mirrors", type=int, metavar="M", help="mirrored views, 1 for none (default: the plan's)")
@@ -73,9 +77,10 @@ def _predict(args, command: list[str]) -> int:
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     import torch
 
-    from medsegdiff_auto.inference.folder import Outputs, finished_cases, predict_folder
+    from medsegdiff_auto.inference.folder import finished_cases, predict_folder
     from medsegdiff_auto.inference.inputs import check_inputs, require_other_folder, require_writable
     from medsegdiff_auto.inference.model import load_model
+    from medsegdiff_auto.inference.prediction import Outputs
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
     from medsegdiff_auto.inference.previous_stage import require_previous_stage
     from medsegdiff_auto.training.run import require_device
@@ -93,9 +98,9 @@ def _predict(args, command: list[str]) -> int:
     require_writable(Path(args.o))
     if args.device == "cpu":
         torch.set_num_threads(num_cores())
-    predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.fusion,
-                                                           args.seed, max_memory_gb=args.max_memory, temperature=args.temperature),
-                                    device, args.step_size)
+    options = SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.fusion, args.seed,
+                              max_memory_gb=args.max_memory, temperature=args.temperature)
+    predictor = MedSegDiffPredictor(model, at_speed(args.speed, options, model), device, args.step_size)
     if cases:
         predict_folder(predictor, model, cases, Path(args.o), outputs, previous, command,
                        keep_table=args.continue_prediction or args.num_parts > 1)

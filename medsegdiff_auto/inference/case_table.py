@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,26 +20,51 @@ from medsegdiff_auto.inference.uncertainty import describe_structure
 from medsegdiff_auto.planning.fingerprint import structure_labels
 
 
-def case_rows(case: str, segmentation: np.ndarray, samples: np.ndarray, dataset_json: dict,
-              spacing_mm: list[float], margins: dict[str, float] | None = None) -> list[dict]:
-    """One row per structure; shapes as in :class:`ImageGridPrediction`, spacing in the same axis order.
+@dataclass(frozen=True)
+class StructureSize:
+    """One structure of a case.
 
-    ``margins`` are the fitted ones of the volume intervals, by structure; the column ``interval`` says whose it is.
+    Attributes:
+        measure: ``volume_ml``, ``area_mm2`` in 2-D, ``area_px`` for formats without spacing.
+        size: of the fused mask, in this unit.
+        lower, upper: the 90 % interval of the size.
+        interval: whose it is: ``samples`` (their 5 to 95 %), or ``conformal`` where a margin is fitted.
+        expected_dice: mean Dice of the fused mask with the samples, [0, 1].
+        expected_dice_between_samples: NaN for a single one.
+    """
+
+    measure: str
+    size: float
+    lower: float
+    upper: float
+    interval: str
+    expected_dice: float
+    expected_dice_between_samples: float
+
+
+def structure_sizes(segmentation: np.ndarray, samples: np.ndarray, dataset_json: dict, spacing_mm: list[float],
+                    margins: dict[str, float] | None = None) -> dict[str, StructureSize]:
+    """Every structure's; shapes as in :class:`ImageGridPrediction`, spacing in the same axis order.
+
+    ``margins`` are the fitted ones of the volume intervals, by structure.
     """
     margins = margins or {}
     two_dimensional = segmentation.shape[0] == 1
     column = size_column(2 if two_dimensional else 3, dataset_json["file_ending"] in FORMATS_WITH_SPACING)
     voxel_size = size_of_voxel(column, float(np.prod(spacing_mm[1:] if two_dimensional else spacing_mm)))
-    rows = []
-    for structure, values in structure_labels(dataset_json).items():
-        described = describe_structure(segmentation, samples, values, voxel_size, margins.get(structure))
-        rows.append({"case": case, "structure": structure, column: f"{described['size']:.6g}",
-                     f"{column}_p05": f"{described['lower']:.6g}", f"{column}_p95": f"{described['upper']:.6g}",
-                     "interval": "conformal" if structure in margins else "samples",
-                     "expected_dice": f"{described['expected_dice']:.4f}",
-                     "expected_dice_between_samples": "" if len(samples) < 2 else
-                     f"{described['expected_dice_between_samples']:.4f}", "num_samples": len(samples)})
-    return rows
+    return {structure: StructureSize(
+        measure=column, interval="conformal" if structure in margins else "samples",
+        **describe_structure(segmentation, samples, values, voxel_size, margins.get(structure)))
+        for structure, values in structure_labels(dataset_json).items()}
+
+
+def case_rows(case: str, sizes: dict[str, StructureSize], num_samples: int) -> list[dict]:
+    """One row per structure."""
+    return [{"case": case, "structure": structure, one.measure: f"{one.size:.6g}",
+             f"{one.measure}_p05": f"{one.lower:.6g}", f"{one.measure}_p95": f"{one.upper:.6g}", "interval": one.interval,
+             "expected_dice": f"{one.expected_dice:.4f}",
+             "expected_dice_between_samples": "" if num_samples < 2 else f"{one.expected_dice_between_samples:.4f}",
+             "num_samples": num_samples} for structure, one in sizes.items()]
 
 
 def add_to_case_table(rows: list[dict], folder: Path) -> None:

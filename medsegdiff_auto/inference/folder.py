@@ -4,51 +4,31 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from time import time
 from typing import Iterator, Sequence
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import save_json
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
-from medsegdiff_auto.inference.case_table import add_to_case_table, case_rows, read_case_table
-from medsegdiff_auto.inference.export import to_image_grid, write_case
+from medsegdiff_auto.inference.case_table import read_case_table
+from medsegdiff_auto.inference.expected_cost import case_cost, statement, time_calls
 from medsegdiff_auto.inference.model import TrainedModel
+from medsegdiff_auto.inference.prediction import Outputs, predict_case, prepare_case, write_model_files
 from medsegdiff_auto.inference.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
-from medsegdiff_auto.inference.uncertainty import normalised_entropy
+from medsegdiff_auto.inference.progress import progress_over
 from medsegdiff_auto.run_record import write_run
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """What to write beside the label maps."""
-
-    uncertainty: bool = False
-    samples: bool = False
-    probabilities: bool = False
-    mutual_information: bool = False
-
-
 def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel,
                        previous_stage: dict[str, Path] | None) -> Iterator[tuple[str, np.ndarray, dict]]:
     """Case, image (C, *spatial) and properties, the next case prepared in a thread while one is in use."""
-    preprocessor = model.configuration_manager.preprocessor_class(verbose=False)
-    label_manager = model.plans_manager.get_label_manager(model.dataset_json)
 
     def prepare(case: str) -> tuple[str, np.ndarray, dict]:
-        segmentation_file = str(previous_stage[case]) if previous_stage else None
-        data, segmentation, properties = preprocessor.run_case(
-            [str(file) for file in cases[case]], segmentation_file, model.plans_manager, model.configuration_manager,
-            model.dataset_json)
-        if previous_stage:
-            one_hot = convert_labelmap_to_one_hot(segmentation[0], label_manager.foreground_labels, data.dtype)
-            data = np.vstack((data, one_hot))
-        return case, data, properties
+        return case, *prepare_case(model, cases[case], previous_stage[case] if previous_stage else None)
 
     names = list(cases)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -81,27 +61,24 @@ def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: d
         previous_stage: case to the label map of the cascade's first stage.
         command: the command line, kept in ``run.json``.
     """
-    save_json(model.dataset_json, str(output_folder / "dataset.json"), sort_keys=False)
-    save_json(model.plans_manager.plans, str(output_folder / "plans.json"), sort_keys=False)
+    write_model_files(model.plans_manager, model.dataset_json, output_folder)
+    calls = time_calls(predictor)
     rows, start = [], time()
     if not keep_table:
         (output_folder / CASES_FILE).unlink(missing_ok=True)
-    for number, (case, data, properties) in enumerate(preprocessed_cases(cases, model, previous_stage), 1):
-        prediction = to_image_grid(predictor.draw_case(data, case), model.diffusion.conditioner_weight, predictor.fusion,
-                                   properties, model.plans_manager, model.configuration_manager, model.dataset_json,
-                                   predictor.temperature, outputs.mutual_information)
-        entropy = normalised_entropy(prediction.probabilities, model.diffusion.target == "regions")
-        write_case(prediction, properties, model.plans_manager, model.dataset_json, output_folder, case,
-                   cases[case][0], entropy if outputs.uncertainty else None, outputs.samples, outputs.probabilities)
-        of_case = case_rows(case, prediction.segmentation, prediction.samples, model.dataset_json,
-                          list(properties["spacing"]), model.fitted.volume_margins if model.fitted else None)
-        add_to_case_table(of_case, output_folder)
-        rows += of_case
-        seconds = (time() - start) / number
-        logger.info("%s (%d/%d), %.1f s a case, %.0f s left", case, number, len(cases), seconds,
-                    seconds * (len(cases) - number))
+    with progress_over(len(cases)) as progress:
+        for number, (case, data, properties) in enumerate(preprocessed_cases(cases, model, previous_stage), 1):
+            cost = case_cost(predictor, data.shape, calls)
+            if number == 1:
+                logger.info("%s", statement(case, cost, calls, predictor, len(cases)))
+            with progress.of_case(case, predictor, cost, calls):
+                prediction = predict_case(predictor, model, case, data, properties, cases[case][0],
+                                          mutual_information=outputs.mutual_information)
+                rows += prediction.write(output_folder, case, outputs)
+            seconds = (time() - start) / number
+            logger.info("%s (%d/%d), %.1f s a case, %.0f s left", case, number, len(cases), seconds,
+                        seconds * (len(cases) - number))
     write_run(output_folder, command, model=str(model.folder), folds=list(model.folds), views=predictor.views,
-              samples_per_fold=predictor.num_samples, steps=predictor.options.num_steps or model.diffusion.num_steps,
-              temperature=predictor.temperature, options=asdict(predictor.options))
+              samples_per_fold=predictor.num_samples, steps=predictor.num_steps, temperature=predictor.temperature,
+              options=asdict(predictor.options))
     return rows
-

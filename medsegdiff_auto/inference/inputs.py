@@ -3,6 +3,7 @@
 import functools
 import logging
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def check_inputs(input_folder: str | Path, dataset_json: dict, num_processes: in
     folder = Path(input_folder)
     cases, findings = _list_cases(folder, dataset_json["file_ending"])
     reader = find_reader(dataset_json, [path for files in cases.values() for path in files.values()])
-    check = functools.partial(_case_findings, reader, num_channels(dataset_json))
+    check = functools.partial(_case_findings, reader, num_channels(dataset_json), str)
     with ThreadPoolExecutor(max(1, num_processes)) as pool:
         of_cases = dict(zip(cases, pool.map(check, cases.values())))
     left_out = [finding.file for finding in errors_among(findings)]  # files that belong to no case
@@ -40,6 +41,16 @@ def check_inputs(input_folder: str | Path, dataset_json: dict, num_processes: in
     if findings:
         logger.info("%s\n", findings_table(findings))
     return intact, left_out
+
+
+def check_case(files: list[Path], dataset_json: dict, shown: Callable[[Path], str] = str) -> None:
+    """The same check of one case, its channels in their order; ``shown`` turns a path into the name that messages give to it.
+
+    Raises:
+        UserError: the case is not intact.
+    """
+    findings = _case_findings(find_reader(dataset_json, files), num_channels(dataset_json), shown, dict(enumerate(files)))
+    raise_errors(findings, "The image", "the log")
 
 
 def require_other_folder(input_folder: str | Path, output_folder: str | Path) -> None:
@@ -86,5 +97,5 @@ def _list_cases(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Pat
     return cases, findings
 
 
-def _case_findings(reader, expected_channels: int, files: dict[int, Path]) -> list[Finding]:
-    return check_channels(files, reader, expected_channels, str)[0]
+def _case_findings(reader, expected_channels: int, shown: Callable[[Path], str], files: dict[int, Path]) -> list[Finding]:
+    return check_channels(files, reader, expected_channels, shown)[0]

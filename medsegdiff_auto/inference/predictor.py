@@ -26,6 +26,8 @@ from medsegdiff_auto.networks.sampling_network import Adjust, Observe
 
 SAMPLES_PER_CALL = {"cpu": 8, "cuda": 8, "mps": 8}  # in 3-D one by one takes three times as long on a CPU
 PLAIN, SAMPLE = "plain", "sample"
+FORWARD, EVALUATION, LEFT_OUT = "forward", "evaluation", "left out"
+COUNTED_AS = {"condition": FORWARD, "predict_step": EVALUATION}  # functions of the network
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
         num_forwards, num_evaluations: of nnU-Net's network and of the denoiser, for the last case.
         temperature: the option's, or the fitted one.
         intervention: what the denoiser is shown in the place of the states, for the audit.
+        on_call: told of every call that it was a :data:`FORWARD` or an :data:`EVALUATION` and of how many entries, and of
+            evaluations that are :data:`LEFT_OUT` because their tiles have no foreground.
 
     Args:
         model: a trained model.
@@ -126,6 +130,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         self.num_samples = options.num_samples or model.diffusion.num_samples
         self.num_forwards = self.num_evaluations = 0
         self.intervention: Callable[[Tensor], Tensor] | None = None
+        self.on_call: Callable[[str, int], None] = lambda kind, count: None
 
     def sample_case(self, data: np.ndarray, case: str) -> CaseDistribution:
         """The distribution of one preprocessed case, (C, *spatial), over all folds, held in memory."""
@@ -163,6 +168,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
             self.network.load_state_dict(weights)
             conditions = Conditions(self.network, image, tiles, views, self.device, self.evaluate, num_outputs,
                                     memory.terms_bytes)
+            self.on_call(LEFT_OUT, (len(tiles) - sum(conditions.is_active)) * self.num_samples * self.num_steps)
             yield PLAIN, conditions.plain[crop]
             sampler = CoherentSampler(conditions, self.options.num_steps or self.diffusion.num_steps, self.solver,
                                       self.options.samples_per_call or SAMPLES_PER_CALL[self.device.type],
@@ -173,6 +179,16 @@ class MedSegDiffPredictor(nnUNetPredictor):
                     yield SAMPLE, probabilities[crop].cpu()
             self.num_forwards += conditions.num_forwards
             self.num_evaluations += sampler.num_evaluations
+
+    @property
+    def num_steps(self) -> int:
+        """The option's, or the plan's."""
+        return self.options.num_steps or self.diffusion.num_steps
+
+    @property
+    def samples_per_call(self) -> int:
+        """The option's, or what suits the device."""
+        return self.options.samples_per_call or SAMPLES_PER_CALL[self.device.type]
 
     @property
     def solver(self) -> str:
@@ -187,7 +203,10 @@ class MedSegDiffPredictor(nnUNetPredictor):
     def evaluate(self, function: Callable, *inputs):
         """A function of the network in mixed precision on CUDA, as nnU-Net predicts."""
         with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
-            return function(*inputs)
+            outputs = function(*inputs)
+        if function.__name__ in COUNTED_AS:
+            self.on_call(COUNTED_AS[function.__name__], len(inputs[0]))
+        return outputs
 
     def condition_on(self, tiles: Tensor) -> Condition:
         """Logits and features of tiles (B, C, *patch)."""

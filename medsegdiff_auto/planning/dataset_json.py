@@ -112,13 +112,19 @@ def channel_files(folder: Path, file_ending: str, prefix: str = "") -> tuple[dic
     for path in sorted(folder.iterdir()):
         if not path.is_file() or not path.name.endswith(file_ending):
             continue
-        name = _CHANNEL.fullmatch(path.name[:-len(file_ending)])
+        name = channel_of(path, file_ending)
         if name is None:
             findings.append(Finding(f"{prefix}{path.name}", "has no channel number in its name", path.name,
                                     f"{path.name[:-len(file_ending)]}_0000{file_ending}", "rename the file"))
         else:
-            cases.setdefault(name.group(1), {})[int(name.group(2))] = path
+            cases.setdefault(name[0], {})[name[1]] = path
     return cases, findings
+
+
+def channel_of(path: Path, file_ending: str) -> tuple[str, int] | None:
+    """Case and channel number that a name ``CASE_XXXX`` with this ending says; None for another name."""
+    name = _CHANNEL.fullmatch(path.name[:-len(file_ending)])
+    return None if name is None else (name.group(1), int(name.group(2)))
 
 
 def _listed_cases(raw_dataset_folder: Path, listing: dict) -> dict[str, TrainingCase]:

@@ -1,0 +1,136 @@
+"""What a case will cost, before it is drawn: network evaluations, and seconds from one timed call of each network.
+
+    code          meaning
+    T, V          tiles of the volume, mirrored views
+    forwards      of nnU-Net's network: T V a fold, and again for tiles whose features the memory does not hold
+    evaluations   of the denoiser: T samples steps a fold
+
+Both are upper bounds: tiles without foreground are left after their first look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Callable, Sequence
+
+import torch
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+
+from medsegdiff_auto.inference.conditions import VOXELS_PER_CALL, in_batches, num_bytes
+from medsegdiff_auto.inference.memory import memory_plan
+from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
+from medsegdiff_auto.inference.tiling import Tiles
+
+LONG_CALL_S = 0.5
+
+
+@dataclass(frozen=True)
+class CallCost:
+    """Of one view of a tile through nnU-Net's network, and of one evaluation of the denoiser.
+
+    Attributes:
+        forward_s, evaluation_s: seconds, in batches as they will be.
+        view_bytes: of the features that are kept of a view.
+    """
+
+    forward_s: float
+    evaluation_s: float
+    view_bytes: float
+
+
+@dataclass(frozen=True)
+class CaseCost:
+    """Upper bounds for one case over all folds.
+
+    Attributes:
+        num_looks: views of tiles at which the network looks; ``num_forwards`` of nnU-Net's network, 0 for presets without one.
+        num_evaluations: of the denoiser.
+    """
+
+    num_tiles: int
+    num_looks: int
+    num_forwards: int
+    num_evaluations: int
+
+    def seconds(self, calls: CallCost) -> float:
+        """Of the networks; what surrounds them (reading, resampling, writing) is not in it."""
+        return self.num_looks * calls.forward_s + self.num_evaluations * calls.evaluation_s
+
+
+def case_cost(predictor: MedSegDiffPredictor, image_shape: Sequence[int], calls: CallCost) -> CaseCost:
+    """The cost of a preprocessed image (C, *spatial) of this shape."""
+    patch = predictor.configuration_manager.patch_size
+    spatial = list(image_shape[1:])
+    spatial[-len(patch):] = [max(size, least) for size, least in zip(spatial[-len(patch):], patch)]
+    tiles = Tiles(spatial, patch, predictor._internal_get_sliding_window_slicers(tuple(spatial)))
+    memory = memory_plan(predictor.label_manager.num_segmentation_heads, (image_shape[0], *spatial), tiles, predictor.num_samples,
+                         predictor.diffusion, predictor.solver, predictor.device, predictor.options.max_memory_gb)
+    num_folds, num_views = len(predictor.list_of_parameters), len(predictor.views)
+    num_kept = min(len(tiles), int(memory.terms_bytes // (calls.view_bytes * num_views)))
+    again = (len(tiles) - num_kept) * predictor.num_steps * sum(
+        views_of_samples(predictor, fold, memory.samples_together) for fold in range(num_folds))
+    num_looks = num_folds * len(tiles) * num_views + again
+    return CaseCost(len(tiles), num_looks, num_looks * predictor.network.has_conditioner,
+                    num_folds * len(tiles) * predictor.num_samples * predictor.num_steps)
+
+
+def views_of_samples(predictor: MedSegDiffPredictor, fold: int, samples_together: int) -> int:
+    """Views that one step of all samples of a fold asks for, in a tile whose features are not kept."""
+    first, num_views = fold * predictor.num_samples, len(predictor.views)
+    samples = range(first, first + predictor.num_samples)
+    return sum(len({sample % num_views for sample in batch}) for together in in_batches(samples, samples_together)
+               for batch in in_batches(together, predictor.samples_per_call))
+
+
+@torch.inference_mode()
+def time_calls(predictor: MedSegDiffPredictor, clock: Callable[[], float] = perf_counter) -> CallCost:
+    """One call of either network on a tile of the real size, in a batch as large as they will be."""
+    network, device, patch = predictor.network, predictor.device, predictor.configuration_manager.patch_size
+    num_channels = determine_num_input_channels(predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json)
+    num_views = min(len(predictor.views), max(1, VOXELS_PER_CALL // torch.Size(patch).numel()))
+    num_samples = min(predictor.num_samples, predictor.samples_per_call)
+    image = torch.zeros((num_views, num_channels, *patch), device=device)
+    x_t = torch.zeros((num_samples, predictor.label_manager.num_segmentation_heads, *patch), device=device)
+    previous = x_t if predictor.diffusion.self_conditioning else None
+
+    def look():
+        return predictor.evaluate(network.image_terms, predictor.evaluate(network.condition, image))
+
+    terms, look_s = _timed(look, device, clock)
+    of_samples = terms.of([sample % num_views for sample in range(num_samples)])
+    start = torch.tensor(predictor.diffusion.start_time, dtype=torch.float64)
+    _, evaluation_s = _timed(lambda: predictor.evaluate(network.predict_step, x_t, start, of_samples, previous), device, clock)
+    return CallCost(look_s / num_views, evaluation_s / num_samples, num_bytes(terms) / num_views)
+
+
+def _timed(call: Callable, device: torch.device, clock: Callable[[], float]):
+    """What the call returns, and its seconds; a short one is timed at its second time, when it is warm."""
+    result, seconds = _seconds_of(call, device, clock)
+    if device.type == "cuda" or seconds < LONG_CALL_S:
+        result, seconds = _seconds_of(call, device, clock)
+    return result, seconds
+
+
+def _seconds_of(call: Callable, device: torch.device, clock: Callable[[], float]):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = clock()
+    result = call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return result, clock() - start
+
+
+def statement(case: str, cost: CaseCost, calls: CallCost, predictor: MedSegDiffPredictor, num_cases: int) -> str:
+    """The line that is printed before the first case."""
+    seconds = cost.seconds(calls)
+    folds, views = len(predictor.list_of_parameters), len(predictor.views)
+    line = (f"{case}: at most {cost.num_forwards} evaluations of nnU-Net's network and {cost.num_evaluations} of the denoiser "
+            f"(tiles {cost.num_tiles}, folds {folds}, views {views}, samples {predictor.num_samples}, steps {predictor.num_steps}), "
+            f"about {_rounded(seconds)} s")
+    return line + (f"; {num_cases} cases of this size about {_rounded(num_cases * seconds)} s" if num_cases > 1 else "")
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"

@@ -1,0 +1,142 @@
+"""Prediction from Python: a model folder and an image to arrays, voxel for voxel what ``medsegdiff_predict`` writes."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Iterator, Sequence
+
+import SimpleITK as sitk
+import torch
+
+from medsegdiff_auto.cores import num_cores
+from medsegdiff_auto.diffusion.configuration import FUSIONS
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.inference.grid import Grid
+from medsegdiff_auto.inference.image_input import ImageFiles, PathLike, image_files, written
+from medsegdiff_auto.inference.inputs import check_case
+from medsegdiff_auto.inference.model import load_model
+from medsegdiff_auto.inference.prediction import Prediction, predict_case, prepare_case
+from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
+from medsegdiff_auto.inference.speed import SPEEDS, at_speed
+from medsegdiff_auto.training.run import require_device
+
+Image = PathLike | sitk.Image | Sequence[PathLike | sitk.Image]
+CASE_IN_MEMORY = "case"
+
+
+class Segmenter:
+    """A trained model that segments images; no environment variable is needed.
+
+    Args:
+        model_folder: written by ``medsegdiff_train``, with ``plans.json`` and ``fold_0``, ...
+        folds: a fold or several; None for all that are trained.
+        device: ``cuda``, ``cpu`` or ``mps``; None for cuda where there is one, else cpu.
+        samples: per fold, at least 1.
+        steps: network evaluations per sample, at least 1.
+        mirrors: mirrored views, 1 for none.
+        fusion: ``mean``, ``staple`` or ``dice``.
+        seed: of the noise.
+        speed: ``fast``, ``default`` or ``best``: samples, steps and mirrors where they are None.
+        max_memory_gb: that states and features may take; None for most of what is free.
+
+    Raises:
+        UserError: the model, a fold or the device is missing, or an option is out of its range.
+    """
+
+    def __init__(self, model_folder: PathLike, folds: int | str | Sequence[int | str] | None = None, device: str | None = None,
+                 samples: int | None = None, steps: int | None = None, mirrors: int | None = None, fusion: str | None = None,
+                 seed: int = 0, speed: str = "default", max_memory_gb: float | None = None):
+        _require_at_least_1(samples=samples, steps=steps, mirrors=mirrors)
+        _require_one_of(SPEEDS, speed=speed)
+        _require_one_of((None, *FUSIONS), fusion=fusion)
+        if max_memory_gb is not None and max_memory_gb <= 0:
+            raise UserError("max_memory_gb must be positive.", found=str(max_memory_gb), expected="gigabytes above 0",
+                            fix="leave it out for most of what is free")
+        torch_device = require_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = load_model(Path(model_folder), _listed(folds))
+        options = SamplingOptions(samples, steps, mirrors, fusion=fusion, seed=seed, max_memory_gb=max_memory_gb)
+        self.predictor = MedSegDiffPredictor(self.model, at_speed(speed, options, self.model), torch_device)
+
+    def __repr__(self) -> str:
+        p = self.predictor
+        return (f"Segmenter({str(self.model.folder)!r}, folds={list(self.model.folds)}, device={p.device.type!r}, "
+                f"samples={p.num_samples}, steps={p.num_steps}, mirrors={len(p.views)}, fusion={p.fusion!r}, "
+                f"seed={p.options.seed})")
+
+    def predict(self, image: Image, case: str | None = None, previous_stage: PathLike | sitk.Image | None = None) -> Prediction:
+        """Segments one image.
+
+        Args:
+            image: a file, or one per channel in their order, or as many SimpleITK images.
+            case: seeds the noise together with the seed. None for what ``medsegdiff_predict`` takes: the name of the first
+                file without ``_0000`` and ending; ``case`` for images in memory.
+            previous_stage: label map of the first stage, for a cascade.
+
+        Raises:
+            UserError: an image does not pass the checks of ``medsegdiff_predict``, or the cascade lacks its first stage.
+        """
+        ending = self.model.dataset_json["file_ending"]
+        self._require_previous_stage(previous_stage)
+        with TemporaryDirectory(prefix="medsegdiff_image_") as folder, _threads(self.predictor.device):
+            files = image_files(image, ending, Path(folder))
+            check_case(files.paths, self.model.dataset_json, files.shown)
+            if isinstance(previous_stage, sitk.Image):
+                previous_stage = written(previous_stage, Path(folder) / f"previous_stage{ending}")
+            data, properties = prepare_case(self.model, files.paths, previous_stage)
+            return predict_case(self.predictor, self.model, case or files.case or CASE_IN_MEMORY, data, properties,
+                                *_origin(files))
+
+    def _require_previous_stage(self, previous_stage: PathLike | sitk.Image | None) -> None:
+        stage = self.model.configuration_manager.previous_stage_name
+        if stage is not None and previous_stage is None:
+            raise UserError("The cascade needs the prediction of its first stage.", found="previous_stage=None",
+                            expected=f"the label map that {stage} predicts for this image",
+                            fix=f"predict with a Segmenter of {stage} first, then give prediction.image(prediction.segmentation)")
+        if stage is None and previous_stage is not None:
+            raise UserError("The model has no previous stage.", found="previous_stage", expected="a model of 3d_cascade_fullres",
+                            fix="leave out previous_stage")
+
+
+def predict(image: Image, model_folder: PathLike, case: str | None = None, **options) -> Prediction:
+    """Segments one image; the options are those of :class:`Segmenter`, which loads the model once for many images."""
+    return Segmenter(model_folder, **options).predict(image, case)
+
+
+def _listed(folds: int | str | Sequence[int | str] | None) -> list[int | str] | None:
+    """Numbers of folds as numbers, ``all`` as it is."""
+    if folds is None:
+        return None
+    folds = [folds] if isinstance(folds, (int, str)) else folds
+    return [int(fold) if str(fold).isdecimal() else fold for fold in folds]
+
+
+def _origin(files: ImageFiles) -> tuple[Path | None, Grid | None]:
+    return (files.paths[0].absolute(), None) if files.image is None else (None, Grid.of_image(files.image))
+
+
+@contextmanager
+def _threads(device: torch.device) -> Iterator[None]:
+    """On a CPU as many threads as the command takes; the caller's number comes back, which nnU-Net's export changes too."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(num_cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _require_at_least_1(**values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1.", found=str(value), expected="a whole number from 1",
+                            fix=f"leave out {name}")
+
+
+def _require_one_of(allowed: Sequence[str | None], **values: str | None) -> None:
+    for name, value in values.items():
+        if value not in allowed:
+            raise UserError(f"There is no such {name}.", found=repr(value),
+                            expected=" or ".join(one for one in allowed if one is not None), fix=f"leave out {name}")

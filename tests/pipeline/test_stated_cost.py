@@ -1,0 +1,75 @@
+"""What is stated before the first case is what the predictor counts, and nothing else is printed without a terminal."""
+
+import re
+
+import numpy as np
+import pytest
+from chain import FOLDS, command
+
+from medsegdiff_auto.inference import conditions
+from medsegdiff_auto.inference.expected_cost import case_cost, time_calls
+from medsegdiff_auto.inference.model import load_model
+from medsegdiff_auto.inference.prediction import prepare_case
+from medsegdiff_auto.inference.predictor import EVALUATION, FORWARD, LEFT_OUT, MedSegDiffPredictor, SamplingOptions
+
+CHOICES = {"the plan's": SamplingOptions(), "four views": SamplingOptions(6, 2, num_mirrors=4),
+           "no memory": SamplingOptions(5, 2, num_mirrors=4, samples_per_call=2, max_memory_gb=1e-9),
+           "some memory": SamplingOptions(5, 3, num_mirrors=2, max_memory_gb=1e-2)}
+
+
+def prepared(chain, options):
+    """A predictor, and an image of several tiles: the first test case twice along its last axis."""
+    model = load_model(chain.model, list(FOLDS))
+    data, _ = prepare_case(model, sorted((chain.raw / "imagesTs").glob(f"{chain.cases[0]}_*")))
+    return MedSegDiffPredictor(model, options), np.concatenate([data, data], -1)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_stated_calls_are_those_that_are_counted_where_every_tile_has_foreground(chain, monkeypatch, choice):
+    monkeypatch.setattr(conditions, "NO_FOREGROUND_BELOW", -1.0)
+    predictor, data = prepared(chain, CHOICES[choice])
+    cost = case_cost(predictor, data.shape, time_calls(predictor))
+    told = {FORWARD: 0, EVALUATION: 0, LEFT_OUT: 0}
+    predictor.on_call = lambda kind, count: told.update({kind: told[kind] + count})
+    for _ in predictor.draw_case(data, "case"):
+        pass
+    assert cost.num_tiles > 1
+    assert (cost.num_forwards, cost.num_evaluations) == (predictor.num_forwards, predictor.num_evaluations)
+    assert told == {FORWARD: cost.num_looks, EVALUATION: cost.num_evaluations, LEFT_OUT: 0}
+    least = len(FOLDS) * cost.num_tiles * len(predictor.views)
+    assert cost.num_forwards > least if choice == "no memory" else cost.num_forwards >= least
+
+
+def test_evaluations_that_are_left_out_are_told_and_add_up_to_the_stated_ones(chain_2d, folders, monkeypatch):
+    monkeypatch.setattr(conditions, "NO_FOREGROUND_BELOW", 2.0)
+    predictor, data = prepared(chain_2d, SamplingOptions(3, 2))
+    told = []
+    predictor.on_call = lambda kind, count: told.append(count) if kind == LEFT_OUT else None
+    for _ in predictor.draw_case(data, "case"):
+        pass
+    assert predictor.num_evaluations == 0
+    assert sum(told) == case_cost(predictor, data.shape, time_calls(predictor)).num_evaluations
+
+
+def test_seconds_of_one_view_and_one_sample_are_shares_of_the_timed_batches(chain_3d, folders):
+    predictor, data = prepared(chain_3d, SamplingOptions(3, 2, num_mirrors=2))
+    clock = iter([0, 0.4, 1, 1.25, 2, 2.4, 3, 3.375])  # the second of each pair of calls counts
+    calls = time_calls(predictor, lambda: next(clock))
+    assert (calls.forward_s, calls.evaluation_s) == (0.25 / 2, 0.375 / 3)
+    cost = case_cost(predictor, data.shape, calls)
+    assert cost.seconds(calls) == pytest.approx(cost.num_looks * 0.125 + cost.num_evaluations * 0.125)
+
+
+def test_the_command_states_the_cost_once_before_the_first_case_and_then_a_line_per_case(chain_2d, folders, tmp_path, capsys):
+    folders(chain_2d.root)
+    capsys.readouterr()
+    assert command(f"predict -i {{0}} -o {{1}} -d {chain_2d.dataset} -c 2d -f 0 -device cpu --speed fast --samples 3",
+                   chain_2d.raw / "imagesTs", tmp_path / "out") == 0
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 + len(chain_2d.cases)
+    stated = re.fullmatch(r"phantom_006: at most (\d+) evaluations of nnU-Net's network and (\d+) of the denoiser "
+                          r"\(tiles (\d+), folds 1, views 1, samples 3, steps (\d+)\), about \S+ s; 2 cases of this size about \S+ s",
+                          lines[0])
+    forwards, evaluations, tiles, steps = map(int, stated.groups())
+    assert forwards == tiles and evaluations == tiles * 3 * steps and steps == 2
+    assert [line.split()[0] for line in lines[1:]] == chain_2d.cases
