@@ -48,7 +48,7 @@ class DrishtiGS(Converter):
             cases, problems = _scan_label_maps(source)
         else:
             cases, problems = _scan_soft_maps(source, options.experts)
-        return Contents(dataset_name="DrishtiGS", channel_names=["R", "G", "B"], labels={"background": 0, "disc": [1, 2], "cup": 2},
+        return Contents(dataset_name="DrishtiGS", channel_names=["R", "G", "B"], labels={"background": 0, "disc": [1, 2], "cup": [2]},
                         regions_class_order=[1, 2], cases=cases, problems=problems, file_ending=".png", version="1",
                         notes=["the source does not say which photographs are of one person: each counts as a patient"])
 

@@ -48,6 +48,8 @@ def read_picture(path: Path) -> Picture:
     """
     with reading(path):
         pixels = np.asarray(io.imread(path))
+    if pixels.size == 0:
+        raise CaseProblem(f"{path.name} cannot be read: it holds no picture")
     unchanged = path.suffix.lower() == ".png"
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         if pixels[..., -1].min() != np.iinfo(pixels.dtype).max:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 from statistics import median
 
@@ -16,8 +15,8 @@ NUM_LEFT_OUT_SHOWN = 10
 def report(outcome: Outcome) -> str:
     """The report as text; every problem is listed, of what is left out on purpose the first ten."""
     train, test = outcome.cases_of(TRAIN), outcome.cases_of(TEST)
-    lines = [f"{outcome.folder.name}: {len(train)} training cases of {len({case.patient for case in train})} patients"
-             + (f", {len(test)} test cases" if test else "")]
+    lines = [f"{outcome.folder.name}: {_count(len(train), 'training case')} of {_count(len({case.patient for case in train}), 'patient')}"
+             + (f", {_count(len(test), 'test case')}" if test else "")]
     raters = sum(1 for case in outcome.records if case.num_raters)
     if raters:
         lines.append(f"  raters: label maps of up to {max(case.num_raters for case in outcome.records)} raters for {raters} cases")
@@ -25,27 +24,34 @@ def report(outcome: Outcome) -> str:
     lines += _omissions("left out", outcome.contents.left_out, NUM_LEFT_OUT_SHOWN)
     lines += _omissions("not converted", outcome.problems, len(outcome.problems))
     lines.append(f"  {SPLITS}: {outcome.num_folds} folds by patient; planning takes them from there" if outcome.num_folds
-                 else f"  no {SPLITS}: the cases of one patient cannot be split; train with fold all")
+                 else f"  no {SPLITS}: one patient cannot be split into folds; train fold all")
     lines.append(f"Written to {outcome.folder}")
     return "\n".join(lines + _next_commands(outcome))
 
 
 def _label_sizes(outcome: Outcome) -> list[str]:
-    names = [(name, entry if isinstance(entry, list) else [entry]) for name, entry in outcome.contents.labels.items()]
     cases = [case for case in outcome.records if case.label_voxels]
+    is_picture = outcome.contents.file_ending == ".png"
+    unit = "pixels" if is_picture else "ml" if outcome.contents.spacing_is_known else "voxels"
     lines = []
-    for name, values in names:
+    for name, entry in outcome.contents.labels.items():
+        values = entry if isinstance(entry, list) else [entry]
         if values == [0]:
             continue
-        sizes, units = [], Counter()
-        for case in cases:
-            voxels = sum(case.label_voxels.get(str(value), 0) for value in values)
-            if voxels:
-                sizes.append(voxels if case.voxel_volume_mm3 is None else voxels * case.voxel_volume_mm3 / 1000)
-                units["pixels" if case.voxel_volume_mm3 is None else "ml"] += 1
-        size = (f", median {median(sizes):.4g} {units.most_common(1)[0][0]} ({min(sizes):.4g} to {max(sizes):.4g})" if sizes else "")
-        lines.append(f"  {name}: in {len(sizes)} of {len(cases)} cases{size}")
+        sizes = [sum(case.label_voxels.get(str(value), 0) for value in values)
+                 * (case.voxel_volume_mm3 / 1000 if unit == "ml" else 1) for case in cases]
+        sizes = [size for size in sizes if size > 0]
+        measured = f", median {_rounded(median(sizes))} {unit} ({_rounded(min(sizes))} to {_rounded(max(sizes))})" if sizes else ""
+        lines.append(f"  {name}: in {len(sizes)} of {len(cases)} cases{measured}")
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _rounded(size: float) -> str:
+    return f"{size:.0f}" if size >= 1000 else f"{size:.4g}"
 
 
 def _repairs(outcome: Outcome) -> list[str]:

@@ -76,6 +76,7 @@ class Contents:
     ``labels`` and ``regions_class_order`` are nnU-Net's, an ignore label included. ``left_out`` is what the
     converter leaves out on purpose, ``problems`` what is wrong with the folder. ``notes`` are facts that the user should
     know of the whole dataset. ``folds`` are official ones, lists of validation cases; without them the folds are drawn.
+    Where the spacing is unknown, structures are counted in voxels.
     """
 
     dataset_name: str
@@ -90,6 +91,7 @@ class Contents:
     notes: list[str] = field(default_factory=list)
     other_files: list[Path] = field(default_factory=list)
     folds: list[list[str]] | None = None
+    spacing_is_known: bool = True
 
 
 class Converter(ABC):

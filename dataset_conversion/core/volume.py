@@ -80,20 +80,6 @@ def read_volume(path: Path) -> Volume:
         return volume_from_sitk(sitk.ReadImage(str(path)))
 
 
-def read_dicom_series(folder: Path, series_id: str | None = None) -> Volume:
-    """Reads the only series of a folder, or the one named.
-
-    Raises:
-        CaseProblem: the folder holds no series, several, or one that cannot be read.
-    """
-    with reading(folder):
-        series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-        if series_id is None and len(series) != 1:
-            raise CaseProblem(f"{folder.name} holds {len(series)} DICOM series in place of one")
-        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series_id or series[0])
-        return volume_from_sitk(sitk.ReadImage(files))
-
-
 def volume_from_sitk(image: sitk.Image) -> Volume:
     """A volume from an image of SimpleITK; its components, if there are several, become the last axis."""
     if image.GetDimension() == 2:

@@ -68,7 +68,7 @@ def test_a_mistake_on_the_command_line_is_refused_in_four_lines(argv, what, fix,
 def test_a_report_counts_cases_measures_structures_and_says_what_to_type_next(convert, msd_task):
     done = convert("msd", msd_task)
     assert done.code == 0
-    assert "Dataset007_Tiny: 6 training cases of 6 patients, 1 test cases" in done.out
+    assert "Dataset007_Tiny: 6 training cases of 6 patients, 1 test case\n" in done.out
     voxels = [int(np.sum(nib.load(path).dataobj == np.uint8(1))) for path in sorted((msd_task / "labelsTr").iterdir())]
     volumes_ml = [count * nib.load(msd_task / "labelsTr" / "tiny_0.nii.gz").header["pixdim"][1:4].prod() / 1000 for count in voxels]
     assert f"PZ: in 6 of 6 cases, median {np.median(volumes_ml):.4g} ml ({min(volumes_ml):.4g} to {max(volumes_ml):.4g})" in done.out

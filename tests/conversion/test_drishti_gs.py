@@ -38,7 +38,7 @@ def test_official_parts_and_pixels_are_kept(convert, drishti, require_intact):
     assert done.files("imagesTs") == ["drishtiGS_006_0000.png"] and done.files("labelsTs") == ["drishtiGS_006.png"]
     np.testing.assert_array_equal(done.voxels("imagesTr/drishtiGS_001_0000.png"),
                                   io.imread(drishti / "Training" / "Images" / "NORMAL" / "drishtiGS_001.png"))
-    assert done.description["labels"] == {"background": 0, "disc": [1, 2], "cup": 2}
+    assert done.description["labels"] == {"background": 0, "disc": [1, 2], "cup": [2]}
     assert done.description["regions_class_order"] == [1, 2] and len(done.splits) == 5
     assert "disc: in 7 of 7 cases, median 24 pixels (24 to 24)" in done.out
     require_intact(done.folder)
