@@ -1,0 +1,1 @@
+"""What every converter shares: reading, checking, writing, folds by patient, provenance and the report."""

@@ -1,0 +1,88 @@
+"""The hidden folder in which a dataset grows; it takes its name when it is complete, and an interrupted one is continued."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.dataset_conversion.core.atomic import write_json
+from medsegdiff_auto.dataset_conversion.core.case_files import RECORDS
+from medsegdiff_auto.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # a system without it has no lock: two conversions of one dataset at once are not noticed there
+    fcntl = None
+
+STATE, LOCK = ".conversion.json", ".lock"
+
+
+def require_free_id(raw_folder: Path, dataset: str, overwrite: bool) -> None:
+    """Checks that the ID belongs to no other dataset, and that ``dataset`` does not exist unless it is to be overwritten.
+
+    Raises:
+        UserError: one of the two.
+    """
+    dataset_id = dataset[:len("Dataset000")]
+    known = {*paths.known_datasets(), *(entry.name for entry in raw_folder.glob("Dataset*") if entry.is_dir())}
+    others = sorted(name for name in known if name.startswith(f"{dataset_id}_") and name != dataset)
+    if others:
+        raise UserError(f"The ID {int(dataset_id[7:])} belongs to another dataset.", found=others[0],
+                        expected="an ID that is not in use", fix=f"give another ID with -d, or --name {others[0][11:]} --overwrite")
+    if (raw_folder / dataset).exists() and not overwrite:
+        raise UserError(f"{dataset} exists already.", found=str(raw_folder / dataset), expected="an ID that is not in use",
+                        fix="give another ID with -d, or replace the dataset with --overwrite")
+
+
+@contextmanager
+def workplace(raw_folder: Path, dataset: str, state: dict):
+    """Gives the folder to write into, empty or as an earlier run with the same ``state`` left it.
+
+    Raises:
+        UserError: another process converts this dataset right now.
+    """
+    folder = raw_folder / f".{dataset}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "w") as lock:
+        _take(lock, dataset)
+        if _read_state(folder) != state:
+            for entry in folder.iterdir():
+                if entry.name != LOCK:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            write_json(state, folder / STATE)
+        yield folder
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Gives the complete dataset its name; one that has it already is replaced."""
+    for entry in folder.rglob(".*"):
+        if entry.is_file() and entry.name not in (LOCK, STATE):
+            entry.unlink()
+    former = folder.with_name(f".{target.name}.former")
+    if target.exists():
+        shutil.rmtree(former, ignore_errors=True)
+        target.rename(former)
+    folder.rename(target)
+    for name in (STATE, LOCK):
+        (target / name).unlink(missing_ok=True)
+    shutil.rmtree(target / RECORDS)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _read_state(folder: Path) -> dict | None:
+    try:
+        return json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _take(lock, dataset: str) -> None:
+    try:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as failure:
+        raise UserError(f"{dataset} is being converted by another process.", found=f"a lock on {lock.name}",
+                        expected="one conversion of a dataset at a time", fix="wait for the other one, or end it") from failure
