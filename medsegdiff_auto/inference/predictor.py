@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import Callable, Iterator
 
 import numpy as np
@@ -118,8 +119,9 @@ class MedSegDiffPredictor(nnUNetPredictor):
 
     def __init__(self, model: TrainedModel, options: SamplingOptions = SamplingOptions(),
                  device: torch.device = torch.device("cpu"), tile_step_size: float = 0.5):
-        super().__init__(tile_step_size=tile_step_size, device=device, allow_tqdm=False,
-                         perform_everything_on_device=device.type == "cuda")
+        with redirect_stdout(StringIO()):  # nnU-Net says on every CPU that it is no GPU
+            super().__init__(tile_step_size=tile_step_size, device=device, allow_tqdm=False,
+                             perform_everything_on_device=device.type == "cuda")
         self.manual_initialization(model.network.to(device).eval(), model.plans_manager, model.configuration_manager,
                                    model.fold_weights, model.dataset_json, "", model.mirroring_axes)
         if device.type == "cpu":

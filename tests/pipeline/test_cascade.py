@@ -8,6 +8,10 @@ import pytest
 import SimpleITK as sitk
 from chain import command
 
+from medsegdiff_auto import Segmenter
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.paths import OUR_TRAINER, model_name
+
 COARSER = 1.6
 PLANS = "Cascade"
 
@@ -73,3 +77,16 @@ def test_a_prediction_without_the_first_stage_is_refused(chain_3d, cascade, tmp_
     assert command(f"predict -i {{0}} -o {{1}} -d 903 -c 3d_cascade_fullres -p {PLANS} -f 0 -device cpu",
                    chain_3d.raw / "imagesTs", tmp_path / "out") == 2
     assert "-prev_stage_predictions" in capsys.readouterr().err
+
+
+def test_from_python_the_second_stage_takes_the_first_as_a_file_or_an_image_and_gives_what_the_command_writes(
+        chain_3d, cascade, tmp_path):
+    case = chain_3d.cases[0]
+    expected = predict(chain_3d, cascade / "first_stage", tmp_path / "command")
+    segmenter = Segmenter(chain_3d.model.parent / model_name(OUR_TRAINER, PLANS, "3d_cascade_fullres"), folds=0, device="cpu",
+                          samples=2, steps=1)
+    image, first_stage = chain_3d.raw / "imagesTs" / f"{case}_0000.nii.gz", cascade / "first_stage" / f"{case}.nii.gz"
+    for label_map in (first_stage, sitk.ReadImage(str(first_stage))):
+        np.testing.assert_array_equal(segmenter.predict(image, previous_stage=label_map).probabilities, expected)
+    with pytest.raises(UserError, match="needs the prediction of its first stage"):
+        segmenter.predict(image)

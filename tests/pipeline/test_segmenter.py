@@ -45,10 +45,10 @@ def require_as_the_command_wrote_it(prediction, chain, case) -> None:
         np.testing.assert_array_equal(array, written.reshape(array.shape))
 
 
-def test_files_give_the_voxels_of_the_command_without_any_variable(chain, without_variables):
+def test_files_give_the_voxels_of_the_command_without_any_variable_and_nothing_is_printed(chain, without_variables, capfd):
     segmenter, case = Segmenter(chain.model, **OPTIONS), chain.cases[1]
     prediction = segmenter.predict(channel_paths(chain, case))
-    assert prediction.case == case
+    assert prediction.case == case and capfd.readouterr() == ("", "")
     require_as_the_command_wrote_it(prediction, chain, case)
     assert prediction.samples.shape == (3 * len(FOLDS), *prediction.segmentation.shape)
     assert repr(segmenter).endswith(f"folds=[0, 1], device='cpu', samples=3, steps=2, mirrors={len(segmenter.predictor.views)}, "
