@@ -25,6 +25,7 @@ holds out one of the three hospitals.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -44,8 +45,10 @@ HOSPITALS = {"BinRushed": "BinRushed", "Magrabia": "Magrabi", "MESSIDOR": "MESSI
 NUM_RATERS = 6
 RIGA_PLUS_VALUES = {0: 0, 255: 1, 128: 2}
 LOSSY = (".jpg", ".jpeg")
-DRAWN_LOSSLESS, DRAWN_LOSSY = 1, 25  # grey levels by which a drawn pixel differs from the photograph
-CLOSING_RADII = (0, 2, 4, 6)         # pixels by which gaps in an outline are closed, the first that gives two outlines
+NOISE_LOSSLESS, NOISE_LOSSY = 1, 25  # grey levels by which copy and photograph may differ where nothing is drawn
+PEN_PERCENTILE = 99                  # of the differences above the noise: the full contrast of the pen
+PEN_SHARES = (0.5, 0.25, 0)          # of that contrast that makes a pixel drawn in a JPEG, whose lines have soft edges; strictest first
+BRIDGING_RADII = (0, 1, 2, 4)        # of the pen that closes gaps in an outline; the first that gives two outlines is taken
 MIN_CUP_SHARE = 0.01                 # of the disc's area; what is smaller is a speck
 _FILE = re.compile(r"(image\d+)(?:prime|-([1-6]))", re.IGNORECASE)
 
@@ -98,8 +101,7 @@ class RIGA(Converter):
                 continue
             copy = read_rgb(file).voxels
             require_size({f"rater{number}": copy[..., 0]}, image.voxels.shape[:2])
-            threshold = DRAWN_LOSSY if any(path.suffix.lower() in LOSSY for path in (case.files[0], file)) else DRAWN_LOSSLESS
-            label = _outlined(image.voxels, copy, threshold)
+            label = _outlined(image.voxels, copy, any(path.suffix.lower() in LOSSY for path in (case.files[0], file)))
             if label is None:
                 notes.append(f"rater{number} is left out: {file.name} does not show two closed outlines, one within the other")
             else:
@@ -142,26 +144,32 @@ def _list_plus(source: Path) -> tuple[dict, dict]:
     return photographs, drawn
 
 
-def _outlined(photograph: np.ndarray, copy: np.ndarray, threshold: int) -> np.ndarray | None:
+def _outlined(photograph: np.ndarray, copy: np.ndarray, is_lossy: bool) -> np.ndarray | None:
     """The label map within the two outlines that ``copy`` adds to ``photograph``; None where there are not two, one within the other."""
-    drawn = np.abs(copy.astype(np.int32) - photograph).max(axis=2) > threshold
-    if not drawn.any():
+    difference = np.abs(copy.astype(np.int32) - photograph).max(axis=2)
+    noise = NOISE_LOSSY if is_lossy else NOISE_LOSSLESS
+    found = ndimage.find_objects((difference > noise).astype(np.uint8))
+    if not found:
         return None
-    margin = max(CLOSING_RADII) + 1
-    box = tuple(slice(max(found.start - margin, 0), found.stop + margin) for found in ndimage.find_objects(drawn.astype(np.uint8))[0])
-    for radius in CLOSING_RADII:
-        areas = _closed_outlines(ndimage.binary_closing(drawn[box], morphology.disk(radius)))
+    margin = max(BRIDGING_RADII) + 1
+    box = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in found[0])
+    contrast = np.percentile(difference[difference > noise], PEN_PERCENTILE) if is_lossy else 0
+    for radius, share in itertools.product(BRIDGING_RADII, PEN_SHARES if is_lossy else (0,)):
+        areas = _closed_outlines(difference[box] > max(noise, share * contrast), morphology.disk(radius))
         if (len(areas) > 1 and not np.any(areas[1] & ~areas[0])
                 and np.count_nonzero(areas[1]) >= MIN_CUP_SHARE * np.count_nonzero(areas[0])):
-            label = np.zeros(drawn.shape, np.uint8)
+            label = np.zeros(difference.shape, np.uint8)
             label[box] = disc_and_cup(areas[0], areas[1])
             return label
     return None
 
 
-def _closed_outlines(lines: np.ndarray) -> list[np.ndarray]:
-    """What each closed line encloses, the line included; the largest first."""
-    components, _ = ndimage.label(lines, structure=np.ones((3, 3)))
+def _closed_outlines(lines: np.ndarray, pen: np.ndarray) -> list[np.ndarray]:
+    """What each closed line encloses, the line included; the largest first.
+
+    Lines are drawn over with a ``pen`` so that gaps close, and the areas are reduced by the pen again.
+    """
+    components, _ = ndimage.label(ndimage.binary_dilation(lines, pen), structure=np.ones((3, 3)))
     areas = []
     for number, box in enumerate(ndimage.find_objects(components), start=1):
         line = components[box] == number
@@ -169,7 +177,7 @@ def _closed_outlines(lines: np.ndarray) -> list[np.ndarray]:
         if np.count_nonzero(filled) > np.count_nonzero(line):
             area = np.zeros(lines.shape, bool)
             area[box] = filled
-            areas.append(area)
+            areas.append(ndimage.binary_erosion(area, pen))
     return sorted(areas, key=np.count_nonzero, reverse=True)
 
 
