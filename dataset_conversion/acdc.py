@@ -67,7 +67,8 @@ def _scan_patient(folder: Path, part: str, with_masks: bool) -> tuple[list[Case]
     masks = {name.removesuffix(MASK): path for name, path in files.items() if name.endswith(MASK)}
     problems = _missing_phases(folder, {*images, *masks}) + (unpaired(images, masks) if with_masks else [])
     paired = [name for name in images if name in masks or not with_masks]
-    return [Case(name, folder.name, (images[name], masks[name]) if with_masks else (images[name],), part=part) for name in paired], problems
+    files_of = {name: (images[name], masks[name]) if with_masks else (images[name],) for name in paired}
+    return [Case(name, folder.name, files, part=part) for name, files in files_of.items()], problems
 
 
 def _missing_phases(folder: Path, frames: set[str]) -> list[Omission]:

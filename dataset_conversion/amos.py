@@ -48,7 +48,8 @@ class AMOS(Converter):
         require_files(source, {"imagesTr/amos_*.nii.gz": "training scans", "labelsTr/amos_*.nii.gz": "label maps of training scans",
                                **({"imagesVa/amos_*.nii.gz": "validation scans", "labelsVa/amos_*.nii.gz": "label maps of them"}
                                   if options.official_validation else {})}, "AMOS")
-        cases, problems, names, notes = [], [], {}, ["the source does not say which scans are of one person: each counts as a patient"]
+        cases, problems, names = [], [], {}
+        notes = ["the source does not say which scans are of one person: each counts as a patient"]
         for part in ("Tr", "Va"):
             images, labels = (_scans(source / f"{kind}{part}", options.modality) for kind in ("images", "labels"))
             if part == "Va" and images and not labels:
@@ -71,7 +72,7 @@ class AMOS(Converter):
 
 def _scans(folder: Path, modality: str) -> dict[str, Path]:
     """The files of a folder that are of the modality, by case name."""
-    files = {path.name.removesuffix(".nii.gz"): path for path in sorted(folder.glob("amos_*.nii.gz"))}
+    files = {path.name.removesuffix(".nii.gz"): path for path in sorted(folder.glob("amos_[0-9][0-9][0-9][0-9].nii.gz"))}
     return {name: path for name, path in files.items() if modality in ("both", _modality(name))}
 
 

@@ -43,16 +43,17 @@ from medsegdiff_auto.errors import UserError
 
 @dataclass(frozen=True)
 class ImageSet:
-    """What is known of a set: channel names, its number of structures and of experts."""
+    """What is known of a set: channel names, its number of structures and of experts, and whether its images are volumes."""
 
     channels: tuple[str, ...]
     num_tasks: int
     num_raters: int
+    holds_volumes: bool = False
 
 
 SETS = {"brain-growth": ImageSet(("MR",), 1, 7), "brain-tumor": ImageSet(("MR 1", "MR 2", "MR 3", "MR 4"), 3, 3),
         "kidney": ImageSet(("CT",), 1, 3), "prostate": ImageSet(("MR",), 2, 6),
-        "pancreas": ImageSet(("CT",), 1, 2), "pancreatic-lesion": ImageSet(("CT",), 1, 2)}
+        "pancreas": ImageSet(("CT",), 1, 2, True), "pancreatic-lesion": ImageSet(("CT",), 1, 2, True)}
 PARTS = (("Training", "training_data*", TRAIN), ("Validation", "validation_data*", TEST), ("Testing", "QUBIQ*test*", TEST))
 SEGMENTATION = re.compile(r"(?:task(\d+)|case[\d-]+)_seg(\d+)\.nii(?:\.gz)?")
 MASK_VALUES = {0: 0, 1: 1}
@@ -62,7 +63,8 @@ class QUBIQ(Converter):
     """The folder with the sets, or the one above with training_data... and validation_data...; validation becomes the test set."""
 
     about = About(
-        title="QUBIQ 2020 and 2021", modality="MR or CT, 2-D slices and 3-D volumes", task="one structure, marked by two to seven experts",
+        title="QUBIQ 2020 and 2021", modality="MR or CT, 2-D slices and 3-D volumes",
+        task="one structure, marked by two to seven experts",
         licence="not stated on the pages that were read; MMSegmentation's page of QUBIQ2020 says CC BY-NC 4.0",
         citation="Li et al., QUBIQ: Uncertainty Quantification for Biomedical Image Segmentation Challenge, arXiv 2405.18435 (2024)",
         homepage="https://qubiq21.grand-challenge.org/participation/")
@@ -76,27 +78,20 @@ class QUBIQ(Converter):
     def scan(self, source: Path, options: Namespace) -> Contents:
         images = SETS[options.set]
         _require_task(options.set, options.task, images.num_tasks)
-        cases, problems, notes = [], [], []
-        for part, archive, role in PARTS:
-            for folder in _case_folders(source, options.set, part, archive):
-                name = folder.name if role == TRAIN else f"{part.lower()}_{folder.name}"
-                image, masks = _files(folder, options.task)
-                if image is None or not masks and part != "Testing":
-                    missing = "image.nii.gz is missing" if image is None else f"image without a mask: no task{options.task:02d}_seg*.nii.gz"
-                    problems.append(Omission(name, missing))
-                    continue
-                if masks and len(masks) < images.num_raters:
-                    notes.append(f"{name} has the masks of {len(masks)} of {images.num_raters} experts")
-                cases.append(Case(name, f"{part}_{folder.name.split('-')[0]}", (image, *masks.values()), (tuple(masks), len(images.channels)), role))
+        found = [_case(folder, part, role, images, options.task) for part, archive, role in PARTS
+                 for folder in _case_folders(source, options.set, part, archive)]
+        cases, problems = ([entry for entry in found if isinstance(entry, kind)] for kind in (Case, Omission))
         if not cases and not problems:
             raise UserError(f"{source} holds no case of {options.set}.", found=shown_entries(source),
                             expected=f"{options.set}/Training/case*/image.nii.gz, in {source.name} or in training_data*",
                             fix="give -i the folder in which the sets lie, or another --set")
+        notes = [f"{case.name} has the masks of {len(case.files) - 1} of {images.num_raters} experts"
+                 for case in cases if 1 < len(case.files) <= images.num_raters]
         if len(images.channels) > 1:
             notes.append("the source does not name its sequences: they are numbered as they are stored")
         return Contents(dataset_name=f"QUBIQ-{options.set}" + (f"-task{options.task:02d}" if images.num_tasks > 1 else ""),
                         channel_names=list(images.channels), labels={"background": 0, f"{options.set} task{options.task:02d}": 1},
-                        cases=cases, problems=problems, notes=notes)
+                        cases=cases, problems=problems, notes=notes, spacing_is_known=images.holds_volumes)  # a slice has no thickness
 
     def read(self, case: Case) -> Sample:
         names, num_channels = case.detail
@@ -114,7 +109,8 @@ class QUBIQ(Converter):
 
 def _require_task(image_set: str, task: int, num_tasks: int) -> None:
     if not 1 <= task <= num_tasks:
-        raise UserError(f"{image_set} has no task {task}.", found=f"--task {task}", expected=f"1 to {num_tasks}", fix="give another --task")
+        raise UserError(f"{image_set} has no task {task}.", found=f"--task {task}", expected=f"1 to {num_tasks}",
+                        fix="give another --task")
 
 
 def _case_folders(source: Path, image_set: str, part: str, archive: str) -> list[Path]:
@@ -126,6 +122,18 @@ def _case_folders(source: Path, image_set: str, part: str, archive: str) -> list
     return [case for folder in folders for case in sorted(folder.glob("case*")) if case.is_dir()]
 
 
+def _case(folder: Path, part: str, role: str, images: ImageSet, task: int) -> Case | Omission:
+    """One case; those of validation and test get the part into their names, since nothing says that numbers are not used twice."""
+    name = folder.name if role == TRAIN else f"{part.lower()}_{folder.name}"
+    image, masks = _files(folder, task)
+    if image is None:
+        return Omission(name, "image.nii.gz is missing")
+    if not masks and part != "Testing":
+        return Omission(name, f"image without a mask: no task{task:02d}_seg*.nii.gz")
+    patient = f"{part}_{folder.name.split('-')[0]}"
+    return Case(name, patient, (image, *masks.values()), (tuple(masks), len(images.channels)), role)
+
+
 def _files(folder: Path, task: int) -> tuple[Path | None, dict[str, Path]]:
     """The image of a case, and the masks of a structure by the name of the rater, rater1 and so on."""
     image = next((folder / name for name in ("image.nii.gz", "image.nii") if (folder / name).is_file()), None)
@@ -135,7 +143,8 @@ def _files(folder: Path, task: int) -> tuple[Path | None, dict[str, Path]]:
 
 def _sequences(image: Volume, num_channels: int) -> list[Volume]:
     if image.voxels.ndim != 3 or image.voxels.shape[2] != num_channels:
-        raise CaseProblem(f"the image has the size {' x '.join(map(str, image.voxels.shape))}, expected {num_channels} along the third axis")
+        size = " x ".join(map(str, image.voxels.shape))
+        raise CaseProblem(f"the image has the size {size}, expected {num_channels} along the third axis")
     return [image.like(image.voxels[..., number]) for number in range(num_channels)]
 
 

@@ -36,9 +36,9 @@ def write_pictures(folder: Path, count: int, shape: tuple[int, int] = PICTURE_SH
     generator, radius = np.random.default_rng(0), _radius(shape)
     label = (radius < 0.6).astype(np.uint8) + (radius < 0.3)
     for number in range(NUM_TEMPLATES):
-        texture = generator.normal(0, 4, (*shape, 3)) + 60 * label[..., None] + 80 * np.clip(1.2 - radius, 0, 1)[..., None]
-        _write_copies(folder / "images", number, count, ".png", lambda path: iio.imwrite(path, np.clip(texture, 0, 255).astype(np.uint8)))
-        _write_copies(folder / "labels", number, count, ".png", lambda path: iio.imwrite(path, label))
+        colours = generator.normal(0, 4, (*shape, 3)) + 60 * label[..., None] + 80 * np.clip(1.2 - radius, 0, 1)[..., None]
+        for name, pixels in (("images", np.clip(colours, 0, 255).astype(np.uint8)), ("labels", label)):
+            _write_copies(folder / name, number, count, ".png", lambda path: iio.imwrite(path, pixels))
     return count * int(np.prod(shape)) * 4
 
 
@@ -48,8 +48,9 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int] = VOLUME
     label = (radius < 0.3).astype(np.uint8) + (radius < 0.2)
     for number in range(NUM_TEMPLATES):
         voxels = generator.normal(400, 60, (*shape, NUM_SEQUENCES)) * (radius < 0.8)[..., None]
-        _write_copies(folder / "imagesTr", number, count, ".nii.gz", lambda path: nib.save(nib.Nifti1Image(voxels.astype(np.int16), affine), path))
-        _write_copies(folder / "labelsTr", number, count, ".nii.gz", lambda path: nib.save(nib.Nifti1Image(label, affine), path))
+        for name, array in (("imagesTr", voxels.astype(np.int16)), ("labelsTr", label)):
+            image = nib.Nifti1Image(array, affine)
+            _write_copies(folder / name, number, count, ".nii.gz", lambda path: nib.save(image, path))
     (folder / "dataset.json").write_text(json.dumps({
         "name": "Speed", "modality": {str(number): f"MR {number}" for number in range(NUM_SEQUENCES)},
         "labels": {"0": "background", "1": "whole", "2": "core"}, "training": [
@@ -113,13 +114,13 @@ def measure(converter: str, write: Callable[[Path, int], int], count: int, num_w
 
 
 def _write_copies(folder: Path, number: int, count: int, ending: str, write: Callable[[Path], None]) -> None:
-    """Writes template ``number`` of NUM_TEMPLATES once and copies it for its share of the cases: compressing takes the time."""
+    """Writes template ``number`` once and copies it for its share of the cases, because compressing takes the time."""
     folder.mkdir(parents=True, exist_ok=True)
-    first, *others = [folder / f"case_{case:04d}{ending}" for case in range(number, count, NUM_TEMPLATES)] or [None]
-    if first is not None:
-        write(first)
-    for path in others:
-        shutil.copyfile(first, path)
+    paths = [folder / f"case_{case:04d}{ending}" for case in range(number, count, NUM_TEMPLATES)]
+    for path in paths[:1]:
+        write(path)
+    for path in paths[1:]:
+        shutil.copyfile(paths[0], path)
 
 
 def _radius(shape: Sequence[int]) -> np.ndarray:

@@ -16,7 +16,8 @@ def database(tmp_path, nifti, noise):
         for frame in (1 + number % 4, 9 + number % 4):
             nifti(folder / f"{name}_frame{frame:02d}.nii.gz", noise(6, 5, 2, dtype=np.int16))
             nifti(folder / f"{name}_frame{frame:02d}_gt.nii.gz", noise(6, 5, 2) % 4)
-        (folder / "Info.cfg").write_text(f"ED: {1 + number % 4}\nES: {9 + number % 4}\nGroup: DCM\nHeight: 184.0\nNbFrame: 30\nWeight: 95.0\n")
+        phases = f"ED: {1 + number % 4}\nES: {9 + number % 4}\n"
+        (folder / "Info.cfg").write_text(f"{phases}Group: DCM\nHeight: 184.0\nNbFrame: 30\nWeight: 95.0\n")
         (folder / "MANDATORY_CITATION.md").write_text("Bernard et al.")
     return root
 
@@ -35,7 +36,7 @@ def test_both_frames_arrive_byte_for_byte_and_the_test_patients_stay_apart(conve
     require_intact(done.folder)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_two_frames_of_a_patient_never_stand_on_both_sides(convert, database, seed):
     for fold in convert("acdc", database, "--seed", str(seed)).splits:
         sides = [{case.split("_")[0] for case in fold[side]} for side in ("train", "val")]

@@ -75,10 +75,10 @@ def test_a_task_is_a_dataset_of_its_own(convert, qubiq):
     assert refused.code == 2 and "found:    --task 3" in refused.err and "expected: 1 to 2" in refused.err
 
 
-def test_a_structure_in_a_slice_is_measured_in_pixels_and_not_in_millilitres(convert, qubiq):
+def test_a_structure_in_a_slice_is_counted_in_voxels_and_not_in_millilitres(convert, qubiq):
     done = convert("qubiq", qubiq("brain-growth"), "--set", "brain-growth")
     marked = np.count_nonzero(2 * sum(mask.astype(int) for mask in marks((6, 5), 7)) >= 7)
-    assert f"brain-growth task01: in 5 of 5 cases, median {marked} pixels ({marked} to {marked})" in done.out
+    assert f"brain-growth task01: in 5 of 5 cases, median {marked} voxels ({marked} to {marked})" in done.out
 
 
 def test_the_archive_alone_is_understood_too(convert, qubiq):
