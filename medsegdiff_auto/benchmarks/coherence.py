@@ -1,7 +1,7 @@
 """One state over the volume beside independent tiles: spread where tiles overlap, and components per sample.
 
-The spread of the samples differs between places for reasons of anatomy. So each place is compared with itself in a volume drawn as
-one tile: spread with tiles / spread as one tile, where two or more tiles overlap, over the same where only one tile lies.
+The spread of the samples differs between places for reasons of anatomy. So every case is drawn twice, the second time with the
+tiles shifted by half of one, and voxels that lie inside a tile once and between tiles the other time are compared with themselves.
 """
 
 from __future__ import annotations
@@ -24,54 +24,45 @@ from medsegdiff_auto.inference.model import TrainedModel, load_model
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.inference.tiling import Tiles
 
-COHERENT, INDEPENDENT, WHOLE = "one state over the volume", "independent tiles", "one tile"
+COHERENT, INDEPENDENT = "one state over the volume", "independent tiles"
+INSIDE_FROM, BETWEEN_TO = 0.9, 0.6  # share of the nearest tile in the blended value
 
 
 class TiledSampler:
-    """Samples of a case with tiles of a chosen size, coherent or independent."""
+    """Samples of a case, coherent or as independent tiles."""
 
-    def __init__(self, model: TrainedModel, num_samples: int, patch_size: list[int]):
-        self.model, self.patch_size = model, patch_size
+    def __init__(self, model: TrainedModel, num_samples: int):
+        self.patch_size = model.configuration_manager.patch_size
         self.predictor = MedSegDiffPredictor(model, SamplingOptions(num_samples, num_mirrors=1))
 
-    def _draw(self, image: np.ndarray, case: str, patch_size: list[int]) -> Tensor:
-        planned = self.predictor.configuration_manager.configuration["patch_size"]
-        self.predictor.configuration_manager.configuration["patch_size"] = list(patch_size)
-        try:
-            return self.predictor.sample_case(image, case).samples.float()
-        finally:
-            self.predictor.configuration_manager.configuration["patch_size"] = planned
+    def _draw(self, image: np.ndarray, case: str) -> Tensor:
+        return self.predictor.sample_case(image, case).samples.float()
 
     def tiles_of(self, image: np.ndarray) -> Tiles:
         """The tiles that the predictor uses for an image (C, *spatial) at least as large as a tile."""
-        self.predictor.configuration_manager.configuration["patch_size"], planned = (
-            list(self.patch_size), self.predictor.configuration_manager.configuration["patch_size"])
-        slicers = self.predictor._internal_get_sliding_window_slicers(image.shape[1:])
-        self.predictor.configuration_manager.configuration["patch_size"] = planned
-        return Tiles(image.shape[1:], self.patch_size, slicers)
+        return Tiles(image.shape[1:], self.patch_size, self.predictor._internal_get_sliding_window_slicers(image.shape[1:]))
 
-    def draw(self, kind: str, image: np.ndarray, case: str) -> Tensor:
-        """(S, K, *spatial) probabilities."""
-        if kind == COHERENT:
-            return self._draw(image, case, self.patch_size)
-        if kind == WHOLE:
-            return self._draw(image, case, [8 * -(-size // 8) for size in image.shape[1:]])
+    def draw(self, kind: str, image: np.ndarray, case: str, is_shifted: bool) -> tuple[Tensor, np.ndarray]:
+        """Probabilities (S, K, *spatial), and of every voxel the share of the nearest tile."""
+        shift = [size // 2 if is_shifted else 0 for size in self.patch_size]
+        image = np.pad(image, [(0, 0), *((size, 0) for size in shift)])
         tiles = self.tiles_of(image)
-        num_outputs = self.predictor.label_manager.num_segmentation_heads
+        if kind == COHERENT:
+            samples = self._draw(image, case)
+        else:
+            samples = tiles.blended((self.predictor.num_samples, self.predictor.label_manager.num_segmentation_heads),
+                                    lambda index: self._draw(tiles.cut(torch.from_numpy(image), index).numpy(), f"{case}/{index}"))
+        unshifted = tuple(slice(size, None) for size in shift)
+        return samples[(..., *unshifted)], largest_share(tiles)[unshifted]
 
-        def of_tile(index: int) -> Tensor:
-            tile = tiles.cut(torch.from_numpy(image), index).numpy()
-            return self._draw(tile, f"{case}/{index}", self.patch_size)
 
-        return tiles.blended((self.predictor.num_samples, num_outputs), of_tile)
-
-
-def coverage(tiles: Tiles) -> np.ndarray:
-    """How many tiles cover each voxel."""
-    count = np.zeros(tiles.shape, int)
+def largest_share(tiles: Tiles) -> np.ndarray:
+    """Weight of the tile that counts most over the weight of all, per voxel."""
+    largest, total = torch.zeros(tiles.shape), torch.zeros(tiles.shape)
     for place in tiles.places:
-        count[place] += 1
-    return count
+        largest[place] = torch.maximum(largest[place], tiles.window)
+        total[place] += tiles.window
+    return (largest / total).numpy()
 
 
 def spread(samples: Tensor) -> np.ndarray:
@@ -107,7 +98,6 @@ def main() -> None:
     parser.add_argument("-c", required=True, help="configuration, 3-D")
     parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the model")
     parser.add_argument("-f", type=int, default=0, help="fold")
-    parser.add_argument("--patch", type=int, nargs=3, required=True, help="size of the tiles")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("-o", help="picture to write")
@@ -116,30 +106,29 @@ def main() -> None:
     preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
     torch.set_num_threads(num_cores())
     model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [args.f])
-    sampler = TiledSampler(model, args.samples, args.patch)
+    sampler = TiledSampler(model, args.samples)
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
     sums, counts, of_reference, pictured = defaultdict(float), defaultdict(list), defaultdict(list), None
     for _, (case, image, reference, _) in zip(range(args.cases), validation_cases(model, preprocessed, args.f)):
-        drawn = {kind: sampler.draw(kind, image, case) for kind in (WHOLE, COHERENT, INDEPENDENT)}
-        overlap = coverage(sampler.tiles_of(image)) > 1
-        maps = {kind: np.stack([np.asarray(label_manager.convert_probabilities_to_segmentation(one)) for one in samples])
-                for kind, samples in drawn.items()}
-        for kind, samples in drawn.items():
-            for place, mask in (("overlap", overlap), ("interior", ~overlap)):
-                sums[kind, place] += float(spread(samples)[mask].sum())
+        maps = {}
+        for kind in (COHERENT, INDEPENDENT):
+            (samples, share), (shifted_samples, shifted_share) = (sampler.draw(kind, image, case, shift) for shift in (False, True))
+            maps[kind] = np.stack([np.asarray(label_manager.convert_probabilities_to_segmentation(one)) for one in samples])
+            for one, own, other in ((samples, share, shifted_share), (shifted_samples, shifted_share, share)):
+                sums[kind, "between"] += float(spread(one)[(own <= BETWEEN_TO) & (other >= INSIDE_FROM)].sum())
+                sums[kind, "inside"] += float(spread(one)[(own >= INSIDE_FROM) & (other <= BETWEEN_TO)].sum())
         for structure in structures_of(model.dataset_json):
             of_reference[structure.name] += components(reference[None], structure)
             for kind, of_kind in maps.items():
                 counts[kind, structure.name] += components(of_kind, structure)
-        pictured = pictured or (reference, {kind: maps[kind][:4] for kind in (COHERENT, INDEPENDENT)})
+        pictured = pictured or (reference, {kind: of_kind[:4] for kind, of_kind in maps.items()})
     names = list(of_reference)
-    print(f"dispersion {model.diffusion.dispersion:.3f}, {args.samples} samples, tiles of {args.patch}\n")
-    print(f"| samples drawn as | spread: overlap over interior, each relative to one tile | "
+    print(f"dispersion {model.diffusion.dispersion:.3f}, {args.samples} samples, tiles of {list(sampler.patch_size)}\n")
+    print(f"| samples drawn as | spread between tiles over spread inside a tile, the same voxels | "
           f"{' | '.join(f'components of {one}' for one in names)} |\n|{'---|' * (len(names) + 2)}")
     for kind in (COHERENT, INDEPENDENT):
-        ratio = (sums[kind, "overlap"] / sums[WHOLE, "overlap"]) / (sums[kind, "interior"] / sums[WHOLE, "interior"])
+        ratio = sums[kind, "between"] / sums[kind, "inside"]
         print(f"| {kind} | {ratio:.3f} | {' | '.join(f'{np.mean(counts[kind, one]):.2f}' for one in names)} |")
-    print(f"| {WHOLE} | 1 | {' | '.join(f'{np.mean(counts[WHOLE, one]):.2f}' for one in names)} |")
     print(f"| the reference | | {' | '.join(f'{np.mean(of_reference[one]):.2f}' for one in names)} |")
     if args.o:
         draw_picture(*pictured, Path(args.o))
