@@ -14,7 +14,7 @@ from medsegdiff_auto.errors import UserError
 
 PROGRAM = "medsegdiff_convert"
 EXIT_SOME_CASES_FAILED, EXIT_INTERRUPTED = 1, 130
-COMMON = ("help", "i", "d", "o", "name", "raters", "overwrite", "np", "seed", "list", "converter")
+COMMON = ("help", "i", "d", "o", "name", "overwrite", "np", "seed", "list", "converter")
 
 
 def main(argv=None) -> int:
@@ -40,7 +40,7 @@ def _main_of_converter(name: str, argv: list[str]) -> int:
 
     converter = load_converter(name)
     parser = CommandParser(prog=f"{PROGRAM} {name}", description=f"{converter.about.title}. {converter.__doc__ or ''}",
-                           epilog=f"Get it from {converter.about.homepage}. Licence: {converter.about.licence}.")
+                           epilog=f"From: {converter.about.homepage}. Licence: {converter.about.licence}.")
     _add_common_flags(parser, required=True)
     converter.add_options(parser)
     return run(_convert, name, parser.parse_args(argv))

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from skimage import io
 
 SHAPE_ZYX = (4, 12, 10)
-CT, RADIOGRAPH = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.1.1"
+RADIOGRAPH = "1.2.840.10008.5.1.4.1.1.1.1"  # a SOP class
 NAMESPACE = 'xmlns="http://www.nih.gov"'
 
 
@@ -21,27 +21,6 @@ def crops(tmp_path, picture, noise):
             mask[:, 5 - rater:] = 1
             picture(root / f"labels_rater{rater}" / f"lidc_tr_{number:03d}.png", mask)
     return root
-
-
-def write_series(folder, uid: str, voxels: np.ndarray, sop_class=CT, heights_mm=None) -> list[str]:
-    """Writes ``(z, y, x)`` as a DICOM series and returns the SOP instance UIDs of its slices, lowest first."""
-    folder.mkdir(parents=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    names = []
-    for index, plane in enumerate(voxels):
-        height = heights_mm[index] if heights_mm else -100.0 + 2.5 * index
-        names.append(f"{uid}.{index + 1}")
-        image = sitk.GetImageFromArray(plane[None])
-        image.SetSpacing((0.703125, 0.703125, 2.5))
-        image.SetOrigin((-166.0, -171.5, height))
-        for tag, value in {"0008|0016": sop_class, "0008|0018": names[-1], "0020|000e": uid, "0020|000d": f"{uid}.0", "0008|0060": "CT",
-                           "0020|0032": f"-166.0\\-171.5\\{height}", "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0013": str(index + 1),
-                           "0018|0050": "2.5"}.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"1-{len(voxels) - index:03d}.dcm"))
-        writer.Execute(image)
-    return names
 
 
 def square(x: int, y: int, side: int) -> list[tuple[int, int]]:
@@ -67,12 +46,12 @@ def nodule(*rois: str) -> str:
 
 
 @pytest.fixture
-def collection(tmp_path, noise):
+def collection(tmp_path, noise, dicom_series):
     """Two patients with a CT each; three of four radiologists outlined a nodule on the second slice, one with a hole."""
     root = tmp_path / "LIDC-IDRI"
     for number in (1, 2):
         uid, folder = f"1.2.3.{number}", root / f"LIDC-IDRI-{number:04d}" / "1.2.9" / f"1.2.3.{number}"
-        slices = write_series(folder, uid, noise(*SHAPE_ZYX, dtype=np.int16) - 100)
+        slices = dicom_series(folder, uid, noise(*SHAPE_ZYX, dtype=np.int16) - 100)
         outer, hole = roi(slices[1], square(2, 3, 6)), roi(slices[1], square(3, 4, 4), "FALSE")
         small = roi(slices[0], [(1, 1)])
         (folder / "069.xml").write_text(xml(uid, nodule(outer), nodule(outer, hole), nodule(small) + nodule(outer), ""))
@@ -149,10 +128,10 @@ def test_xml_files_in_a_folder_of_their_own_are_found_by_their_series(convert, c
     assert convert("lidc", collection).code == 0
 
 
-def test_radiographs_are_left_out_and_a_second_ct_stays_with_its_patient(convert, collection, noise):
+def test_radiographs_are_left_out_and_a_second_ct_stays_with_its_patient(convert, collection, noise, dicom_series):
     patient = collection / "LIDC-IDRI-0001" / "1.2.10"
-    write_series(patient / "1.2.4", "1.2.4", noise(1, 12, 10, dtype=np.int16), RADIOGRAPH)
-    slices = write_series(patient / "1.2.5", "1.2.5", noise(*SHAPE_ZYX, dtype=np.int16))
+    dicom_series(patient / "1.2.4", "1.2.4", noise(1, 12, 10, dtype=np.int16), RADIOGRAPH)
+    slices = dicom_series(patient / "1.2.5", "1.2.5", noise(*SHAPE_ZYX, dtype=np.int16))
     (patient / "1.2.5" / "070.xml").write_text(xml("1.2.5", nodule(roi(slices[2], square(1, 1, 4)))))
     done = convert("lidc", collection)
     assert done.code == 0 and "3 training cases of 2 patients" in done.out
@@ -160,10 +139,10 @@ def test_radiographs_are_left_out_and_a_second_ct_stays_with_its_patient(convert
     assert {"LIDC-IDRI-0001", "LIDC-IDRI-0001_2"} in [set(fold["val"]) for fold in done.splits]
 
 
-def test_faults_of_single_series_are_listed(convert, collection, noise):
+def test_faults_of_single_series_are_listed(convert, collection, noise, dicom_series):
     for number, heights in ((3, [0.0, 2.5, 7.5, 10.0]), (4, None), (5, None), (6, None)):
         uid, folder = f"1.2.3.{number}", collection / f"LIDC-IDRI-{number:04d}" / "1.2.9" / f"1.2.3.{number}"
-        write_series(folder, uid, noise(*SHAPE_ZYX, dtype=np.int16), heights_mm=heights)
+        dicom_series(folder, uid, noise(*SHAPE_ZYX, dtype=np.int16), heights_mm=heights)
         if number != 5:
             (folder / f"{number}.xml").write_text(xml(uid, nodule(roi("1.2.3.99", square(1, 1, 4)))))
     next((collection / "LIDC-IDRI-0006").rglob("*.xml")).write_text("<LidcReadMessage><Respons")
