@@ -21,6 +21,7 @@ from medsegdiff_auto.inference.fitted_sampling import read_fitted_sampling
 from medsegdiff_auto.inference.instructions import Sampling
 
 CHOICE_FILE, POSTPROCESSING_FILE = "choice.json", "postprocessing.pkl"
+FEWEST_SAMPLES = 4  # an interval, an expected Dice and a mutual information of fewer say next to nothing
 
 
 def choose_sampling(model_folder: Path, preprocessed_folder: Path, folds: list[int]) -> tuple[Sampling, Selection] | None:
@@ -48,7 +49,7 @@ def choose_sampling(model_folder: Path, preprocessed_folder: Path, folds: list[i
     settings = _checked_settings(model_folder, cases, steps)
     fold_of = {case: fold for fold, of_fold in cases.items() for case in of_fold}
     model = SimpleNamespace(plans_manager=plans_manager, dataset_json=dataset_json)
-    scores = Scores(cases, candidates(steps, min(s.num_samples for s in settings)),
+    scores = Scores(cases, candidates(steps, min(s.num_samples for s in settings), FEWEST_SAMPLES),
                     lambda case, num_steps: read_stored_case(samples_folder(model_folder, fold_of[case], num_steps) / f"{case}.npz"),
                     lambda case: read_reference(preprocessed_folder, case, model), structures_of(dataset_json), labels,
                     ignore_label_of(dataset_json))

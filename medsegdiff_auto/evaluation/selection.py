@@ -73,9 +73,14 @@ class Selection:
     held_out_nll: float | None
 
 
-def candidates(steps: Sequence[int], num_samples: int) -> list[Candidate]:
-    """All that can be made of stored samples, the cheapest first; other fusions than the mean need two samples."""
-    every = [Candidate(s, n, fusion) for s in steps for n in range(1, num_samples + 1) for fusion in FUSIONS[:1 if n == 1 else None]]
+def candidates(steps: Sequence[int], num_samples: int, fewest: int = 1) -> list[Candidate]:
+    """All that can be made of stored samples, the cheapest first; other fusions than the mean need two samples.
+
+    Args:
+        fewest: samples that a choice must keep, as far as there are so many.
+    """
+    numbers = range(min(fewest, num_samples), num_samples + 1)
+    every = [Candidate(s, n, fusion) for s in steps for n in numbers for fusion in FUSIONS[:1 if n == 1 else None]]
     return sorted(every, key=lambda c: (c.num_steps * c.num_samples, c.num_steps, FUSIONS.index(c.fusion)))
 
 

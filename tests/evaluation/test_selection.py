@@ -112,3 +112,8 @@ def test_a_stored_case_is_read_as_it_was_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
     for name in ("samples", "means", "nll"):
         np.testing.assert_array_equal(getattr(read_stored_case(tmp_path / "a.npz"), name), getattr(case, name))
+
+
+def test_a_choice_keeps_as_many_samples_as_intervals_need():
+    assert {c.num_samples for c in candidates([2], 6, fewest=4)} == {4, 5, 6}
+    assert {c.num_samples for c in candidates([2], 3, fewest=4)} == {3}
