@@ -5,21 +5,22 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from medsegdiff_auto.inference.export import FORMATS_WITH_SPACING
+from medsegdiff_auto.inference.companion_files import FORMATS_WITH_SPACING
 from medsegdiff_auto.inference.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.sizes import SIZE_COLUMNS, size_column, size_of_voxel
 from medsegdiff_auto.inference.uncertainty import describe_structure
+from medsegdiff_auto.inference.volume_store import VolumeStore, in_memory
 from medsegdiff_auto.planning.fingerprint import structure_labels
 
 
-def case_rows(case: str, segmentation: np.ndarray, samples: np.ndarray, dataset_json: dict,
+def case_rows(case: str, segmentation: np.ndarray, samples: Sequence[VolumeStore], dataset_json: dict,
               spacing_mm: list[float], margins: dict[str, float] | None = None) -> list[dict]:
     """One row per structure; shapes as in :class:`ImageGridPrediction`, spacing in the same axis order.
 
@@ -31,7 +32,7 @@ def case_rows(case: str, segmentation: np.ndarray, samples: np.ndarray, dataset_
     voxel_size = size_of_voxel(column, float(np.prod(spacing_mm[1:] if two_dimensional else spacing_mm)))
     rows = []
     for structure, values in structure_labels(dataset_json).items():
-        described = describe_structure(segmentation, samples, values, voxel_size, margins.get(structure))
+        described = describe_structure(in_memory(segmentation), samples, values, voxel_size, margins.get(structure))
         rows.append({"case": case, "structure": structure, column: f"{described['size']:.6g}",
                      f"{column}_p05": f"{described['lower']:.6g}", f"{column}_p95": f"{described['upper']:.6g}",
                      "interval": "conformal" if structure in margins else "samples",

@@ -7,18 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import time
-from typing import Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from medsegdiff_auto.inference.case_table import add_to_case_table, case_rows, read_case_table
+from medsegdiff_auto.inference.case_size import size_of_file
 from medsegdiff_auto.inference.export import to_image_grid, write_case
+from medsegdiff_auto.inference.memory import MemoryPlan, fit_beside, statement
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
-from medsegdiff_auto.inference.uncertainty import normalised_entropy
 from medsegdiff_auto.run_record import write_run
 
 logger = logging.getLogger(__name__)
@@ -34,9 +35,13 @@ class Outputs:
     mutual_information: bool = False
 
 
-def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel,
-                       previous_stage: dict[str, Path] | None) -> Iterator[tuple[str, np.ndarray, dict]]:
-    """Case, image (C, *spatial) and properties, the next case prepared in a thread while one is in use."""
+def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel, previous_stage: dict[str, Path] | None,
+                       fits_beside: Callable[[str, str], bool]) -> Iterator[tuple[str, np.ndarray, dict]]:
+    """Case, image (C, *spatial) and properties; the next case is prepared in a thread while one is in use.
+
+    Args:
+        fits_beside: whether the memory holds the preparation of the second case beside the first in use.
+    """
     preprocessor = model.configuration_manager.preprocessor_class(verbose=False)
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
 
@@ -52,11 +57,15 @@ def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel,
 
     names = list(cases)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = pool.submit(prepare, names[0])
-        for following in [*names[1:], None]:
-            ready = waiting.result()
-            waiting = pool.submit(prepare, following) if following is not None else None
-            yield ready
+        waiting = [pool.submit(prepare, names[0])]
+        for case, following in zip(names, [*names[1:], None]):
+            waiting[0].result()
+            at_once = following is not None and fits_beside(case, following)
+            if at_once:
+                waiting.append(pool.submit(prepare, following))
+            yield waiting.pop(0).result()  # nothing here holds the image while it is in use
+            if following is not None and not at_once:
+                waiting.append(pool.submit(prepare, following))
 
 
 def finished_cases(output_folder: Path, outputs: Outputs, file_ending: str) -> set[str]:
@@ -83,18 +92,32 @@ def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: d
     """
     save_json(model.dataset_json, str(output_folder / "dataset.json"), sort_keys=False)
     save_json(model.plans_manager.plans, str(output_folder / "plans.json"), sort_keys=False)
-    rows, start = [], time()
+    rows, number, start = [], 0, time()
     if not keep_table:
         (output_folder / CASES_FILE).unlink(missing_ok=True)
-    for number, (case, data, properties) in enumerate(preprocessed_cases(cases, model, previous_stage), 1):
-        prediction = to_image_grid(predictor.draw_case(data, case), model.diffusion.conditioner_weight, predictor.fusion,
-                                   properties, model.plans_manager, model.configuration_manager, model.dataset_json,
-                                   predictor.temperature, outputs.mutual_information)
-        entropy = normalised_entropy(prediction.probabilities, model.diffusion.target == "regions")
-        write_case(prediction, properties, model.plans_manager, model.dataset_json, output_folder, case,
-                   cases[case][0], entropy if outputs.uncertainty else None, outputs.samples, outputs.probabilities)
-        of_case = case_rows(case, prediction.segmentation, prediction.samples, model.dataset_json,
-                          list(properties["spacing"]), model.fitted.volume_margins if model.fitted else None)
+    plans: dict[str, MemoryPlan] = {}
+
+    def plan_of(case: str) -> MemoryPlan:
+        if case not in plans:
+            size = size_of_file(cases[case][0], predictor.num_inputs, predictor.label_manager.num_segmentation_heads,
+                                model.plans_manager, model.configuration_manager)
+            plans[case] = predictor.memory_plan(size, output_folder)
+            logger.info("%s", statement(case, size, predictor.num_samples, plans[case]))
+        return plans[case]
+
+    plan_of(next(iter(cases)))
+    for case, data, properties in preprocessed_cases(cases, model, previous_stage, lambda *both: fit_beside(*map(plan_of, both))):
+        number += 1
+        drawn, storage = predictor.draw_case(data, case, plan_of(case)), plan_of(case).storage.on_cpu()
+        del data  # large images lie on disk from here on
+        prediction = to_image_grid(drawn, model.diffusion.conditioner_weight, predictor.fusion, properties, model.plans_manager,
+                                   model.configuration_manager, model.dataset_json, predictor.temperature,
+                                   outputs.mutual_information, storage)
+        write_case(prediction, properties, model.plans_manager, model.dataset_json, output_folder, case, cases[case][0],
+                   outputs.uncertainty, outputs.samples, outputs.probabilities)
+        of_case = case_rows(case, prediction.segmentation, prediction.sampled, model.dataset_json,
+                            list(properties["spacing"]), model.fitted.volume_margins if model.fitted else None)
+        del prediction, drawn
         add_to_case_table(of_case, output_folder)
         rows += of_case
         seconds = (time() - start) / number
