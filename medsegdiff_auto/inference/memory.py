@@ -73,7 +73,12 @@ def free_bytes(device: torch.device) -> float:
 
 
 def peak_resident_bytes() -> float:
-    """The largest resident size of this process so far."""
+    """The largest resident size of this process so far, without that of the process which started it."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+    if kilobytes:
+        return 1024.0 * kilobytes[0]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak if sys.platform == "darwin" else 1024 * peak)
 
@@ -206,10 +211,11 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
         return baseline + max(memory.preparation, kept + memory.drawing(together, on_disk), at_export)
 
     def most(on_disk: bool) -> int:
-        return max([count for count in range(1, samples + 1) if peak(count, on_disk) <= limit], default=0)
+        return next((count for count in range(samples, 0, -1) if peak(count, on_disk) <= limit), 0)
 
-    on_disk = most(True) > most(False) or not most(False)
-    together = max(1, most(on_disk))
+    in_memory = most(False)
+    on_disk = in_memory < samples and (most(True) > in_memory or not in_memory)
+    together = max(1, most(True) if on_disk else in_memory)
     expected = peak(together, on_disk)
     terms = max(0.0, limit - expected)
     disk_bytes = memory.shared_volumes + memory.labels + together * memory.per_sample if on_disk else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -30,31 +31,22 @@ class TileMemory:
     step: float
 
 
-class _Calls(nn.Module):
-    """The calls of a network as forwards of a module, whose weights torch can exchange."""
-
-    def __init__(self, network: SamplingNetwork):
-        super().__init__()
-        self.network = network
-
-    def forward(self, name: str, *inputs):
-        return getattr(self.network, name)(*inputs)
+def without_content(network: SamplingNetwork) -> SamplingNetwork:
+    """A copy on the meta device; the weights are not copied."""
+    empty = {id(value): nn.Parameter(torch.empty_like(value, device="meta"), False) for value in network.parameters()}
+    empty |= {id(value): torch.empty_like(value, device="meta") for value in network.buffers()}
+    return copy.deepcopy(network, empty)
 
 
 @torch.no_grad()
 def tile_memory(network: SamplingNetwork, num_inputs: int, num_outputs: int, patch_size: Sequence[int]) -> TileMemory:
-    """Counted with weights without content in the place of the network's."""
-    calls = _Calls(network)
-    weights = {name: torch.empty_like(value, device="meta") for name, value in calls.state_dict().items()}
-
-    def call(*inputs):
-        return torch.func.functional_call(calls, weights, inputs)
-
+    """What this network would need."""
+    network = without_content(network)
     with torch.device("meta"):
         with LiveMemory() as look:
-            terms = call("image_terms", call("condition", torch.empty(1, num_inputs, *patch_size)))
+            terms = network.image_terms(network.condition(torch.empty(1, num_inputs, *patch_size)))
         x_t = torch.empty(1, num_outputs, *patch_size)
         previous = torch.empty_like(x_t) if network.configuration.self_conditioning else None
         with LiveMemory() as step:
-            call("predict_step", x_t, torch.tensor(0.5, dtype=torch.float64), terms, previous)
+            network.predict_step(x_t, torch.tensor(0.5, dtype=torch.float64), terms, previous)
     return TileMemory(SCRATCH * look.peak_bytes, num_bytes(terms), SCRATCH * step.peak_bytes + num_bytes([x_t, previous]))

@@ -9,10 +9,12 @@ import torch
 
 from medsegdiff_auto.diffusion.samplers import ddim_step, trailing_times
 from medsegdiff_auto.diffusion.state import probabilities_from_state
+from medsegdiff_auto.inference import volume_store
 from medsegdiff_auto.inference.coherent import CoherentSampler
 from medsegdiff_auto.inference.conditions import Conditions
 from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.seeds import noise_volume
+from medsegdiff_auto.inference.smooth_field import SmoothField
 from medsegdiff_auto.inference.tiling import Tiles
 from medsegdiff_auto.inference.volume_store import InMemory, Storage
 
@@ -85,6 +87,24 @@ def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver, configura
     alone = torch.cat([drawn(conditions, 2, (k,), solver=solver) for k in SAMPLES])
     assert torch.allclose(together, alone, atol=1e-6)
     assert (together[0] - together[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("configuration", [AUTO, replace(AUTO, state_guidance=3.0), replace(AUTO, self_conditioning=True),
+                                           replace(AUTO, start_time=0.6), replace(AUTO, dispersion=1.0)],
+                         ids=["auto", "guided", "self-conditioned", "start", "dispersed"])
+@pytest.mark.parametrize("solver", ["ddim", "ddpm", "dpm_solver_pp_2m"])
+def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, configuration, tmp_path, monkeypatch):
+    """In several blocks a row, and with kept features in one of them."""
+    monkeypatch.setattr(volume_store, "ELEMENTS_PER_BLOCK", 4 * 20 * 28 * NUM_OUTPUTS)
+    network, found = network_of(3, configuration), []
+    for storage, room in ((Storage(), 1e12), (Storage(tmp_path), 0)):
+        with torch.inference_mode():
+            conditions = conditions_of(network, 3, room=room, storage=storage)
+            sampler = CoherentSampler(conditions, 3, solver, 8, storage)
+            fields = [SmoothField((NUM_OUTPUTS, *VOLUME[3]), (4.0, 4.0, 4.0), k) for k in range(3)]
+            found.append((conditions.plain.read(), sampler.draw((0, 1, 2), noise_of(3), fields.__getitem__).read()))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    assert (found[0][1][0] - found[0][1][1]).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
