@@ -18,7 +18,8 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.prediction_time import nnunet_of
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.inference.model import TrainedModel, load_model
-from medsegdiff_auto.inference.predictor import FusedMean, MedSegDiffPredictor, SamplingOptions
+from medsegdiff_auto.inference.fused_mean import FusedMean
+from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 
 SAMPLES, STEPS, TILES = (1, 2, 4, 8, 16, 32), (1, 2, 3, 4, 8, 16), (1, 2, 3, 4)
 PUBLISHED = (("MedSegDiff: 5 samples x 1000 steps, ddpm", SamplingOptions(5, 1000, 1, "ddpm")),

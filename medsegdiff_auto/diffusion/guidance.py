@@ -30,5 +30,9 @@ class StateGuidance:
         if self.first is None:
             self.first = self.logits(x_start)
             return x_start
-        logits = self.first + self.gamma * (self.logits(x_start) - self.first)
+        return self.guided(x_start, self.first)
+
+    def guided(self, x_start: Tensor, first: Tensor) -> Tensor:
+        """The guided prediction, given the logits of the first one."""
+        logits = first + self.gamma * (self.logits(x_start) - first)
         return state_from_probabilities(probabilities_from_logits(logits, self.target))

@@ -81,12 +81,23 @@ class Solver:
         """Whether a step takes new noise."""
         return self.name == "ddpm"
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a step takes the prediction of the step before."""
+        return self.name == "dpm_solver_pp_2m"
+
     def __call__(self, x_t: Tensor, x_start: Tensor, t: Tensor, s: Tensor, noise: Tensor | None = None) -> Tensor:
         """x_s from x_t and the predicted x_0; x_0 itself where s is 0."""
-        if self.name == "dpm_solver_pp_2m":
-            x_s = dpm_solver_pp_2m_step(x_t, x_start, self.previous_x_start, self.previous_t, t, s, self.schedule)
+        x_s = self.step(x_t, x_start, t, s, noise, self.previous_x_start, self.previous_t)
+        if self.remembers:
             self.previous_x_start, self.previous_t = x_start, t
-            return x_s
+        return x_s
+
+    def step(self, x_t: Tensor, x_start: Tensor, t: Tensor, s: Tensor, noise: Tensor | None,
+             previous_x_start: Tensor | None, previous_t: Tensor | None) -> Tensor:
+        """The same for who keeps the previous prediction himself; None where there is none."""
+        if self.remembers:
+            return dpm_solver_pp_2m_step(x_t, x_start, previous_x_start, previous_t, t, s, self.schedule)
         return ddim_step(x_t, x_start, t, s, self.schedule, eta=float(self.is_stochastic), noise=noise)
 
 

@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Iterable
 
 import numpy as np
-from torch import Tensor
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
 from medsegdiff_auto.evaluation.temperature import nll_by_temperature
-from medsegdiff_auto.inference.export import image_grid_converter
+from medsegdiff_auto.inference.fused_mean import SAMPLE, FusedMean
+from medsegdiff_auto.inference.image_grid import ImageGrid
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.inference.predictor import SAMPLE, FusedMean, MedSegDiffPredictor
+from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
+from medsegdiff_auto.inference.volume_store import VolumeStore
 
 SETTINGS_FILE = "settings.json"
 logger = logging.getLogger(__name__)
@@ -154,21 +155,22 @@ def read_reference(preprocessed_folder: Path, case: str, model) -> np.ndarray:
     return model.plans_manager.image_reader_writer_class().read_seg(str(file))[0][0]
 
 
-def stored_case(drawn: Iterable[tuple[str, Tensor]], reference: np.ndarray, properties: dict, model: TrainedModel) -> StoredCase:
+def stored_case(drawn: Iterable[tuple[str, VolumeStore]], reference: np.ndarray, properties: dict, model: TrainedModel) -> StoredCase:
     """One case as it looks after every sample that is drawn of it.
 
     Args:
         drawn: of :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`.
         reference: (z, y, x).
     """
-    convert = image_grid_converter(properties, model.plans_manager, model.configuration_manager, model.dataset_json)
+    grid = ImageGrid(properties, model.plans_manager, model.configuration_manager, model.dataset_json)
     structures, regions = structures_of(model.dataset_json), model.diffusion.target == "regions"
     mean, samples, means, nll = FusedMean(model.diffusion.conditioner_weight), [], [], []
     for kind, probabilities in drawn:
         mean.add(kind, probabilities)
         if kind == SAMPLE:
-            samples.append(convert(probabilities))
-            prediction, fused = convert(mean.value, return_probabilities=True)
-            means.append(prediction)
-            nll.append(nll_by_temperature(fused, prediction, reference, structures, regions, ignore_label_of(model.dataset_json)))
+            samples.append(grid.labels(grid.logits(probabilities), of_logits=True))
+            fused = grid.to_probabilities(grid.logits(mean.so_far()))
+            means.append(grid.labels(fused, of_logits=False))
+            on_image = np.stack([grid.channel_on_image(fused, channel) for channel in range(fused.shape[0])])
+            nll.append(nll_by_temperature(on_image, means[-1], reference, structures, regions, ignore_label_of(model.dataset_json)))
     return StoredCase(np.stack(samples).astype(np.uint8), np.stack(means).astype(np.uint8), np.stack(nll))

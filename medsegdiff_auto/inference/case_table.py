@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from medsegdiff_auto.inference.export import FORMATS_WITH_SPACING
+from medsegdiff_auto.inference.companion_files import FORMATS_WITH_SPACING
 from medsegdiff_auto.inference.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.sizes import SIZE_COLUMNS, size_column, size_of_voxel
 from medsegdiff_auto.inference.uncertainty import describe_structure
+from medsegdiff_auto.inference.volume_store import VolumeStore, in_memory
 from medsegdiff_auto.planning.fingerprint import structure_labels
 
 
@@ -42,7 +43,7 @@ class StructureSize:
     expected_dice_between_samples: float
 
 
-def structure_sizes(segmentation: np.ndarray, samples: np.ndarray, dataset_json: dict, spacing_mm: list[float],
+def structure_sizes(segmentation: np.ndarray, samples: Sequence[VolumeStore], dataset_json: dict, spacing_mm: list[float],
                     margins: dict[str, float] | None = None) -> dict[str, StructureSize]:
     """Every structure's; shapes as in :class:`ImageGridPrediction`, spacing in the same axis order.
 
@@ -54,7 +55,7 @@ def structure_sizes(segmentation: np.ndarray, samples: np.ndarray, dataset_json:
     voxel_size = size_of_voxel(column, float(np.prod(spacing_mm[1:] if two_dimensional else spacing_mm)))
     return {structure: StructureSize(
         measure=column, interval="conformal" if structure in margins else "samples",
-        **describe_structure(segmentation, samples, values, voxel_size, margins.get(structure)))
+        **describe_structure(in_memory(segmentation), samples, values, voxel_size, margins.get(structure)))
         for structure, values in structure_labels(dataset_json).items()}
 
 

@@ -6,7 +6,7 @@ noise volume and one state per sample, so that a sample is one mask from border 
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,12 +14,13 @@ from torch import Tensor
 from medsegdiff_auto.diffusion.guidance import StateGuidance
 from medsegdiff_auto.diffusion.process import q_sample
 from medsegdiff_auto.diffusion.samplers import Solver, trailing_times
-from medsegdiff_auto.diffusion.state import probabilities_from_state
+from medsegdiff_auto.diffusion.state import probabilities_from_state, state_from_probabilities
 from medsegdiff_auto.inference.conditions import Conditions, in_batches
 from medsegdiff_auto.inference.mirrors import flipped
 from medsegdiff_auto.inference.smooth_field import SmoothField, dispersed
+from medsegdiff_auto.inference.volume_store import InMemory, SlabReader, Storage, VolumeStore, blocks
 
-NoiseOfStep = Callable[[int, int], Tensor]  # sample, step -> (K, *spatial); step 0 is the start
+NoiseOfStep = Callable[[int, int, slice], Tensor]  # sample, step, rows -> (K, rows, *rest); step 0 is the start
 FieldOfSample = Callable[[int], SmoothField]
 Intervention = Callable[[Tensor], Tensor]
 
@@ -34,71 +35,103 @@ class CoherentSampler:
         conditions: of the volume.
         num_steps, solver: as in the plan.
         samples_per_call: samples in one call of the network; the masks do not depend on it.
+        storage: where the states are; the masks do not depend on it.
         intervention: what the denoiser is shown in the place of the states (S, K, *spatial), for the audit.
     """
 
     def __init__(self, conditions: Conditions, num_steps: int, solver: str, samples_per_call: int,
-                 state_device: torch.device | str = "cpu", intervention: Intervention | None = None):
+                 storage: Storage = Storage(), intervention: Intervention | None = None):
         self.conditions, self.network, self.tiles = conditions, conditions.network, conditions.tiles
-        self.num_steps, self.solver, self.samples_per_call = num_steps, solver, samples_per_call
-        self.state_device, self.intervention = state_device, intervention
+        self.num_steps, self.samples_per_call = num_steps, samples_per_call
+        self.solver = Solver(solver, self.network.schedule)
+        self.storage, self.intervention = storage, intervention
         self.num_evaluations = 0
 
-    def draw(self, samples: Sequence[int], noise_of: NoiseOfStep, field_of: FieldOfSample | None = None) -> Tensor:
+    def draw(self, samples: Sequence[int], noise_of: NoiseOfStep, field_of: FieldOfSample | None = None) -> VolumeStore:
         """The masks of these samples together, (S, K, *spatial) probabilities, float32.
 
         Sample k looks through view k modulo the number of views. ``field_of`` is needed where the dispersion is above 0.
         """
-        c, schedule = self.network.configuration, self.network.schedule
-        times = trailing_times(self.num_steps, c.start_time)
-        x_t = self._noise(samples, noise_of, 0)
-        if c.start_time < 1:
-            prior = self.conditions.plain_state.to(x_t)
-            x_t = q_sample(prior.expand(x_t.shape), x_t, *schedule.alpha_sigma(times[:1].expand(len(x_t))))
-        rows = [(Solver(self.solver, schedule), StateGuidance(c.state_guidance, c.target)) for _ in range(self.tiles.num_rows)]
+        c, times = self.network.configuration, trailing_times(self.num_steps, self.network.configuration.start_time)
+        volume = (len(samples), *self.conditions.plain.shape)
+        x_t, previous = self._start(volume, samples, noise_of, times[:1]), None
+        remembered = self.storage.empty(volume) if self.solver.remembers and self.num_steps > 1 else None
+        guidance = StateGuidance(c.state_guidance, c.target)
+        first = self.storage.empty(volume) if c.state_guidance != 1 else None
         fields = [field_of(k) for k in samples] if c.dispersion else []
-        previous = None
         for step, (t, s) in enumerate(zip(times[:-1], times[1:])):
-            noise = self._noise(samples, noise_of, step + 1) if rows[0][0].is_stochastic and s > 0 else None
-            seen = x_t if self.intervention is None else self.intervention(x_t)
-            predicted = torch.empty_like(x_t) if c.self_conditioning else None
-            sweep = self.tiles.sweep(x_t.shape[:2], lambda index: self._tile(index, samples, x_t, seen, t, previous),
-                                     self.state_device)
-            for (solve, guide), (at, x_start) in zip(rows, sweep, strict=True):
-                where = (slice(None), slice(None), at)
-                x_start = guide(x_start)
+            predicted = self.storage.empty(volume) if c.self_conditioning and s > 0 else None
+            for rows, x_start in self._predictions(samples, x_t, t, previous):
+                if first is not None and step == 0:
+                    first.write(rows, guidance.logits(x_start))
+                elif first is not None:
+                    x_start = guidance.guided(x_start, first.read(rows))
                 if fields:
-                    x_start = dispersed(x_start, fields, at, c)
+                    x_start = dispersed(x_start, fields, rows, c)
                 if predicted is not None:
-                    predicted[where] = x_start
-                x_t[where] = solve(x_t[where], x_start, t, s, None if noise is None else noise[where])
+                    predicted.write(rows, x_start)
+                noise = self._noise(samples, noise_of, step + 1, rows) if self.solver.is_stochastic and s > 0 else None
+                history = (remembered.read(rows), times[step - 1]) if remembered is not None and step else (None, None)
+                x_s = self.solver.step(x_t.read(rows), x_start, t, s, noise, *history)
+                if remembered is not None and s > 0:
+                    remembered.write(rows, x_start)
+                x_t.write(rows, x_s if s > 0 else probabilities_from_state(x_s, c.target))
             previous = predicted
-        return probabilities_from_state(x_t, c.target)
+        return x_t
 
-    def _noise(self, samples: Sequence[int], noise_of: NoiseOfStep, step: int) -> Tensor:
-        return torch.stack([noise_of(k, step) for k in samples]).to(self.state_device)
+    def _start(self, volume: tuple[int, ...], samples: Sequence[int], noise_of: NoiseOfStep, time: Tensor) -> VolumeStore:
+        """Pure noise, or the noised plain prediction where the plan starts from it."""
+        x_t, schedule = self.storage.empty(volume), self.network.schedule
+        for rows in x_t.blocks():
+            noise = self._noise(samples, noise_of, 0, rows)
+            if time < 1:
+                prior = state_from_probabilities(self.conditions.plain.read(rows)).to(noise)
+                noise = q_sample(prior.expand(noise.shape), noise, *schedule.alpha_sigma(time.expand(len(noise))))
+            x_t.write(rows, noise)
+        return x_t
 
-    def _tile(self, index: int, samples: Sequence[int], x_t: Tensor, seen: Tensor, t: Tensor,
-              previous: Tensor | None) -> Tensor:
-        """x_0 of one tile for every sample, (S, K, *patch) on the state's device; the plain network's without foreground."""
+    def _noise(self, samples: Sequence[int], noise_of: NoiseOfStep, step: int, rows: slice) -> Tensor:
+        return torch.stack([noise_of(k, step, rows) for k in samples]).to(self.storage.device)
+
+    def _predictions(self, samples: Sequence[int], x_t: VolumeStore, t: Tensor,
+                     previous: VolumeStore | None) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and the blended x_0 there, (S, K, rows, *rest), no more at once than is computed voxel by voxel.
+
+        A row of tiles reads slices that no earlier row has left behind: those may change meanwhile.
+        """
+        seen = None if self.intervention is None else InMemory(self.intervention(x_t.read()))
+        slabs = [None if store is None else SlabReader(store) for store in (x_t, previous, seen)]
+        plain = SlabReader(self.conditions.plain)
+        for at, x_start in self.tiles.sweep(x_t.shape[:2], lambda index: self._tile(index, samples, t, slabs, plain),
+                                            self.storage.device):
+            for rows in blocks(at, x_start[:, :, 0].numel()):
+                yield rows, x_start[:, :, rows.start - at.start:rows.stop - at.start]
+
+    def _tile(self, index: int, samples: Sequence[int], t: Tensor, slabs: Sequence[SlabReader | None],
+              plain: SlabReader) -> Tensor:
+        """x_0 of one tile for every sample, (S, K, *patch) on the state's device; the plain network's without foreground.
+
+        Args:
+            slabs: of the state, the previous prediction and what the denoiser is shown.
+        """
+        rows = self.tiles.places[index][0]
         if not self.conditions.is_active[index]:
-            plain = self.tiles.cut(self.conditions.plain_state, index).to(self.state_device)
-            return plain.expand(len(samples), *plain.shape)
-        tile_x_t, tile_seen = self.tiles.cut(x_t, index), self.tiles.cut(seen, index) if seen is not x_t else None
-        tile_previous = None if previous is None else self.tiles.cut(previous, index)
-        predicted = torch.empty_like(tile_x_t)
-        for rows in in_batches(range(len(samples)), self.samples_per_call):
-            views = [samples[row] % len(self.conditions.views) for row in rows]
-            mirrored = [None if x is None else self._mirrored(x[list(rows)], views).to(self.conditions.device)
-                        for x in (tile_x_t, tile_previous, tile_seen)]
-            x_start = self.conditions.evaluate(self.network.predict_step, mirrored[0], t, self.conditions.terms(index, views),
-                                               *mirrored[1:])
-            predicted[list(rows)] = self._mirrored(x_start.to(predicted), views)
-            self.num_evaluations += len(rows)
+            probabilities = self.tiles.cut_slab(plain(rows), index).to(self.storage.device)
+            return state_from_probabilities(probabilities).expand(len(samples), *probabilities.shape)
+        cut = [None if slab is None else self.tiles.cut_slab(slab(rows), index) for slab in slabs]
+        predicted = torch.empty(cut[0].shape, device=self.storage.device)
+        for some in in_batches(range(len(samples)), self.samples_per_call):
+            views = [samples[row] % len(self.conditions.views) for row in some]
+            x_t, previous, seen = [None if x is None else self._mirrored(x[list(some)], views).to(self.conditions.device)
+                                   for x in cut]
+            x_start = self.conditions.evaluate(self.network.predict_step, x_t, t, self.conditions.terms(index, views),
+                                               previous, seen)
+            predicted[list(some)] = self._mirrored(x_start.to(predicted), views)
+            self.num_evaluations += len(some)
         return predicted
 
     def _mirrored(self, x: Tensor, views: Sequence[int]) -> Tensor:
         """Every row of x (S, K, *patch) through its own view; its own inverse."""
         if not any(self.conditions.views[view] for view in views):
-            return x
+            return x.contiguous()
         return torch.stack([flipped(row, self.conditions.views[view]) for row, view in zip(x, views)])

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from medsegdiff_auto.diffusion.state import state_from_probabilities
 from medsegdiff_auto.inference.mirrors import flipped
 from medsegdiff_auto.inference.tiling import Tiles
+from medsegdiff_auto.inference.volume_store import SlabReader, Storage, VolumeStore
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.denoiser import ImageTerms
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
@@ -35,7 +35,7 @@ class Conditions:
     """The image terms of all tiles and views of a volume, and the plain network's probabilities.
 
     Attributes:
-        plain: the plain network's mean over all views, blended, (K, *spatial) float32 on the CPU.
+        plain: the plain network's mean over all views, blended, (K, *spatial) float32, where ``storage`` keeps it.
         is_active: per tile, whether any voxel has foreground of at least 0.001 in the plain network's mean. Without a
             conditioner nothing is known beforehand, and every tile is active.
         num_forwards: evaluations of the conditioner so far.
@@ -47,15 +47,16 @@ class Conditions:
         room_bytes: for the kept terms; what does not fit is computed again at every use.
     """
 
-    def __init__(self, network: SamplingNetwork, image: Tensor, tiles: Tiles, views: Sequence[tuple[int, ...]],
-                 device: torch.device, evaluate: Callable, num_outputs: int, room_bytes: float):
-        self.network, self.image, self.tiles, self.views = network, image, tiles, views
+    def __init__(self, network: SamplingNetwork, image: VolumeStore, tiles: Tiles, views: Sequence[tuple[int, ...]],
+                 device: torch.device, evaluate: Callable, num_outputs: int, room_bytes: float, storage: Storage = Storage()):
+        self.network, self.image_slab, self.tiles, self.views = network, SlabReader(image), tiles, views
         self.device, self.evaluate = device, evaluate
         self.room_bytes, self.num_forwards = room_bytes, 0
         self.is_active = [False] * len(tiles)
         self._kept: dict[int, Condition | ImageTerms] = {}  # of all views, in their order
-        self.plain = tiles.blended((num_outputs,), self._first_look)
-        self.plain_state = state_from_probabilities(self.plain)
+        self.plain = storage.empty((num_outputs, *tiles.shape))
+        for rows, values in tiles.sweep((num_outputs,), self._first_look):
+            self.plain.write(rows, values)
 
     def _first_look(self, index: int) -> Tensor:
         """Plain probabilities of a tile, the mean over its views; keeps the terms of an active one."""
@@ -76,7 +77,7 @@ class Conditions:
         return bool(foreground.max() >= NO_FOREGROUND_BELOW)
 
     def _condition(self, index: int, views: Sequence[int]) -> Condition:
-        tile = self.tiles.cut(self.image, index)
+        tile = self.tiles.cut_slab(self.image_slab(self.tiles.places[index][0]), index)
         self.num_forwards += self.network.has_conditioner * len(views)
         return self.evaluate(self.network.condition, torch.stack([flipped(tile, self.views[v]) for v in views]).to(self.device))
 

@@ -18,9 +18,8 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
 from medsegdiff_auto.inference.conditions import VOXELS_PER_CALL, in_batches, num_bytes
-from medsegdiff_auto.inference.memory import memory_plan
+from medsegdiff_auto.inference.memory import MemoryPlan
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
-from medsegdiff_auto.inference.tiling import Tiles
 
 LONG_CALL_S = 0.5
 
@@ -58,14 +57,9 @@ class CaseCost:
         return self.num_looks * calls.forward_s + self.num_evaluations * calls.evaluation_s
 
 
-def case_cost(predictor: MedSegDiffPredictor, image_shape: Sequence[int], calls: CallCost) -> CaseCost:
-    """The cost of a preprocessed image (C, *spatial) of this shape."""
-    patch = predictor.configuration_manager.patch_size
-    spatial = list(image_shape[1:])
-    spatial[-len(patch):] = [max(size, least) for size, least in zip(spatial[-len(patch):], patch)]
-    tiles = Tiles(spatial, patch, predictor._internal_get_sliding_window_slicers(tuple(spatial)))
-    memory = memory_plan(predictor.label_manager.num_segmentation_heads, (image_shape[0], *spatial), tiles, predictor.num_samples,
-                         predictor.diffusion, predictor.solver, predictor.device, predictor.options.max_memory_gb)
+def case_cost(predictor: MedSegDiffPredictor, image_shape: Sequence[int], calls: CallCost, memory: MemoryPlan) -> CaseCost:
+    """The cost of a preprocessed image (C, *spatial) of this shape within its memory."""
+    tiles = predictor.tiles_of(image_shape[1:])
     num_folds, num_views = len(predictor.list_of_parameters), len(predictor.views)
     num_kept = min(len(tiles), int(memory.terms_bytes // (calls.view_bytes * num_views)))
     again = (len(tiles) - num_kept) * predictor.num_steps * sum(

@@ -1,66 +1,74 @@
-"""From the network's grid to files on the image's grid."""
+"""From probabilities on the network's grid to the files of a case on the image's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Iterable, Iterator
 
 import numpy as np
-import SimpleITK as sitk
+import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch import Tensor
 
-from medsegdiff_auto.diffusion.state import logits_from_probabilities
+from medsegdiff_auto.inference.companion_files import write_npz, write_volumes
+from medsegdiff_auto.inference.fused_mean import SAMPLE, FusedMean
 from medsegdiff_auto.inference.fusion import fuse
+from medsegdiff_auto.inference.image_grid import ImageGrid
 from medsegdiff_auto.inference.nifti_geometry import NIFTI_ENDINGS, copy_geometry
 from medsegdiff_auto.inference.prediction_folder import staged_output
-from medsegdiff_auto.inference.predictor import SAMPLE, FusedMean
 from medsegdiff_auto.inference.temperature import at_temperature
-from medsegdiff_auto.inference.uncertainty import MutualInformation
-
-FORMATS_WITH_SPACING = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+from medsegdiff_auto.inference.uncertainty import MutualInformation, entropy_map
+from medsegdiff_auto.inference.volume_store import Storage, VolumeStore
 
 
 @dataclass
 class ImageGridPrediction:
-    """One case on the grid of its image: arrays are (z, y, x) in nnU-Net's reading order.
+    """One case on the grid of its image: maps are (z, y, x) in nnU-Net's reading order.
 
     Attributes:
         segmentation: fused label map.
-        probabilities: fused, (K, z, y, x) float32, at the temperature.
-        samples: sampled label maps, (S, z, y, x) uint8.
+        fused: the fused probabilities at the temperature, (K, *cropped) on the grid's cropped one.
+        sampled: label maps of the samples, uint8.
+        grid: from the cropped grid to the image.
         mutual_information: (z, y, x) float32 in [0, 1], where it was asked for.
     """
 
     segmentation: np.ndarray
-    probabilities: np.ndarray
-    samples: np.ndarray
+    fused: VolumeStore
+    sampled: list[VolumeStore]
+    grid: ImageGrid
     mutual_information: np.ndarray | None = None
 
+    def channels(self) -> Iterator[np.ndarray]:
+        """The fused probabilities of one class or region after the other, (z, y, x) float32."""
+        return (self.grid.channel_on_image(self.fused, channel) for channel in range(self.fused.shape[0]))
 
-Convert = Callable[..., Any]  # probabilities (K, *spatial) -> label map (z, y, x), and probabilities where return_probabilities
+    @cached_property
+    def uncertainty(self) -> np.ndarray:
+        """:meth:`entropy`, kept."""
+        return self.entropy()
+
+    def entropy(self) -> np.ndarray:
+        """Normalised entropy of the fused probabilities, (z, y, x) float32 in [0, 1]; 0 where the image was cropped."""
+        return self.grid.on_image(entropy_map(self.fused, self.grid.label_manager.has_regions))
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """All channels at once, (K, z, y, x) float32: for cases that are small beside the memory."""
+        return np.stack(list(self.channels()))
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """All sampled label maps at once, (S, z, y, x) uint8."""
+        return np.stack([one.read().numpy() for one in self.sampled])
 
 
-def image_grid_converter(properties: dict, plans_manager: PlansManager, configuration_manager: ConfigurationManager,
-                         dataset_json: dict) -> Convert:
-    """nnU-Net's export of a case: resamples, uncrops, transposes and decodes probabilities of the network's grid."""
-    label_manager = plans_manager.get_label_manager(dataset_json)
-    target = "regions" if label_manager.has_regions else "classes"
-
-    def convert(probabilities: Tensor, return_probabilities: bool = False):
-        return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits_from_probabilities(probabilities.float(), target).numpy(), plans_manager, configuration_manager,
-            label_manager, properties, return_probabilities)
-
-    return convert
-
-
-def to_image_grid(drawn: Iterable[tuple[str, Tensor]], conditioner_weight: float, fusion: str, properties: dict,
-                  plans_manager: PlansManager, configuration_manager: ConfigurationManager,
-                  dataset_json: dict, temperature: float = 1.0, mutual_information: bool = False) -> ImageGridPrediction:
+def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], conditioner_weight: float, fusion: str, properties: dict,
+                  plans_manager: PlansManager, configuration_manager: ConfigurationManager, dataset_json: dict,
+                  temperature: float = 1.0, mutual_information: bool = False,
+                  storage: Storage = Storage()) -> ImageGridPrediction:
     """Every sample on the image's grid as it is drawn, and at last the fused prediction.
 
     Args:
@@ -69,48 +77,38 @@ def to_image_grid(drawn: Iterable[tuple[str, Tensor]], conditioner_weight: float
         fusion: ``mean``, ``staple`` or ``dice``.
         temperature: of the fused probabilities, after the label map is decoded: the labels do not depend on it.
         mutual_information: also between label and sample; every sample's probabilities are then brought to the image's grid.
+        storage: where volumes are kept meanwhile.
     """
-    label_manager = plans_manager.get_label_manager(dataset_json)
-    convert = image_grid_converter(properties, plans_manager, configuration_manager, dataset_json)
-    mean, samples = FusedMean(conditioner_weight), []
-    shared = MutualInformation(label_manager.has_regions) if mutual_information else None
+    grid = ImageGrid(properties, plans_manager, configuration_manager, dataset_json, storage)
+    mean, sampled = FusedMean(conditioner_weight, storage), []
+    shared = MutualInformation(grid.label_manager.has_regions, storage) if mutual_information else None
     for kind, probabilities in drawn:
         mean.add(kind, probabilities)
-        if kind == SAMPLE and shared is None:
-            samples.append(convert(probabilities).astype(np.uint8))
-        elif kind == SAMPLE:
-            labels, on_image = convert(probabilities, return_probabilities=True)
-            samples.append(labels.astype(np.uint8))
-            shared.add(on_image)
-    segmentation, probabilities = convert(mean.value, return_probabilities=True)
-    probabilities, samples = probabilities.astype(np.float32), np.stack(samples)
+        if kind == SAMPLE:
+            values = grid.logits(probabilities)
+            if shared is not None:
+                shared.add(grid.to_probabilities(values))
+            labels = grid.labels(values, of_logits=shared is None)
+            sampled.append(storage.empty(labels.shape, torch.uint8))
+            sampled[-1].write(slice(None), torch.from_numpy(labels.astype(np.uint8, copy=False)))
+            del values, labels
+        del probabilities  # the generator may need its room for the next ones
+    fused = grid.to_probabilities(grid.logits(mean.finish()))
+    prediction = ImageGridPrediction(grid.labels(fused, of_logits=False), fused, sampled, grid,
+                                     None if shared is None else grid.on_image(shared.value))
     if fusion != "mean":
-        segmentation = fuse(fusion, probabilities, samples, label_manager).astype(segmentation.dtype)
-    return ImageGridPrediction(segmentation, at_temperature(probabilities, temperature, label_manager.has_regions), samples,
-                               None if shared is None else shared.value)
-
-
-def write_companion(array: np.ndarray, label_file: Path, file: Path) -> None:
-    """Writes one map (z, y, x), or several (N, z, y, x) along a last axis, with the geometry of the label file.
-
-    Images of one slice are written in 2-D. Formats without spacing (PNG) give maps of unit spacing.
-    """
-    reference = sitk.ReadImage(str(label_file)) if label_file.name.endswith(FORMATS_WITH_SPACING) else None
-    two_dimensional = reference.GetDimension() == 2 if reference is not None else array.shape[-3] == 1
-
-    def image_of(volume: np.ndarray) -> sitk.Image:
-        image = sitk.GetImageFromArray(volume[0] if two_dimensional else volume)
-        if reference is not None:
-            image.CopyInformation(reference)
-        return image
-
-    image = image_of(array) if array.ndim == 3 else sitk.JoinSeries([image_of(volume) for volume in array])
-    sitk.WriteImage(image, str(file), useCompression=True)
+        maps = fuse(fusion, np.stack(list(prediction.channels())), prediction.samples, grid.label_manager)
+        prediction.segmentation = maps.astype(prediction.segmentation.dtype)
+    if temperature != 1:
+        for rows in fused.blocks():
+            scaled = at_temperature(fused.read(rows).numpy(), temperature, grid.label_manager.has_regions)
+            fused.write(rows, torch.from_numpy(scaled))
+    return prediction
 
 
 def write_case(prediction: ImageGridPrediction, properties: dict, plans_manager: PlansManager, dataset_json: dict,
-               output_folder: Path, case: str, image_file: Path, uncertainty: np.ndarray | None, save_samples: bool,
-               save_probabilities: bool) -> None:
+               output_folder: Path, case: str, image_file: Path, save_uncertainty: bool, save_samples: bool,
+               save_probabilities: bool, save_mutual_information: bool) -> None:
     """Writes a case's files into a folder of their own and moves them when all are whole, the label map last.
 
     NIfTI files get the geometry of ``image_file`` to the last bit.
@@ -119,17 +117,20 @@ def write_case(prediction: ImageGridPrediction, properties: dict, plans_manager:
     with staged_output(output_folder, last=label_name) as stage:
         label_file = stage / label_name
         plans_manager.image_reader_writer_class().write_seg(prediction.segmentation, str(label_file), properties)
-        if uncertainty is not None:
-            write_companion(uncertainty, label_file, stage / f"{case}_uncertainty.nii.gz")
-        if prediction.mutual_information is not None:
-            write_companion(prediction.mutual_information, label_file, stage / f"{case}_mutual_information.nii.gz")
+        if label_name.endswith(NIFTI_ENDINGS) and image_file.name.endswith(NIFTI_ENDINGS):
+            copy_geometry(image_file, label_file)
+
+        def write(volumes: Iterable[np.ndarray], what: str, num_volumes: int | None = None) -> None:
+            write_volumes(volumes, num_volumes, label_file, stage / f"{case}_{what}.nii.gz")
+
+        if save_uncertainty:
+            write([prediction.entropy()], "uncertainty")
+        if save_mutual_information and prediction.mutual_information is not None:
+            write([prediction.mutual_information], "mutual_information")
         if save_samples:
-            write_companion(prediction.samples, label_file, stage / f"{case}_samples.nii.gz")
+            write((one.read().numpy() for one in prediction.sampled), "samples", len(prediction.sampled))
         if save_probabilities:
-            write_companion(prediction.probabilities, label_file, stage / f"{case}_probabilities.nii.gz")
-            np.savez_compressed(stage / f"{case}.npz", probabilities=prediction.probabilities)
+            num_channels = prediction.fused.shape[0]
+            write(prediction.channels(), "probabilities", num_channels)
+            write_npz(prediction.channels(), num_channels, stage / f"{case}.npz")
             save_pickle(properties, str(stage / f"{case}.pkl"))
-        if image_file.name.endswith(NIFTI_ENDINGS):
-            for file in stage.iterdir():
-                if file.name.endswith(NIFTI_ENDINGS):
-                    copy_geometry(image_file, file)

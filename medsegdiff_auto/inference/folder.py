@@ -7,14 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from time import time
-from typing import Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
+from medsegdiff_auto.inference.case_size import size_of_file
 from medsegdiff_auto.inference.case_table import read_case_table
 from medsegdiff_auto.inference.expected_cost import case_cost, statement, time_calls
+from medsegdiff_auto.inference.memory import MemoryPlan, fit_beside
+from medsegdiff_auto.inference.memory import statement as memory_statement
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.inference.prediction import Outputs, predict_case, prepare_case, write_model_files
+from medsegdiff_auto.inference.prediction import Outputs, fused_case, prepare_case, write_model_files
 from medsegdiff_auto.inference.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.inference.progress import progress_over
@@ -23,20 +26,28 @@ from medsegdiff_auto.run_record import write_run
 logger = logging.getLogger(__name__)
 
 
-def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel,
-                       previous_stage: dict[str, Path] | None) -> Iterator[tuple[str, np.ndarray, dict]]:
-    """Case, image (C, *spatial) and properties, the next case prepared in a thread while one is in use."""
+def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel, previous_stage: dict[str, Path] | None,
+                       fits_beside: Callable[[str, str], bool]) -> Iterator[tuple[str, np.ndarray, dict]]:
+    """Case, image (C, *spatial) and properties; the next case is prepared in a thread while one is in use.
+
+    Args:
+        fits_beside: whether the memory holds the preparation of the second case beside the first in use.
+    """
 
     def prepare(case: str) -> tuple[str, np.ndarray, dict]:
         return case, *prepare_case(model, cases[case], previous_stage[case] if previous_stage else None)
 
     names = list(cases)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = pool.submit(prepare, names[0])
-        for following in [*names[1:], None]:
-            ready = waiting.result()
-            waiting = pool.submit(prepare, following) if following is not None else None
-            yield ready
+        waiting = [pool.submit(prepare, names[0])]
+        for case, following in zip(names, [*names[1:], None]):
+            waiting[0].result()
+            at_once = following is not None and fits_beside(case, following)
+            if at_once:
+                waiting.append(pool.submit(prepare, following))
+            yield waiting.pop(0).result()  # nothing here holds the image while it is in use
+            if following is not None and not at_once:
+                waiting.append(pool.submit(prepare, following))
 
 
 def finished_cases(output_folder: Path, outputs: Outputs, file_ending: str) -> set[str]:
@@ -66,15 +77,31 @@ def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: d
     rows, start = [], time()
     if not keep_table:
         (output_folder / CASES_FILE).unlink(missing_ok=True)
+    plans: dict[str, MemoryPlan] = {}
+
+    def plan_of(case: str) -> MemoryPlan:
+        if case not in plans:
+            size = size_of_file(cases[case][0], predictor.num_inputs, predictor.label_manager.num_segmentation_heads,
+                                model.plans_manager, model.configuration_manager)
+            plans[case] = predictor.memory_plan(size, output_folder)
+            if len(plans) == 1 or plans[case].is_on_disk:
+                logger.info("%s", memory_statement(case, size, predictor.num_samples, plans[case]))
+        return plans[case]
+
+    plan_of(next(iter(cases)))
+    prepared = preprocessed_cases(cases, model, previous_stage, lambda *both: fit_beside(*map(plan_of, both)))
     with progress_over(len(cases)) as progress:
-        for number, (case, data, properties) in enumerate(preprocessed_cases(cases, model, previous_stage), 1):
-            cost = case_cost(predictor, data.shape, calls)
+        for number, (case, data, properties) in enumerate(prepared, 1):
+            plan = plan_of(case)
+            cost = case_cost(predictor, data.shape, calls, plan)
             if number == 1:
                 logger.info("%s", statement(case, cost, calls, predictor, len(cases)))
+            drawn = predictor.draw_case(data, case, plan)
+            del data  # large images lie on disk from here on
             with progress.of_case(case, predictor, cost, calls):
-                prediction = predict_case(predictor, model, case, data, properties, cases[case][0],
-                                          mutual_information=outputs.mutual_information)
-                rows += prediction.write(output_folder, case, outputs)
+                rows += fused_case(predictor, model, case, drawn, properties, cases[case][0], storage=plan.storage.on_cpu(),
+                                   mutual_information=outputs.mutual_information).write(output_folder, case, outputs)
+            del drawn
             seconds = (time() - start) / number
             logger.info("%s (%d/%d), %.1f s a case, %.0f s left", case, number, len(cases), seconds,
                         seconds * (len(cases) - number))

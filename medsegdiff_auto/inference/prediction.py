@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Iterable
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,7 +17,7 @@ from medsegdiff_auto.inference.export import ImageGridPrediction, to_image_grid,
 from medsegdiff_auto.inference.grid import Grid
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
-from medsegdiff_auto.inference.uncertainty import normalised_entropy
+from medsegdiff_auto.inference.volume_store import Storage, VolumeStore
 
 
 @dataclass(frozen=True)
@@ -49,25 +50,42 @@ class Source:
 class Prediction:
     """One case on the grid of its image; arrays are (z, y, x), with a single slice for a 2-D image.
 
+    Volumes of several channels are brought to the image's grid when they are first asked for.
+
     Attributes:
         case: the name that the noise was seeded with.
-        segmentation: fused label map, (z, y, x), the labels of dataset.json.
-        probabilities: fused, (K, z, y, x) float32 in [0, 1]: of every class, background first, their sum 1; or of every region.
-        uncertainty: entropy of the probabilities over its maximum, (z, y, x) float32 in [0, 1].
-        samples: plausible label maps, (S, z, y, x) uint8.
         volumes: by structure its size with the 90 % interval and the expected Dice.
-        mutual_information: the part of the uncertainty on which the samples disagree, (z, y, x) float32 in [0, 1]; None where
-            it was not asked for.
     """
 
     case: str
-    segmentation: np.ndarray = field(repr=False)
-    probabilities: np.ndarray = field(repr=False)
-    uncertainty: np.ndarray = field(repr=False)
-    samples: np.ndarray = field(repr=False)
+    on_image: ImageGridPrediction = field(repr=False)
     volumes: dict[str, StructureSize]
-    mutual_information: np.ndarray | None = field(repr=False)
     source: Source = field(repr=False)
+
+    @property
+    def segmentation(self) -> np.ndarray:
+        """Fused label map, (z, y, x), the labels of dataset.json."""
+        return self.on_image.segmentation
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Fused, (K, z, y, x) float32 in [0, 1]: of every class, background first, their sum 1; or of every region."""
+        return self.on_image.probabilities
+
+    @property
+    def uncertainty(self) -> np.ndarray:
+        """Entropy of the probabilities over its maximum, (z, y, x) float32 in [0, 1]."""
+        return self.on_image.uncertainty
+
+    @property
+    def samples(self) -> np.ndarray:
+        """Plausible label maps, (S, z, y, x) uint8."""
+        return self.on_image.samples
+
+    @property
+    def mutual_information(self) -> np.ndarray | None:
+        """The part of the uncertainty on which the samples disagree, (z, y, x) float32 in [0, 1]; None unless asked for."""
+        return self.on_image.mutual_information
 
     def image(self, array: np.ndarray) -> sitk.Image:
         """One of the arrays as an image with the geometry of the input; several maps lie along a last axis."""
@@ -86,12 +104,11 @@ class Prediction:
 
     def write(self, folder: Path, case: str, outputs: Outputs) -> list[dict]:
         """The files of the case and its rows in ``cases.csv``."""
-        source, shared = self.source, self.mutual_information if outputs.mutual_information else None
-        on_image = ImageGridPrediction(self.segmentation, self.probabilities, self.samples, shared)
-        write_case(on_image, source.properties, source.plans_manager, source.dataset_json, folder, case,
-                   source.image_file or Path(), self.uncertainty if outputs.uncertainty else None, outputs.samples,
-                   outputs.probabilities)
-        rows = case_rows(case, self.volumes, len(self.samples))
+        source = self.source
+        write_case(self.on_image, source.properties, source.plans_manager, source.dataset_json, folder, case,
+                   source.image_file or Path(), outputs.uncertainty, outputs.samples, outputs.probabilities,
+                   outputs.mutual_information)
+        rows = case_rows(case, self.volumes, len(self.on_image.sampled))
         add_to_case_table(rows, folder)
         return rows
 
@@ -114,21 +131,21 @@ def prepare_case(model: TrainedModel, files: list[Path], previous_stage: Path | 
     return data, properties
 
 
-def predict_case(predictor: MedSegDiffPredictor, model: TrainedModel, case: str, data: np.ndarray, properties: dict,
-                 image_file: Path | None, grid: Grid | None = None, mutual_information: bool = False) -> Prediction:
-    """One prepared case, drawn, fused and described.
+def fused_case(predictor: MedSegDiffPredictor, model: TrainedModel, case: str, drawn: Iterable[tuple[str, VolumeStore]],
+               properties: dict, image_file: Path | None, grid: Grid | None = None, mutual_information: bool = False,
+               storage: Storage = Storage()) -> Prediction:
+    """One case, fused and described as it is drawn.
 
     Args:
+        drawn: of :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`.
         image_file: the first channel's, None for an image in memory.
         grid: of the image, where it is known better than from its file.
+        storage: where volumes are kept meanwhile.
     """
-    on_image = to_image_grid(predictor.draw_case(data, case), model.diffusion.conditioner_weight, predictor.fusion, properties,
-                             model.plans_manager, model.configuration_manager, model.dataset_json, predictor.temperature,
-                             mutual_information)
-    sizes = structure_sizes(on_image.segmentation, on_image.samples, model.dataset_json, list(properties["spacing"]),
+    on_image = to_image_grid(drawn, model.diffusion.conditioner_weight, predictor.fusion, properties, model.plans_manager,
+                             model.configuration_manager, model.dataset_json, predictor.temperature, mutual_information, storage)
+    sizes = structure_sizes(on_image.segmentation, on_image.sampled, model.dataset_json, list(properties["spacing"]),
                             model.fitted.volume_margins if model.fitted else None)
     source = Source(properties, model.plans_manager, model.dataset_json, image_file,
                     grid or Grid.of_properties(properties, len(on_image.segmentation)))
-    return Prediction(case, on_image.segmentation, on_image.probabilities,
-                      normalised_entropy(on_image.probabilities, model.diffusion.target == "regions"), on_image.samples, sizes,
-                      on_image.mutual_information, source)
+    return Prediction(case, on_image, sizes, source)

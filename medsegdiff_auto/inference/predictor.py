@@ -4,29 +4,36 @@ from __future__ import annotations
 
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
-from typing import Callable, Iterator
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from torch import Tensor
 
+from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.coherent import CoherentSampler
 from medsegdiff_auto.inference.conditions import Conditions
-from medsegdiff_auto.inference.memory import memory_plan
+from medsegdiff_auto.inference.fused_mean import PLAIN, SAMPLE
+from medsegdiff_auto.inference.memory import CaseMemory, MemoryPlan, memory_plan, resident_bytes
 from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.seeds import field_seed, noise_volume
 from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.inference.tiling import Tiles
+from medsegdiff_auto.inference.tile_memory import TileMemory, tile_memory
+from medsegdiff_auto.inference.volume_store import InMemory, Storage, VolumeStore
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.memory_format import channels_last
 from medsegdiff_auto.networks.sampling_network import Adjust, Observe
 
 SAMPLES_PER_CALL = {"cpu": 8, "cuda": 8, "mps": 8}  # in 3-D one by one takes three times as long on a CPU
-PLAIN, SAMPLE = "plain", "sample"
 FORWARD, EVALUATION, LEFT_OUT = "forward", "evaluation", "left out"
 COUNTED_AS = {"condition": FORWARD, "predict_step": EVALUATION}  # functions of the network
 
@@ -43,7 +50,7 @@ class SamplingOptions:
         fusion: ``mean``, ``staple`` or ``dice``.
         seed: of the noise.
         samples_per_call: samples in one call of the network; None for what suits the device. The masks do not depend on it.
-        max_memory_gb: that states and features may take; None for most of what is free.
+        max_memory_gb: that the whole process may take (on a GPU: what lies on the GPU); None for most of what is free.
         temperature: of the fused probabilities; the labels do not depend on it. None takes the fitted value.
     """
 
@@ -56,26 +63,6 @@ class SamplingOptions:
     samples_per_call: int | None = None
     max_memory_gb: float | None = None
     temperature: float | None = None
-
-
-class FusedMean:
-    """w plain + (1 - w) samples, of means that grow one volume at a time."""
-
-    def __init__(self, conditioner_weight: float):
-        self.weights = {PLAIN: conditioner_weight, SAMPLE: 1 - conditioner_weight}
-        self.sums: dict[str, Tensor] = {}
-        self.counts = {PLAIN: 0, SAMPLE: 0}
-
-    def add(self, kind: str, probabilities: Tensor) -> None:
-        """One more of :data:`PLAIN` or :data:`SAMPLE`, (K, *spatial); without weight it is not kept."""
-        if self.weights[kind]:
-            self.counts[kind] += 1
-            self.sums[kind] = self.sums[kind].add_(probabilities) if kind in self.sums else probabilities.clone()
-
-    @property
-    def value(self) -> Tensor:
-        """(K, *spatial) float32."""
-        return sum(total.mul(self.weights[kind] / self.counts[kind]) for kind, total in self.sums.items())
 
 
 @dataclass
@@ -130,67 +117,109 @@ class MedSegDiffPredictor(nnUNetPredictor):
         self.temperature = options.temperature or model.temperature
         self.views = mirror_views(model.mirroring_axes, options.num_mirrors or model.diffusion.num_mirrors)
         self.num_samples = options.num_samples or model.diffusion.num_samples
+        self.num_inputs = determine_num_input_channels(model.plans_manager, model.configuration_manager, model.dataset_json)
         self.num_forwards = self.num_evaluations = 0
+        self.baseline_bytes = resident_bytes()
         self.intervention: Callable[[Tensor], Tensor] | None = None
         self.on_call: Callable[[str, int], None] = lambda kind, count: None
 
     def sample_case(self, data: np.ndarray, case: str) -> CaseDistribution:
         """The distribution of one preprocessed case, (C, *spatial), over all folds, held in memory."""
         plain, samples = [], []
-        for kind, probabilities in self.draw_case(data, case):
-            (plain if kind == PLAIN else samples).append(probabilities.half() if kind == SAMPLE else probabilities)
+        for kind, store in self.draw_case(data, case):
+            (plain if kind == PLAIN else samples).append(store.read().half() if kind == SAMPLE else store.read())
         return CaseDistribution(sum(plain) / len(plain), torch.stack(samples), self.diffusion.conditioner_weight)
 
-    @torch.inference_mode()
-    def draw_case(self, data: np.ndarray, case: str) -> Iterator[tuple[str, Tensor]]:
-        """For every fold :data:`PLAIN` and the plain network's probabilities, then :data:`SAMPLE` and those of each sample.
-
-        Probabilities are (K, *spatial) float32 on the CPU. As many samples are drawn together as there is memory for.
-        """
-        image, revert_padding = pad_nd_image(torch.from_numpy(np.asarray(data)).float(),
-                                             self.configuration_manager.patch_size, "constant", {"value": 0}, True, None)
-        crop = (slice(None), *revert_padding[1:])
-        tiles = Tiles(image.shape[1:], self.configuration_manager.patch_size,
-                      self._internal_get_sliding_window_slicers(image.shape[1:]))
-        num_outputs = self.label_manager.num_segmentation_heads
-        memory = memory_plan(num_outputs, image.shape, tiles, self.num_samples, self.diffusion, self.solver, self.device,
-                             self.options.max_memory_gb)
-        views = from_the_end(self.views, len(self.configuration_manager.patch_size))
-        self.num_forwards = self.num_evaluations = 0
-
-        def noise_of(sample: int, step: int) -> Tensor:
-            return noise_volume((num_outputs, *image.shape[1:]), self.options.seed, case, sample, step)
-
-        distance_vox = correlation_vox(self.diffusion.structure_diameter_vox, image.ndim - 1)
-
-        def field_of(sample: int) -> SmoothField:
-            return SmoothField((num_outputs, *image.shape[1:]), distance_vox, field_seed(self.options.seed, case, sample))
-
-        for fold, weights in enumerate(self.list_of_parameters):
-            self.network.load_state_dict(weights)
-            conditions = Conditions(self.network, image, tiles, views, self.device, self.evaluate, num_outputs,
-                                    memory.terms_bytes)
-            self.on_call(LEFT_OUT, (len(tiles) - sum(conditions.is_active)) * self.num_samples * self.num_steps)
-            yield PLAIN, conditions.plain[crop]
-            sampler = CoherentSampler(conditions, self.options.num_steps or self.diffusion.num_steps, self.solver,
-                                      self.options.samples_per_call or SAMPLES_PER_CALL[self.device.type],
-                                      memory.state_device, self.intervention)
-            for first in range(0, self.num_samples, memory.samples_together):
-                together = range(first, min(first + memory.samples_together, self.num_samples))
-                for probabilities in sampler.draw([fold * self.num_samples + k for k in together], noise_of, field_of):
-                    yield SAMPLE, probabilities[crop].cpu()
-            self.num_forwards += conditions.num_forwards
-            self.num_evaluations += sampler.num_evaluations
+    def tiles_of(self, shape: Sequence[int]) -> Tiles:
+        """The tiles of a volume (*spatial), after padding to at least a patch."""
+        padded = [max(n, m) for n, m in zip(shape, [1] * (len(shape) - len(self.patch_size)) + self.patch_size)]
+        return Tiles(padded, self.patch_size, self._internal_get_sliding_window_slicers(tuple(padded)))
 
     @property
-    def num_steps(self) -> int:
-        """The option's, or the plan's."""
-        return self.options.num_steps or self.diffusion.num_steps
+    def patch_size(self) -> list[int]:
+        """The plan's."""
+        return list(self.configuration_manager.patch_size)
+
+    @cached_property
+    def tile_memory(self) -> TileMemory:
+        """What the network needs for one tile."""
+        return tile_memory(self.network, self.num_inputs, self.label_manager.num_segmentation_heads, self.patch_size)
 
     @property
     def samples_per_call(self) -> int:
         """The option's, or what suits the device."""
         return self.options.samples_per_call or SAMPLES_PER_CALL[self.device.type]
+
+    def memory_plan(self, size: CaseSize, folder: Path | None = None) -> MemoryPlan:
+        """How a case is predicted within the memory.
+
+        Args:
+            folder: of volumes that the memory does not hold; None for the system's folder of temporary files.
+        """
+        memory = CaseMemory(size, self.tiles_of(size.shape), len(self.list_of_parameters), self.num_samples, len(self.views),
+                            self.diffusion, self.solver, self.tile_memory, self.samples_per_call)
+        return memory_plan(memory, self.device, self.baseline_bytes, self.options.max_memory_gb, folder or Path(gettempdir()))
+
+    @torch.inference_mode()
+    def draw_case(self, data: np.ndarray, case: str, memory: MemoryPlan | None = None) -> Iterator[tuple[str, VolumeStore]]:
+        """For every fold :data:`PLAIN` and the plain network's probabilities, then :data:`SAMPLE` and those of each sample.
+
+        Probabilities are (K, *spatial) float32 on the CPU, good until the next ones are asked for. As many samples are drawn
+        together as there is memory for.
+
+        Args:
+            memory: of :meth:`memory_plan`; None plans for what is free now.
+        """
+        num_outputs = self.label_manager.num_segmentation_heads
+        memory = memory or self.memory_plan(CaseSize(data.shape[0], num_outputs, data.shape[1:], data.shape[1:]))
+        image, revert_padding = pad_nd_image(torch.from_numpy(np.asarray(data)).float(), self.patch_size, "constant",
+                                             {"value": 0}, True, None)
+        crop, tiles = revert_padding[1:], self.tiles_of(data.shape[1:])
+        del data
+        image = self._stored(image, memory.storage.on_cpu())
+        views = from_the_end(self.views, len(self.patch_size))
+        self.num_forwards = self.num_evaluations = 0
+        shape = (num_outputs, *tiles.shape)
+
+        def noise_of(sample: int, step: int, rows: slice) -> Tensor:
+            return noise_volume(shape, self.options.seed, case, sample, step, rows)
+
+        distance_vox = correlation_vox(self.diffusion.structure_diameter_vox, len(tiles.shape))
+
+        def field_of(sample: int) -> SmoothField:
+            return SmoothField(shape, distance_vox, field_seed(self.options.seed, case, sample))
+
+        for fold, weights in enumerate(self.list_of_parameters):
+            self.network.load_state_dict(weights)
+            conditions = Conditions(self.network, image, tiles, views, self.device, self.evaluate, num_outputs,
+                                    memory.terms_bytes, memory.storage.on_cpu())
+            self.on_call(LEFT_OUT, (len(tiles) - sum(conditions.is_active)) * self.num_samples * self.num_steps)
+            yield PLAIN, conditions.plain.cropped(crop)
+            sampler = CoherentSampler(conditions, self.num_steps, self.solver,
+                                      self.samples_per_call, memory.storage, self.intervention)
+            for first in range(0, self.num_samples, memory.samples_together):
+                together = range(first, min(first + memory.samples_together, self.num_samples))
+                drawn = sampler.draw([fold * self.num_samples + k for k in together], noise_of, field_of).on_cpu()
+                for number in range(len(together)):
+                    yield SAMPLE, drawn[number].cropped(crop)
+                del drawn
+            self.num_forwards += conditions.num_forwards
+            self.num_evaluations += sampler.num_evaluations
+            del conditions, sampler  # before those of the next fold
+
+    @staticmethod
+    def _stored(image: Tensor, storage: Storage) -> VolumeStore:
+        if storage.folder is None:
+            return InMemory(image)
+        store = storage.empty(image.shape)
+        for rows in store.blocks():
+            store.write(rows, image[:, rows])
+        return store
+
+    @property
+    def num_steps(self) -> int:
+        """The option's, or the plan's."""
+        return self.options.num_steps or self.diffusion.num_steps
 
     @property
     def solver(self) -> str:

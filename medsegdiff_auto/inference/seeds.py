@@ -19,11 +19,19 @@ def field_seed(seed: int, case: str, sample: int) -> int:
     return _hashed(f"{seed}/{case}/{sample}/field")
 
 
-def noise_volume(shape: Sequence[int], seed: int, case: str, sample: int, step: int = 0) -> Tensor:
-    """Standard normal noise of the whole volume, float32 on the CPU, (K, *spatial); later steps of stochastic solvers take
-    their own."""
-    generator = torch.Generator().manual_seed(sample_seed(seed, case, sample, step))
-    return torch.randn(tuple(shape), generator=generator)
+def noise_volume(shape: Sequence[int], seed: int, case: str, sample: int, step: int = 0, rows: slice = slice(None)) -> Tensor:
+    """Standard normal noise of some slices of the first spatial axis, float32 on the CPU, (K, rows, *rest).
+
+    Every slice has a seed of its own, so that a slab is the same alone and within the whole volume. Later steps of stochastic
+    solvers take their own noise.
+
+    Args:
+        shape: of the whole volume, (K, *spatial).
+    """
+    of_sample, generator = sample_seed(seed, case, sample, step), torch.Generator()
+    slices = [torch.randn((shape[0], *shape[2:]), generator=generator.manual_seed(_hashed(f"{of_sample}/{number}")))
+              for number in range(*rows.indices(shape[1]))]
+    return torch.stack(slices, 1)
 
 
 def _hashed(words: str) -> int:

@@ -17,7 +17,7 @@ from medsegdiff_auto.inference.grid import Grid
 from medsegdiff_auto.inference.image_input import ImageFiles, PathLike, image_files, written
 from medsegdiff_auto.inference.inputs import check_case
 from medsegdiff_auto.inference.model import load_model
-from medsegdiff_auto.inference.prediction import Prediction, predict_case, prepare_case
+from medsegdiff_auto.inference.prediction import Prediction, fused_case, prepare_case
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.inference.speed import SPEEDS, at_speed
 from medsegdiff_auto.training.run import require_device
@@ -85,8 +85,8 @@ class Segmenter:
             if isinstance(previous_stage, sitk.Image):
                 previous_stage = written(previous_stage, Path(folder) / f"previous_stage{ending}")
             data, properties = prepare_case(self.model, files.paths, previous_stage)
-            return predict_case(self.predictor, self.model, case or files.case or CASE_IN_MEMORY, data, properties,
-                                *_origin(files))
+            case = case or files.case or CASE_IN_MEMORY
+            return fused_case(self.predictor, self.model, case, self.predictor.draw_case(data, case), properties, *_origin(files))
 
     def _require_previous_stage(self, previous_stage: PathLike | sitk.Image | None) -> None:
         stage = self.model.configuration_manager.previous_stage_name

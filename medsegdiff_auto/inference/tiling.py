@@ -40,19 +40,20 @@ class Tiles:
     def __len__(self) -> int:
         return len(self.places)
 
-    @property
-    def num_rows(self) -> int:
-        """Groups of tiles that begin at the same slice: as many pieces as a sweep hands out."""
-        return len({place[0].start for place in self.places})
-
     def cut(self, volume: Tensor, index: int) -> Tensor:
         """The part of a volume (..., *spatial) under a tile, (..., *patch)."""
-        part = volume[(..., *self.places[index])]
+        return self.cut_slab(volume[..., self.places[index][0], :, :], index)
+
+    def cut_slab(self, slab: Tensor, index: int) -> Tensor:
+        """The part under a tile, (..., *patch), of the slices of the first axis that it covers, (..., slices, *rest)."""
+        part = slab[(..., *self.places[index][1:])]
         return part.squeeze(-3) if self.flat else part
 
     def sweep(self, leading: Sequence[int], of_tile: Callable[[int], Tensor],
               device: torch.device | str = "cpu") -> Iterator[tuple[slice, Tensor]]:
         """Slices of the first axis, from the first to the last, and their blended values (*leading, slices, *rest).
+
+        The values are good until the next ones are asked for.
 
         Args:
             leading: what precedes the spatial axes, such as (K,).
@@ -75,13 +76,11 @@ class Tiles:
                 sums[(*before, slice(None), *at)] += (values.unsqueeze(-3) if self.flat else values) * window
                 weights[(slice(None), *at)] += window
             final = following - start
-            yield slice(start, following), sums[(*before, slice(0, final))] / weights[:final]
-            if final < thickness:
-                for kept, axis in ((sums, len(leading)), (weights, 0)):
-                    kept.copy_(torch.cat([kept.narrow(axis, final, thickness - final),
-                                          torch.zeros_like(kept.narrow(axis, 0, final))], axis))
-            else:
-                sums.zero_(), weights.zero_()
+            yield slice(start, following), sums[(*before, slice(0, final))].div_(weights[:final])
+            for kept, axis in ((sums, len(leading)), (weights, 0)):
+                for number in range(thickness - final):  # slice by slice: they overlap, and a copy would be as large as the sums
+                    kept.select(axis, number).copy_(kept.select(axis, number + final))
+                kept.narrow(axis, thickness - final, final).zero_()
 
     def blended(self, leading: Sequence[int], of_tile: Callable[[int], Tensor], device: torch.device | str = "cpu") -> Tensor:
         """The whole sweep in one, (*leading, *spatial) float32."""

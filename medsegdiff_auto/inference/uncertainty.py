@@ -4,15 +4,20 @@
     normalised_entropy   H[p] / log K of the probabilities p of a voxel; of regions the largest binary entropy, in bits
     MutualInformation    H[mean_s p_s] - mean_s H[p_s], in the unit of the entropy; p_s are the probabilities of sample s
 
-Label maps are (z, y, x) integers; samples (S, z, y, x); probabilities (K, z, y, x) in [0, 1].
+Label maps are (z, y, x) integers; samples are stores of them; probabilities (K, z, y, x) in [0, 1]. All is computed slab by
+slab.
 """
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import numpy as np
+import torch
 
 from medsegdiff_auto.inference.conformal import sample_quantiles, widened
-from medsegdiff_auto.overlap import dice, expected_dice_between_samples
+from medsegdiff_auto.inference.volume_store import Storage, VolumeStore, blocks
+from medsegdiff_auto.overlap import pairwise_counts
 
 
 def normalised_entropy(probabilities: np.ndarray, regions: bool) -> np.ndarray:
@@ -21,6 +26,14 @@ def normalised_entropy(probabilities: np.ndarray, regions: bool) -> np.ndarray:
     Classes: -sum_k p_k log p_k / log K. Regions overlap: the largest binary entropy among them, in bits.
     """
     return np.clip(entropies(probabilities, regions).max(0), 0, 1)
+
+
+def entropy_map(probabilities: VolumeStore, regions: bool) -> np.ndarray:
+    """:func:`normalised_entropy` of a store."""
+    entropy = np.empty(probabilities.shape[1:], np.float32)
+    for rows in probabilities.blocks():
+        entropy[rows] = normalised_entropy(probabilities.read(rows).numpy(), regions)
+    return entropy
 
 
 def entropies(probabilities: np.ndarray, regions: bool) -> np.ndarray:
@@ -41,29 +54,45 @@ class MutualInformation:
     count alike; the plain network, which is no sample, does not count.
     """
 
-    def __init__(self, regions: bool):
-        self.regions, self.num_samples = regions, 0
-        self.sum_probabilities: np.ndarray | None = None
-        self.sum_entropies: np.ndarray | None = None
+    def __init__(self, regions: bool, storage: Storage = Storage()):
+        self.regions, self.storage, self.num_samples = regions, storage, 0
+        self.sum_probabilities: VolumeStore | None = None
+        self.sum_entropies: VolumeStore | None = None
 
-    def add(self, probabilities: np.ndarray) -> None:
+    def add(self, probabilities: VolumeStore) -> None:
         """One more sample's probabilities, (K, z, y, x)."""
-        of_sample = entropies(probabilities, self.regions)
-        if self.num_samples == 0:
-            self.sum_probabilities, self.sum_entropies = probabilities.astype(np.float32), of_sample
-        else:
-            self.sum_probabilities += probabilities
-            self.sum_entropies += of_sample
+        first = self.num_samples == 0
+        if first:
+            self.sum_probabilities = self.storage.empty(probabilities.shape)
+            self.sum_entropies = self.storage.empty((probabilities.shape[0] if self.regions else 1, *probabilities.shape[1:]))
+        for rows in probabilities.blocks():
+            p = probabilities.read(rows)
+            of_sample = torch.from_numpy(entropies(p.numpy(), self.regions))
+            for total, more in ((self.sum_probabilities, p), (self.sum_entropies, of_sample)):
+                total.write(rows, more if first else total.read(rows) + more)
         self.num_samples += 1
 
     @property
     def value(self) -> np.ndarray:
         """(z, y, x) float32 in [0, 1]: nats over log K, or bits of the region with the most; 0 for a single sample."""
-        of_mean = entropies(self.sum_probabilities / self.num_samples, self.regions)
-        return np.clip((of_mean - self.sum_entropies / self.num_samples).max(0), 0, 1)
+        shared = np.empty(self.sum_probabilities.shape[1:], np.float32)
+        for rows in self.sum_probabilities.blocks():
+            of_mean = entropies(self.sum_probabilities.read(rows).numpy() / self.num_samples, self.regions)
+            within = self.sum_entropies.read(rows).numpy() / self.num_samples
+            shared[rows] = np.clip((of_mean - within).max(0), 0, 1)
+        return shared
 
 
-def describe_structure(fused: np.ndarray, samples: np.ndarray, values: list[int], voxel_size: float,
+def shared_voxels(maps: Sequence[VolumeStore], values: list[int]) -> np.ndarray:
+    """Voxels that each pair of label maps gives to a structure, (N, N) float64; the diagonal holds the sizes."""
+    shared = np.zeros((len(maps), len(maps)))
+    for rows in blocks(maps[0].all_rows, len(maps) * torch.Size(maps[0].shape[1:]).numel()):
+        masks = np.stack([np.isin(one.read(rows).numpy(), values) for one in maps])
+        shared += pairwise_counts(masks, masks)[0]
+    return shared
+
+
+def describe_structure(fused: VolumeStore, samples: Sequence[VolumeStore], values: list[int], voxel_size: float,
                        margin: float | None = None) -> dict[str, float]:
     """Size of one structure with its 90 % interval, and how good its mask is expected to be.
 
@@ -78,9 +107,12 @@ def describe_structure(fused: np.ndarray, samples: np.ndarray, values: list[int]
         voxel_size: in the unit of the sizes returned.
         margin: of :mod:`~medsegdiff_auto.inference.conformal`, or None.
     """
-    mask, drawn = np.isin(fused, values), np.isin(samples, values)
-    sizes = drawn.reshape(len(drawn), -1).sum(1) * voxel_size
-    lower, upper = widened(*sample_quantiles(sizes), margin)
-    return {"size": float(mask.sum() * voxel_size), "lower": lower, "upper": upper,
-            "expected_dice": float(np.mean([dice(mask, one, both_empty=1.0) for one in drawn])),
-            "expected_dice_between_samples": expected_dice_between_samples(drawn)}
+    shared = shared_voxels([fused, *samples], values)
+    num_voxels = shared.diagonal()
+    total = num_voxels[:, None] + num_voxels
+    dice = np.divide(2 * shared, total, out=np.ones_like(shared), where=total > 0)
+    lower, upper = widened(*sample_quantiles(num_voxels[1:] * voxel_size), margin)
+    of_two = dice[1:, 1:][~np.eye(len(samples), dtype=bool)]
+    return {"size": float(num_voxels[0] * voxel_size), "lower": lower, "upper": upper,
+            "expected_dice": float(dice[0, 1:].mean()),
+            "expected_dice_between_samples": float(of_two.mean()) if len(of_two) else float("nan")}

@@ -9,11 +9,14 @@ import torch
 
 from medsegdiff_auto.diffusion.samplers import ddim_step, trailing_times
 from medsegdiff_auto.diffusion.state import probabilities_from_state
+from medsegdiff_auto.inference import volume_store
 from medsegdiff_auto.inference.coherent import CoherentSampler
 from medsegdiff_auto.inference.conditions import Conditions
 from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.seeds import noise_volume
+from medsegdiff_auto.inference.smooth_field import SmoothField
 from medsegdiff_auto.inference.tiling import Tiles
+from medsegdiff_auto.inference.volume_store import InMemory, Storage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
 from tiny_networks import AUTO, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image, randomised, tiny_network  # noqa: E402
@@ -39,22 +42,22 @@ def network_of(dimension, configuration=AUTO):
     return randomised(tiny_network(dimension, configuration)).eval()
 
 
-def conditions_of(network, dimension, order=None, room=1e12, num_mirrors=2, image=None):
+def conditions_of(network, dimension, order=None, room=1e12, num_mirrors=2, image=None, storage=Storage()):
     places = slicers(dimension)
     places = places if order is None else [places[i] for i in torch.randperm(len(places), generator=torch.Generator().manual_seed(order))]
     image = random_image(*VOLUME[dimension], batch_size=1)[0] if image is None else image
     views = from_the_end(mirror_views(range(dimension), num_mirrors), dimension)
-    return Conditions(network, image, Tiles(VOLUME[dimension], PATCH[dimension], places), views, torch.device("cpu"),
-                      lambda function, *inputs: function(*inputs), NUM_OUTPUTS, room)
+    return Conditions(network, InMemory(image), Tiles(VOLUME[dimension], PATCH[dimension], places), views, torch.device("cpu"),
+                      lambda function, *inputs: function(*inputs), NUM_OUTPUTS, room, storage)
 
 
 def noise_of(dimension):
-    return lambda sample, step: noise_volume((NUM_OUTPUTS, *VOLUME[dimension]), 0, "case", sample, step)
+    return lambda sample, step, rows: noise_volume((NUM_OUTPUTS, *VOLUME[dimension]), 0, "case", sample, step, rows)
 
 
-def drawn(conditions, dimension, samples=SAMPLES, num_steps=3, solver="ddim", samples_per_call=1):
+def drawn(conditions, dimension, samples=SAMPLES, num_steps=3, solver="ddim", samples_per_call=1, storage=Storage()):
     with torch.inference_mode():
-        return CoherentSampler(conditions, num_steps, solver, samples_per_call).draw(samples, noise_of(dimension))
+        return CoherentSampler(conditions, num_steps, solver, samples_per_call, storage).draw(samples, noise_of(dimension)).read()
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
@@ -86,6 +89,24 @@ def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver, configura
     assert (together[0] - together[1]).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("configuration", [AUTO, replace(AUTO, state_guidance=3.0), replace(AUTO, self_conditioning=True),
+                                           replace(AUTO, start_time=0.6), replace(AUTO, dispersion=1.0)],
+                         ids=["auto", "guided", "self-conditioned", "start", "dispersed"])
+@pytest.mark.parametrize("solver", ["ddim", "ddpm", "dpm_solver_pp_2m"])
+def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, configuration, tmp_path, monkeypatch):
+    """In several blocks a row, and with kept features in one of them."""
+    monkeypatch.setattr(volume_store, "ELEMENTS_PER_BLOCK", 4 * 20 * 28 * NUM_OUTPUTS)
+    network, found = network_of(3, configuration), []
+    for storage, room in ((Storage(), 1e12), (Storage(tmp_path), 0)):
+        with torch.inference_mode():
+            conditions = conditions_of(network, 3, room=room, storage=storage)
+            sampler = CoherentSampler(conditions, 3, solver, 8, storage)
+            fields = [SmoothField((NUM_OUTPUTS, *VOLUME[3]), (4.0, 4.0, 4.0), k) for k in range(3)]
+            found.append((conditions.plain.read(), sampler.draw((0, 1, 2), noise_of(3), fields.__getitem__).read()))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    assert (found[0][1][0] - found[0][1][1]).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimension):
     """Written out: predict every tile, weight with the window, divide, take the step, and again."""
@@ -94,7 +115,7 @@ def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimensi
     with torch.inference_mode():
         conditions = conditions_of(network, dimension, num_mirrors=1)
         window = conditions.tiles.window.reshape(patch)
-        x_t, times = noise_of(dimension)(0, 0)[None], trailing_times(2)
+        x_t, times = noise_of(dimension)(0, 0, slice(None))[None], trailing_times(2)
         for t, s in zip(times[:-1], times[1:]):
             total, weight = torch.zeros_like(x_t), torch.zeros(volume)
             for at in slicers(dimension):
@@ -113,8 +134,8 @@ def test_a_volume_of_one_tile_is_sampled_as_the_network_samples_it(configuration
     image, noise = random_image(*size, batch_size=1), noise_volume((NUM_OUTPUTS, *size), 0, "case", 0)
     tiles = Tiles(size, size, [(slice(None), *(slice(0, n) for n in size))])
     with torch.inference_mode():
-        conditions = Conditions(network, image[0], tiles, [()], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
-        found = CoherentSampler(conditions, 3, "ddim", 8).draw((0,), lambda sample, step: noise)
+        conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
+        found = CoherentSampler(conditions, 3, "ddim", 8).draw((0,), lambda sample, step, rows: noise[:, rows]).read()
         expected = network.sample_probabilities(network.condition(image), noise[None], 3, "ddim")
     tolerance = 1e-2 if configuration.parameterisation == "noise" else 1e-5  # a float32 state divided by alpha = 0.006
     assert torch.allclose(found, expected, atol=tolerance)
@@ -128,9 +149,9 @@ def test_a_tile_without_foreground_is_left_to_the_plain_network_and_costs_no_eva
     with torch.inference_mode():
         conditions = conditions_of(network, 2)
         sampler = CoherentSampler(conditions, 2, "ddim", 8)
-        samples = sampler.draw((0, 1), noise_of(2))
+        samples = sampler.draw((0, 1), noise_of(2)).read()
     assert not any(conditions.is_active) and sampler.num_evaluations == 0
-    assert torch.allclose(samples[0], conditions.plain, atol=1e-5) and torch.allclose(samples[1], samples[0])
+    assert torch.allclose(samples[0], conditions.plain.read(), atol=1e-5) and torch.allclose(samples[1], samples[0])
 
 
 def test_evaluations_are_counted_per_tile_sample_and_step():

@@ -2,6 +2,7 @@
 
 import subprocess
 
+import pytest
 import torch
 
 from medsegdiff_auto.inference.mirrors import mirror_views
@@ -13,6 +14,16 @@ def test_noise_differs_between_cases_samples_and_seeds_and_repeats_otherwise():
     assert torch.equal(reference, noise_volume((2, 8, 8), 0, "case_1", 3))
     for other in ((1, "case_1", 3), (0, "case_2", 3), (0, "case_1", 4)):
         assert not torch.equal(reference, noise_volume((2, 8, 8), *other))
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 5, 3), (3, 6, 4)], ids=str)
+def test_noise_of_a_slab_is_that_of_the_whole_volume(shape):
+    whole = noise_volume(shape, 0, "case", 3, step=2)
+    assert whole.shape == shape
+    for rows in (slice(0, 2), slice(2, 5), slice(5, None)):
+        assert torch.equal(noise_volume(shape, 0, "case", 3, 2, rows), whole[:, rows])
+    slices = whole.movedim(1, 0).flatten(1)
+    assert all((slices[a] != slices[b]).all() for a in range(len(slices)) for b in range(a))
 
 
 def test_a_seed_is_the_first_63_bits_of_sha256():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from medsegdiff_auto.inference.uncertainty import MutualInformation, describe_structure, normalised_entropy
+from medsegdiff_auto.inference import uncertainty
+from medsegdiff_auto.inference.uncertainty import MutualInformation, normalised_entropy
+from medsegdiff_auto.inference.volume_store import in_memory
 
 
 def voxels(*probabilities) -> np.ndarray:
@@ -24,7 +26,7 @@ def test_entropy_of_regions_is_that_of_the_least_certain_region():
 def mutual_information(samples, regions: bool) -> np.ndarray:
     shared = MutualInformation(regions)
     for sample in samples:
-        shared.add(sample)
+        shared.add(in_memory(sample))
     return shared.value.ravel()
 
 
@@ -39,6 +41,10 @@ def test_mutual_information_of_regions_is_that_of_the_region_that_samples_disagr
     samples = [voxels([0.5], [1.0]), voxels([0.5], [0.0])]
     np.testing.assert_allclose(mutual_information(samples, regions=True), [1], atol=1e-5)
     np.testing.assert_allclose(mutual_information(samples[:1], regions=True), [0], atol=1e-7)
+
+
+def describe_structure(fused, samples, values, voxel_size):
+    return uncertainty.describe_structure(in_memory(fused), [in_memory(one) for one in samples], values, voxel_size)
 
 
 def test_a_structure_is_described_by_size_interval_and_mean_dice_to_the_samples():

@@ -1,20 +1,28 @@
 """What is stated before the first case is what the predictor counts, and nothing else is printed without a terminal."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from chain import FOLDS, command
 
 from medsegdiff_auto.inference import conditions
+from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.expected_cost import case_cost, time_calls
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.prediction import prepare_case
 from medsegdiff_auto.inference.predictor import EVALUATION, FORWARD, LEFT_OUT, MedSegDiffPredictor, SamplingOptions
 
-CHOICES = {"the plan's": SamplingOptions(), "four views": SamplingOptions(6, 2, num_mirrors=4),
-           "no memory": SamplingOptions(3, 1, num_mirrors=2, samples_per_call=2, max_memory_gb=1e-9),
-           "some memory": SamplingOptions(5, 3, num_mirrors=2, max_memory_gb=1e-2)}
+CHOICES = {"the plan's": (SamplingOptions(), {}), "four views": (SamplingOptions(6, 2, num_mirrors=4), {}),
+           "no memory": (SamplingOptions(3, 1, num_mirrors=2, samples_per_call=2), {"terms_bytes": 0.0, "samples_together": 1}),
+           "some memory": (SamplingOptions(5, 3, num_mirrors=2), {"terms_bytes": 1e6, "samples_together": 2})}
+
+
+def memory_of(predictor, data, **otherwise):
+    """The plan of a case, or another division of the memory."""
+    size = CaseSize(len(data), predictor.label_manager.num_segmentation_heads, data.shape[1:], data.shape[1:])
+    return replace(predictor.memory_plan(size), **otherwise)
 
 
 def prepared(chain, options):
@@ -27,11 +35,13 @@ def prepared(chain, options):
 @pytest.mark.parametrize("choice", CHOICES)
 def test_the_stated_calls_are_those_that_are_counted_where_every_tile_has_foreground(chain, monkeypatch, choice):
     monkeypatch.setattr(conditions, "NO_FOREGROUND_BELOW", -1.0)
-    predictor, data = prepared(chain, CHOICES[choice])
-    cost = case_cost(predictor, data.shape, time_calls(predictor))
+    options, otherwise = CHOICES[choice]
+    predictor, data = prepared(chain, options)
+    memory = memory_of(predictor, data, **otherwise)
+    cost = case_cost(predictor, data.shape, time_calls(predictor), memory)
     told = {FORWARD: 0, EVALUATION: 0, LEFT_OUT: 0}
     predictor.on_call = lambda kind, count: told.update({kind: told[kind] + count})
-    for _ in predictor.draw_case(data, "case"):
+    for _ in predictor.draw_case(data, "case", memory):
         pass
     assert cost.num_tiles > 1
     assert (cost.num_forwards, cost.num_evaluations) == (predictor.num_forwards, predictor.num_evaluations)
@@ -48,7 +58,7 @@ def test_evaluations_that_are_left_out_are_told_and_add_up_to_the_stated_ones(ch
     for _ in predictor.draw_case(data, "case"):
         pass
     assert predictor.num_evaluations == 0
-    assert sum(told) == case_cost(predictor, data.shape, time_calls(predictor)).num_evaluations
+    assert sum(told) == case_cost(predictor, data.shape, time_calls(predictor), memory_of(predictor, data)).num_evaluations
 
 
 def test_seconds_of_one_view_and_one_sample_are_shares_of_the_timed_batches(chain_3d, folders):
@@ -56,7 +66,7 @@ def test_seconds_of_one_view_and_one_sample_are_shares_of_the_timed_batches(chai
     clock = iter([0, 0.4, 1, 1.25, 2, 2.4, 3, 3.375])  # the second of each pair of calls counts
     calls = time_calls(predictor, lambda: next(clock))
     assert (calls.forward_s, calls.evaluation_s) == (0.25 / 2, 0.375 / 3)
-    cost = case_cost(predictor, data.shape, calls)
+    cost = case_cost(predictor, data.shape, calls, memory_of(predictor, data))
     assert cost.seconds(calls) == pytest.approx(cost.num_looks * 0.125 + cost.num_evaluations * 0.125)
 
 
@@ -68,10 +78,11 @@ def test_the_command_states_the_cost_once_before_the_first_case_and_then_a_line_
                    chain_2d.raw / "imagesTs", tmp_path / "out") == 0
     lines = caplog.messages
     assert capsys.readouterr().err == ""
-    assert len(lines) == 1 + len(chain_2d.cases)
+    assert len(lines) == 2 + len(chain_2d.cases)
+    assert re.fullmatch(r"phantom_006: [\dx ]+, 3 samples, states in memory, about [\d.]+ GB at most", lines[0])
     stated = re.fullmatch(r"phantom_006: at most (\d+) evaluations of nnU-Net's network and (\d+) of the denoiser "
                           r"\(tiles (\d+), folds 1, views 1, samples 3, steps (\d+)\), about \S+ s; 2 cases of this size about \S+ s",
-                          lines[0])
+                          lines[1])
     forwards, evaluations, tiles, steps = map(int, stated.groups())
     assert forwards == tiles and evaluations == tiles * 3 * steps and steps == 2
     assert [line.split()[0] for line in lines[1:]] == chain_2d.cases

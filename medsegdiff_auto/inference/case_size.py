@@ -1,0 +1,48 @@
+"""How large a case is on the way from its file to the network, before anything but the file's header is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+DISTANCE_OF_LONE_SLICES = 999  # nnU-Net's, in pixels
+
+
+@dataclass(frozen=True)
+class CaseSize:
+    """Of one case.
+
+    Attributes:
+        num_channels, num_outputs: of the network.
+        image_shape: of the file, (z, y, x).
+        shape: on the network's grid, (*spatial).
+    """
+
+    num_channels: int
+    num_outputs: int
+    image_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether the network's grid is another than the file's, in whatever order of the axes."""
+        return sorted(self.image_shape) != sorted(self.shape)
+
+
+def size_of_file(image_file: Path, num_channels: int, num_outputs: int, plans_manager: PlansManager,
+                 configuration_manager: ConfigurationManager) -> CaseSize:
+    """By the header of the first channel: the largest that the case can be, as if nothing were cropped."""
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(image_file))
+    header.ReadImageInformation()
+    image_shape, spacing = header.GetSize()[::-1], list(header.GetSpacing()[::-1])
+    if len(image_shape) == 2:
+        image_shape, spacing = (1, *image_shape), [DISTANCE_OF_LONE_SLICES * max(spacing), *spacing]
+    order = plans_manager.transpose_forward
+    spacing, planned = [spacing[axis] for axis in order], list(configuration_manager.spacing)
+    shape = compute_new_shape([image_shape[axis] for axis in order], spacing, spacing[:len(spacing) - len(planned)] + planned)
+    return CaseSize(num_channels, num_outputs, tuple(image_shape), tuple(int(n) for n in shape))

@@ -1,0 +1,81 @@
+"""From the network's grid to the image's as nnU-Net goes: resample, decode, uncrop, transpose; channel by channel, slab by slab.
+
+nnU-Net does it with all channels of a volume at once, in memory. Its own functions resample and decode here, on less at a
+time; both act on each channel and each voxel alone.
+
+    code     meaning
+    cropped  the grid that resampling leads to: the image's axes in nnU-Net's order, cropped to what is not 0
+    image    (z, y, x), as nnU-Net reads the file
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from medsegdiff_auto.diffusion.state import logits_from_probabilities
+from medsegdiff_auto.inference.volume_store import Storage, VolumeStore
+
+MOST_LABELS_OF_A_BYTE = 255
+
+
+class ImageGrid:
+    """The way of one case.
+
+    Args:
+        properties: of nnU-Net's preprocessing.
+        storage: where volumes of K channels are kept.
+    """
+
+    def __init__(self, properties: dict, plans_manager: PlansManager, configuration_manager: ConfigurationManager,
+                 dataset_json: dict, storage: Storage = Storage()):
+        self.properties, self.plans_manager, self.configuration_manager = properties, plans_manager, configuration_manager
+        self.label_manager, self.storage = plans_manager.get_label_manager(dataset_json), storage
+        self.target = "regions" if self.label_manager.has_regions else "classes"
+        self.cropped_shape = tuple(int(n) for n in properties["shape_after_cropping_and_before_resampling"])
+
+    def logits(self, probabilities: VolumeStore) -> VolumeStore:
+        """Logits on the cropped grid, (K, *cropped), of probabilities on the network's, (K, *spatial)."""
+        logits = self.storage.empty((probabilities.shape[0], *self.cropped_shape))
+        for channel in range(probabilities.shape[0]):
+            logits[channel].write(logits.all_rows, self._resampled(probabilities[channel]))
+        return logits
+
+    def _resampled(self, channel: VolumeStore) -> torch.Tensor:
+        """Logits of one channel (*spatial) on the cropped grid."""
+        values = torch.empty((1, *channel.shape))
+        for rows in channel.blocks():
+            values[0, rows] = logits_from_probabilities(channel.read(rows), self.target)
+        spacing = [self.properties["spacing"][axis] for axis in self.plans_manager.transpose_forward]
+        planned = list(self.configuration_manager.spacing)
+        from_spacing = spacing[:len(spacing) - len(planned)] + planned  # a 2-D plan leaves the distance of slices
+        resample = self.configuration_manager.resampling_fn_probabilities
+        return torch.as_tensor(resample(values.numpy(), self.cropped_shape, from_spacing, spacing))[0]
+
+    def to_probabilities(self, logits: VolumeStore) -> VolumeStore:
+        """The same store with nnU-Net's softmax or sigmoid of its values."""
+        for rows in logits.blocks():
+            logits.write(rows, self.label_manager.apply_inference_nonlin(logits.read(rows)))
+        return logits
+
+    def labels(self, values: VolumeStore, of_logits: bool) -> np.ndarray:
+        """Label map of the image, (z, y, x), of logits or probabilities (K, *cropped); 0 outside of what was cropped."""
+        manager = self.label_manager
+        decode = manager.convert_logits_to_segmentation if of_logits else manager.convert_probabilities_to_segmentation
+        small = len(manager.foreground_labels) < MOST_LABELS_OF_A_BYTE
+        labels = np.empty(self.cropped_shape, np.uint8 if small else np.uint16)
+        for rows in values.blocks():
+            labels[rows] = decode(values.read(rows).numpy())
+        return self.on_image(labels)
+
+    def on_image(self, volume: np.ndarray, outside: float = 0) -> np.ndarray:
+        """A volume (*cropped) as (z, y, x), ``outside`` where the image was cropped."""
+        whole = np.full(self.properties["shape_before_cropping"], outside, volume.dtype)
+        whole[tuple(slice(*bounds) for bounds in self.properties["bbox_used_for_cropping"])] = volume
+        return whole.transpose(self.plans_manager.transpose_backward)
+
+    def channel_on_image(self, probabilities: VolumeStore, channel: int) -> np.ndarray:
+        """One channel of probabilities (K, *cropped) as (z, y, x); what was cropped is background."""
+        is_background = channel == 0 and self.target == "classes"
+        return self.on_image(probabilities[channel].read().numpy(), float(is_background))

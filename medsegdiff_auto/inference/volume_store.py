@@ -1,0 +1,207 @@
+"""Volumes that are read and written slab by slab, in memory or on disk; the values do not depend on where they lie.
+
+    code    meaning
+    shape   (*leading, *spatial) with three spatial axes
+    rows    slices of the first spatial axis, which slabs are cut along
+
+A volume on disk is a file without a name, which vanishes with the process. It is read and written explicitly: pages of a
+memory map would count as resident memory. Its order is slice by slice, so that a slab is one contiguous read.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+WHOLE = slice(None)
+ELEMENTS_PER_BLOCK = 2 ** 22  # of what is computed voxel by voxel: 16 MB of float32 per temporary
+
+
+class VolumeStore(ABC):
+    """A volume of which a slab at a time is in use.
+
+    Attributes:
+        shape: (*leading, *spatial).
+    """
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def read(self, rows: slice = WHOLE) -> Tensor:
+        """(*leading, rows, *rest); a view where the volume is in memory."""
+
+    @abstractmethod
+    def write(self, rows: slice, values: Tensor) -> None:
+        """Stores (*leading, rows, *rest), or what broadcasts to it."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> VolumeStore:
+        """One entry of the first leading axis, which shares the values."""
+
+    @abstractmethod
+    def cropped(self, place: Sequence[slice]) -> VolumeStore:
+        """Part of the spatial axes, to be read."""
+
+    @abstractmethod
+    def on_cpu(self) -> VolumeStore:
+        """The volume where the CPU reaches it."""
+
+    @property
+    def all_rows(self) -> slice:
+        """All slices of the first spatial axis."""
+        return slice(0, self.shape[-3])
+
+    def blocks(self) -> Iterator[slice]:
+        """All rows, in groups of at most :data:`ELEMENTS_PER_BLOCK` values."""
+        return blocks(self.all_rows, torch.Size(self.shape).numel() // self.shape[-3])
+
+
+class InMemory(VolumeStore):
+    """A tensor (*leading, *spatial) on any device."""
+
+    def __init__(self, tensor: Tensor):
+        self.tensor, self.shape = tensor, tuple(tensor.shape)
+
+    def read(self, rows: slice = WHOLE) -> Tensor:
+        return self.tensor[..., rows, :, :]
+
+    def write(self, rows: slice, values: Tensor) -> None:
+        self.tensor[..., rows, :, :] = values
+
+    def __getitem__(self, index: int) -> InMemory:
+        return InMemory(self.tensor[index])
+
+    def cropped(self, place: Sequence[slice]) -> InMemory:
+        return InMemory(self.tensor[(..., *place)])
+
+    def on_cpu(self) -> InMemory:
+        return InMemory(self.tensor.cpu())
+
+
+class OnDisk(VolumeStore):
+    """An open file: for every slice of the first spatial axis the leading axes, then the slice.
+
+    Args:
+        offset, stride: bytes from the beginning to the first slice, and from one slice to the next.
+        place: the part of the stored spatial axes that is read; None for all.
+    """
+
+    def __init__(self, file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, stride: int, offset: int = 0,
+                 place: Sequence[slice] | None = None):
+        self.file, self.stored_shape, self.dtype, self.stride, self.offset = file, tuple(shape), dtype, stride, offset
+        self.place = [slice(*one.indices(size)) for one, size in zip(place or [WHOLE] * 3, self.stored_shape[-3:])]
+        self.shape = (*self.stored_shape[:-3], *(one.stop - one.start for one in self.place))
+
+    @property
+    def _slice_shape(self) -> tuple[int, ...]:
+        return (*self.stored_shape[:-3], *self.stored_shape[-2:])
+
+    @property
+    def _slice_bytes(self) -> int:
+        return self.dtype.itemsize * torch.Size(self._slice_shape).numel()
+
+    def read(self, rows: slice = WHOLE) -> Tensor:
+        start, stop, _ = rows.indices(self.shape[-3])
+        slices = torch.empty((stop - start, *self._slice_shape), dtype=self.dtype)
+        first = self.offset + (start + self.place[0].start) * self.stride
+        if self.stride == self._slice_bytes:
+            _read(self.file, _bytes_of(slices), first)
+        else:
+            for number in range(stop - start):
+                _read(self.file, _bytes_of(slices[number]), first + number * self.stride)
+        return slices.movedim(0, -3)[(..., *self.place[1:])]
+
+    def write(self, rows: slice, values: Tensor) -> None:
+        assert self.shape == self.stored_shape, "a part of a volume on disk is only read"
+        start, stop, _ = rows.indices(self.shape[-3])
+        values = values.to(self.dtype).expand(*self.shape[:-3], stop - start, *self.shape[-2:])
+        for number in range(stop - start):
+            _write(self.file, _bytes_of(values.select(-3, number).contiguous()), self.offset + (start + number) * self.stride)
+
+    def __getitem__(self, index: int) -> OnDisk:
+        rest = self.stored_shape[1:]
+        size = self._slice_bytes // self.stored_shape[0]
+        return OnDisk(self.file, rest, self.dtype, self.stride, self.offset + index * size, self.place)
+
+    def cropped(self, place: Sequence[slice]) -> OnDisk:
+        place = [slice(*one.indices(size)) for one, size in zip(place, self.shape[-3:])]
+        inside = [slice(outer.start + one.start, outer.start + one.stop) for outer, one in zip(self.place, place)]
+        return OnDisk(self.file, self.stored_shape, self.dtype, self.stride, self.offset, inside)
+
+    def on_cpu(self) -> OnDisk:
+        return self
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where volumes are kept.
+
+    Attributes:
+        folder: of the files; None keeps the volumes in memory.
+        device: of volumes in memory.
+    """
+
+    folder: Path | None = None
+    device: torch.device | str = "cpu"
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> VolumeStore:
+        """A volume that is written before it is read."""
+        if self.folder is None:
+            return InMemory(torch.empty(tuple(shape), dtype=dtype, device=self.device))
+        stride = dtype.itemsize * (torch.Size(shape).numel() // shape[-3])
+        return OnDisk(TemporaryFile(dir=self.folder, buffering=0), shape, dtype, stride)
+
+    def on_cpu(self) -> Storage:
+        """The same place, for what is computed on the CPU."""
+        return Storage(self.folder)
+
+
+class SlabReader:
+    """The slab of a store under the tiles at hand, read once for all tiles of a row."""
+
+    def __init__(self, store: VolumeStore):
+        self.store, self.rows, self.slab = store, None, None
+
+    def __call__(self, rows: slice) -> Tensor:
+        """(*leading, rows, *rest)."""
+        if rows != self.rows:
+            self.slab = None  # before the next one is read
+            self.rows, self.slab = rows, self.store.read(rows)
+        return self.slab
+
+
+def in_memory(array: np.ndarray) -> InMemory:
+    """An array as a store, without a copy."""
+    return InMemory(torch.from_numpy(array))
+
+
+def blocks(rows: slice, elements_per_slice: int) -> Iterator[slice]:
+    """The rows in groups of at most :data:`ELEMENTS_PER_BLOCK` values, at least one slice each."""
+    thickness = max(1, ELEMENTS_PER_BLOCK // max(1, elements_per_slice))
+    for start in range(rows.start, rows.stop, thickness):
+        yield slice(start, min(start + thickness, rows.stop))
+
+
+def _bytes_of(values: Tensor) -> memoryview:
+    return memoryview(values.numpy().reshape(-1).view(np.uint8))
+
+
+def _read(file: BinaryIO, buffer: memoryview, position: int) -> None:
+    while len(buffer):
+        count = os.preadv(file.fileno(), [buffer], position)
+        assert count, f"the file of a volume ends at {position}"
+        buffer, position = buffer[count:], position + count
+
+
+def _write(file: BinaryIO, buffer: memoryview, position: int) -> None:
+    while len(buffer):
+        count = os.pwrite(file.fileno(), buffer, position)
+        buffer, position = buffer[count:], position + count
