@@ -29,7 +29,7 @@ def write_volumes(volumes: Iterable[np.ndarray], num_volumes: int | None, label_
     """
     volumes = iter(volumes)
     first = next(volumes)
-    header = _header_of(label_file, file.with_name(f".{file.name}"))
+    header = _header_of(label_file, file.with_name(f".{file.name.split('.')[0]}_header.nii"))
     num_axes = int(header["dim"][0])
     size, steps = first.shape[::-1][:num_axes], header["pixdim"].copy()
     header.set_data_dtype(first.dtype.newbyteorder(header.endianness))
@@ -45,14 +45,13 @@ def write_volumes(volumes: Iterable[np.ndarray], num_volumes: int | None, label_
 
 
 def _header_of(label_file: Path, scratch: Path) -> nibabel.Nifti1Header:
-    """The NIfTI header of a label file, whatever its format."""
+    """The NIfTI header of a label file, whatever its format; ``scratch`` is a .nii file that may be written meanwhile."""
     if label_file.name.endswith(NIFTI_ENDINGS):
         return nibabel.load(label_file).header.copy()
     image = sitk.ReadImage(str(label_file))
     if not label_file.name.endswith(FORMATS_WITH_SPACING):
         array = sitk.GetArrayViewFromImage(image)
         image = sitk.GetImageFromArray(array[0] if array.ndim == 3 and len(array) == 1 else array)
-    scratch = scratch.with_name(f"{scratch.name}.nii")
     try:
         sitk.WriteImage(image, str(scratch))
         return nibabel.load(scratch).header.copy()

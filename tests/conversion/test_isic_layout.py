@@ -36,7 +36,7 @@ def isic(tmp_path, picture, noise):
 
 
 @pytest.mark.parametrize("year", sorted(FOLDERS))
-def test_images_masks_and_official_parts_of_each_year_arrive(convert, isic, year, require_intact):
+def test_images_masks_and_official_parts_of_each_year_arrive(convert, isic, year):
     source = isic(year)
     done = convert("isic", source)
     assert done.code == 0, done.out + done.err
@@ -52,12 +52,12 @@ def test_images_masks_and_official_parts_of_each_year_arrive(convert, isic, year
         np.testing.assert_array_equal(done.voxels(f"labels{folder}/{name}.png"), expected)
     assert done.folder.name == f"Dataset007_ISIC{year}" and done.description["labels"] == {"background": 0, "lesion": 1}
     assert len(done.splits) == 5 and sorted(name for fold in done.splits for name in fold["val"]) == sorted(train)
-    require_intact(done.folder)
 
 
-def test_the_official_validation_images_can_be_the_only_fold(convert, isic):
+def test_the_official_validation_images_can_be_the_only_fold(convert, isic, require_intact):
     done = convert("isic", isic("2018"), "--official-validation")
     assert done.splits == [{"train": [f"ISIC_{number:07d}" for number in range(6)], "val": ["ISIC_0000010"]}]
+    require_intact(done.folder)
 
 
 def test_official_validation_is_refused_where_the_year_has_none(convert, isic):

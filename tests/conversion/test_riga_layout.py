@@ -78,7 +78,12 @@ def test_raters_outlines_in_jpeg_are_exact_to_about_a_pixel(convert, riga):
         found = done.voxels(f"labelsTr_raters/rater{rater}/BinRushed2_image1.png")
         for value, radius in ((1, 14 + rater), (2, 4 + rater)):
             assert np.all((found >= value)[disk(radius - 1)]) and not np.any((found >= value)[~disk(radius + 2)])
+<<<<<<< HEAD
             assert np.count_nonzero((found >= value) != disk(radius)) < 2 * np.pi * radius  # on average within a pixel of the circle
+=======
+            displaced = np.count_nonzero((found >= value) != disk(radius)) / (2 * np.pi * radius)
+            assert displaced < 1  # pixel, on average along the boundary
+>>>>>>> conv2
 
 
 def test_a_hospital_can_be_held_out(convert, riga):
@@ -158,14 +163,13 @@ def riga_plus(tmp_path, picture, noise):
     return tmp_path
 
 
-def test_riga_plus_codes_arrive(convert, riga_plus, require_intact):
+def test_riga_plus_codes_arrive(convert, riga_plus):
     done = convert("riga", riga_plus, "--raters", "--test", "MESSIDOR")
     assert done.code == 0, done.out + done.err
     assert done.files("labelsTs") == ["MESSIDOR_Base1_Labeled_image1.png", "MESSIDOR_Base1_Labeled_image2.png"]
     np.testing.assert_array_equal(done.voxels("labelsTr_raters/rater3/BinRushed_BinRushed1_image1.png"), label(17, 7))
     np.testing.assert_array_equal(done.voxels("labelsTr/Magrabia_MagrabiaMale_image2.png"), label(18, 8))
     assert "MESSIDOR_Base1_Unlabeled: 1 photographs, outlines of 0: nothing to pair" in done.out
-    require_intact(done.folder)
 
 
 def test_riga_plus_an_unknown_code_is_named(convert, riga_plus, picture):
