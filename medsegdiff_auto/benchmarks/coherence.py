@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -43,16 +44,19 @@ class TiledSampler:
         return Tiles(image.shape[1:], self.patch_size, self.predictor._internal_get_sliding_window_slicers(image.shape[1:]))
 
     def draw(self, kind: str, image: np.ndarray, case: str, is_shifted: bool) -> tuple[Tensor, np.ndarray]:
-        """Probabilities (S, K, *spatial), and of every voxel the share of the nearest tile."""
-        shift = [size // 2 if is_shifted else 0 for size in self.patch_size]
-        image = np.pad(image, [(0, 0), *((size, 0) for size in shift)])
+        """Probabilities (S, K, *spatial), and of every voxel the share of the nearest tile.
+
+        The image is continued by its mirror image, by the same on both counts, so that every tile is full of anatomy.
+        """
+        before = [size // 2 if is_shifted else 0 for size in self.patch_size]
+        unshifted = tuple(slice(first, first + size) for first, size in zip(before, image.shape[1:]))
+        image = np.pad(image, [(0, 0), *((first, size - first) for first, size in zip(before, self.patch_size))], "symmetric")
         tiles = self.tiles_of(image)
         if kind == COHERENT:
             samples = self._draw(image, case)
         else:
             samples = tiles.blended((self.predictor.num_samples, self.predictor.label_manager.num_segmentation_heads),
                                     lambda index: self._draw(tiles.cut(torch.from_numpy(image), index).numpy(), f"{case}/{index}"))
-        unshifted = tuple(slice(size, None) for size in shift)
         return samples[(..., *unshifted)], largest_share(tiles)[unshifted]
 
 
@@ -100,12 +104,15 @@ def main() -> None:
     parser.add_argument("-f", type=int, default=0, help="fold")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--dispersion", type=float, help="default: the fitted or planned one")
     parser.add_argument("-o", help="picture to write")
     args = parser.parse_args()
     name = paths.resolve_dataset(args.d)
     preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
     torch.set_num_threads(num_cores())
     model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [args.f])
+    if args.dispersion is not None:
+        model.network.configuration = replace(model.network.configuration, dispersion=args.dispersion)
     sampler = TiledSampler(model, args.samples)
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
     sums, counts, of_reference, pictured = defaultdict(float), defaultdict(list), defaultdict(list), None
@@ -123,7 +130,7 @@ def main() -> None:
                 counts[kind, structure.name] += components(of_kind, structure)
         pictured = pictured or (reference, {kind: of_kind[:4] for kind, of_kind in maps.items()})
     names = list(of_reference)
-    print(f"dispersion {model.diffusion.dispersion:.3f}, {args.samples} samples, tiles of {list(sampler.patch_size)}\n")
+    print(f"dispersion {model.network.configuration.dispersion:.3f}, {args.samples} samples, tiles of {list(sampler.patch_size)}\n")
     print(f"| samples drawn as | spread between tiles over spread inside a tile, the same voxels | "
           f"{' | '.join(f'components of {one}' for one in names)} |\n|{'---|' * (len(names) + 2)}")
     for kind in (COHERENT, INDEPENDENT):
