@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Callable
 
 import matplotlib
@@ -27,13 +27,13 @@ PUBLISHED = (("MedSegDiff: 5 samples x 1000 steps, ddpm", SamplingOptions(5, 100
              ("MedSegDiff: 25 samples x 50 steps, dpm_solver_pp_2m", SamplingOptions(25, 50, 1, "dpm_solver_pp_2m")))
 
 
-def seconds_of(function: Callable[[], None], rounds: int) -> float:
+def seconds_of(function: Callable[[], None], rounds: int, clock: Callable[[], float] = perf_counter) -> float:
     """Median over the rounds, after one that is not counted; with one round only, that one."""
     seconds = []
     for number in range(rounds + (rounds > 1)):
-        begin = perf_counter()
+        begin = clock()
         function()
-        seconds.append(perf_counter() - begin)
+        seconds.append(clock() - begin)
     return float(np.median(seconds[rounds > 1:]))
 
 
@@ -77,18 +77,20 @@ def main() -> None:
     parser.add_argument("-f", type=int, default=0, help="fold")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--published", action="store_true", help="MedSegDiff's own sampler settings too: minutes to hours")
+    parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs least")
     parser.add_argument("-o", help="picture to write")
     args = parser.parse_args()
     results = paths.require_folder("nnUNet_results") / paths.resolve_dataset(args.d)
-    torch.set_num_threads(num_cores())
+    torch.set_num_threads(1 if args.cpu_seconds else num_cores())
+    clock = process_time if args.cpu_seconds else perf_counter
     model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [args.f], use_fitted=False)
-    nnunet, one = nnunet_of(model, args.f, torch.device("cpu")), image_of(model, 1)
+    nnunet, one = nnunet_of(model, 0, torch.device("cpu")), image_of(model, 1)
     nnunet.allowed_mirroring_axes = None
-    forward = seconds_of(lambda: nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(one)), args.rounds)
+    forward = seconds_of(lambda: nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(one)), args.rounds, clock)
 
     def cost(image: np.ndarray, options: SamplingOptions, rounds: int = args.rounds) -> tuple[float, int, int]:
         predictor = MedSegDiffPredictor(model, options)
-        return seconds_of(drawing(predictor, image), rounds) / forward, predictor.num_forwards, predictor.num_evaluations
+        return seconds_of(drawing(predictor, image), rounds, clock) / forward, predictor.num_forwards, predictor.num_evaluations
 
     series = {"samples": [(n, one, SamplingOptions(n)) for n in SAMPLES], "steps": [(n, one, SamplingOptions(8, n)) for n in STEPS],
               "tiles": [(n, image_of(model, n), SamplingOptions(8)) for n in TILES]}

@@ -6,7 +6,7 @@ Both predict the same preprocessed cases in turn, from the same tiles; nnU-Net m
 from __future__ import annotations
 
 import argparse
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Callable
 
 import numpy as np
@@ -57,7 +57,8 @@ def competitors(model: TrainedModel, device: torch.device, counts: list[int]) ->
     return {"nnU-Net": default} | {f"{count} samples": ours(count) for count in counts}
 
 
-def paired_seconds(methods: dict[str, Callable], images: list[np.ndarray], num_rounds: int) -> np.ndarray:
+def paired_seconds(methods: dict[str, Callable], images: list[np.ndarray], num_rounds: int,
+                   clock: Callable[[], float] = perf_counter) -> np.ndarray:
     """Seconds, (images x rounds, methods): every method on the same image before the next, in an order that rotates."""
     for predict in methods.values():
         predict(images[0])
@@ -65,9 +66,9 @@ def paired_seconds(methods: dict[str, Callable], images: list[np.ndarray], num_r
     for number, image in enumerate(images * num_rounds):
         seconds = np.empty(len(methods))
         for column in np.roll(np.arange(len(methods)), number):
-            begin = perf_counter()
+            begin = clock()
             list(methods.values())[column](image)
-            seconds[column] = perf_counter() - begin
+            seconds[column] = clock() - begin
         rows.append(seconds)
     return np.array(rows)
 
@@ -77,19 +78,21 @@ def main() -> None:
     parser.add_argument("-d", required=True, help="dataset")
     parser.add_argument("-c", required=True, help="configuration")
     parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the model")
-    parser.add_argument("-f", type=int, default=0, help="fold")
+    parser.add_argument("-f", default="0", help="fold, or all")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--samples", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs least")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
     name, device = paths.resolve_dataset(args.d), torch.device(args.device)
     preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
-    torch.set_num_threads(num_cores())
-    model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [args.f], use_fitted=False)
-    images = [image for _, (_, image, _, _) in zip(range(args.cases), validation_cases(model, preprocessed, args.f))]
+    torch.set_num_threads(1 if args.cpu_seconds else num_cores())
+    fold = int(args.f) if args.f.isdigit() else args.f
+    model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [fold], use_fitted=False)
+    images = [image for _, (_, image, _, _) in zip(range(args.cases), validation_cases(model, preprocessed, 0 if fold == "all" else fold))]
     methods = competitors(model, device, args.samples)
-    seconds = paired_seconds(methods, images, args.rounds)
+    seconds = paired_seconds(methods, images, args.rounds, process_time if args.cpu_seconds else perf_counter)
     print("| method | seconds a case, median | ratio to nnU-Net in a pair, median (95 %) |\n|---|---|---|")
     for column, label in enumerate(methods):
         ratio, low, high = median_ratio(seconds[:, [0, column]])
