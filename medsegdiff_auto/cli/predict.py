@@ -57,7 +57,7 @@ def command_parser() -> CommandParser:
                         help="list the structures that are expected to score less, for a person to look at; they are marked in "
                              "the column flagged of cases.csv")
     parser.add_argument("--max_memory", type=float, metavar="GB",
-                        help="for states and features; fewer samples are drawn together (default: most of what is free)")
+                        help="of the whole process; what does not fit lies on the disk of -o (default: 60 %% of what is free)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--save_uncertainty", action="store_true", help="write CASE_uncertainty.nii.gz")
     parser.add_argument("--save_mutual_information", action="store_true",

@@ -83,8 +83,7 @@ def read_tile(model: TrainedModel, preprocessed_folder: Path, fold: int, case: s
     ignore_label = ignore_label_of(model.dataset_json)
     at = place(np.isin(reference, [label for s in structures for label in s.labels]), patch)
     num_outputs = model.plans_manager.get_label_manager(model.dataset_json).num_segmentation_heads
-    noise = torch.stack([noise_volume((num_outputs, *reference.shape), seed, case, k)[(slice(None), *at)]
-                         for k in range(num_samples)])
+    noise = noise_at(at, (num_outputs, *reference.shape), case, num_samples, seed)
     field = fields_at(at, (num_outputs, *reference.shape), model.diffusion, case, num_samples, seed)
     reference = reference[at]
     plane = Plane.through(np.isin(reference, [label for s in structures for label in s.labels]),
@@ -92,6 +91,13 @@ def read_tile(model: TrainedModel, preprocessed_folder: Path, fold: int, case: s
     x_start = state_of(reference, structures, model.diffusion.target, num_outputs, ignore_label)
     return Tile(case, torch.from_numpy(image[(slice(None), *at)]).float(), reference, x_start, noise, structures,
                 model.diffusion.target, ignore_label, plane, field)
+
+
+def noise_at(at: tuple[int | slice, ...], shape: tuple[int, ...], case: str, num_samples: int, seed: int) -> Tensor:
+    """The noise that samples of a case (shape (K, *spatial)) start from, at a place, (S, K, *patch)."""
+    first = at[0] if isinstance(at[0], slice) else slice(at[0], at[0] + 1)
+    noise = [noise_volume(shape, seed, case, k, rows=first)[(..., *at[1:])] for k in range(num_samples)]
+    return torch.stack(noise if isinstance(at[0], slice) else [one[:, 0] for one in noise])
 
 
 def fields_at(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: DiffusionConfiguration, case: str,

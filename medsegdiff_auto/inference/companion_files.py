@@ -6,6 +6,7 @@ import gzip
 import zipfile
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Iterable
 
 import nibabel
@@ -29,7 +30,7 @@ def write_volumes(volumes: Iterable[np.ndarray], num_volumes: int | None, label_
     """
     volumes = iter(volumes)
     first = next(volumes)
-    header = _header_of(label_file, file.with_name(f".{file.name.split('.')[0]}_header.nii"))
+    header = _header_of(label_file)
     num_axes = int(header["dim"][0])
     size, steps = first.shape[::-1][:num_axes], header["pixdim"].copy()
     header.set_data_dtype(first.dtype.newbyteorder(header.endianness))
@@ -44,19 +45,17 @@ def write_volumes(volumes: Iterable[np.ndarray], num_volumes: int | None, label_
                 stream.write(np.ascontiguousarray(one_slice, header.get_data_dtype()).data)
 
 
-def _header_of(label_file: Path, scratch: Path) -> nibabel.Nifti1Header:
-    """The NIfTI header of a label file, whatever its format; ``scratch`` is a .nii file that may be written meanwhile."""
+def _header_of(label_file: Path) -> nibabel.Nifti1Header:
+    """The NIfTI header of a label file, whatever its format."""
     if label_file.name.endswith(NIFTI_ENDINGS):
         return nibabel.load(label_file).header.copy()
     image = sitk.ReadImage(str(label_file))
     if not label_file.name.endswith(FORMATS_WITH_SPACING):
         array = sitk.GetArrayViewFromImage(image)
         image = sitk.GetImageFromArray(array[0] if array.ndim == 3 and len(array) == 1 else array)
-    try:
-        sitk.WriteImage(image, str(scratch))
-        return nibabel.load(scratch).header.copy()
-    finally:
-        scratch.unlink(missing_ok=True)
+    with TemporaryDirectory() as folder:
+        sitk.WriteImage(image, str(Path(folder) / "geometry.nii"))
+        return nibabel.load(Path(folder) / "geometry.nii").header.copy()
 
 
 def write_npz(volumes: Iterable[np.ndarray], num_volumes: int, file: Path) -> None:

@@ -101,7 +101,7 @@ def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], conditioner_weight: 
         prediction.segmentation = maps.astype(prediction.segmentation.dtype)
     if temperature != 1:
         for rows in fused.blocks():
-            scaled = at_temperature(fused.read(rows).numpy(), temperature, grid.label_manager.has_regions)
+            scaled = at_temperature(fused.values(rows).numpy(), temperature, grid.label_manager.has_regions)
             fused.write(rows, torch.from_numpy(scaled))
     return prediction
 

@@ -46,7 +46,7 @@ class ImageGrid:
         """Logits of one channel (*spatial) on the cropped grid."""
         values = torch.empty((1, *channel.shape))
         for rows in channel.blocks():
-            values[0, rows] = logits_from_probabilities(channel.read(rows), self.target)
+            values[0, rows] = logits_from_probabilities(channel.values(rows), self.target)
         spacing = [self.properties["spacing"][axis] for axis in self.plans_manager.transpose_forward]
         planned = list(self.configuration_manager.spacing)
         from_spacing = spacing[:len(spacing) - len(planned)] + planned  # a 2-D plan leaves the distance of slices
@@ -56,17 +56,17 @@ class ImageGrid:
     def to_probabilities(self, logits: VolumeStore) -> VolumeStore:
         """The same store with nnU-Net's softmax or sigmoid of its values."""
         for rows in logits.blocks():
-            logits.write(rows, self.label_manager.apply_inference_nonlin(logits.read(rows)))
+            logits.write(rows, self.label_manager.apply_inference_nonlin(logits.values(rows)))
         return logits
 
-    def labels(self, values: VolumeStore, of_logits: bool) -> np.ndarray:
+    def labels(self, store: VolumeStore, of_logits: bool) -> np.ndarray:
         """Label map of the image, (z, y, x), of logits or probabilities (K, *cropped); 0 outside of what was cropped."""
         manager = self.label_manager
         decode = manager.convert_logits_to_segmentation if of_logits else manager.convert_probabilities_to_segmentation
         small = len(manager.foreground_labels) < MOST_LABELS_OF_A_BYTE
         labels = np.empty(self.cropped_shape, np.uint8 if small else np.uint16)
-        for rows in values.blocks():
-            labels[rows] = decode(values.read(rows).numpy())
+        for rows in store.blocks():
+            labels[rows] = decode(store.values(rows).numpy())
         return self.on_image(labels)
 
     def on_image(self, volume: np.ndarray, outside: float = 0) -> np.ndarray:

@@ -17,13 +17,15 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from torch import Tensor
 
+from medsegdiff_auto.inference.case_memory import CaseMemory
 from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.coherent import CoherentSampler
 from medsegdiff_auto.inference.conditions import Conditions
 from medsegdiff_auto.inference.fused_mean import PLAIN, SAMPLE
-from medsegdiff_auto.inference.memory import CaseMemory, MemoryPlan, memory_plan, resident_bytes
+from medsegdiff_auto.inference.memory import MemoryPlan, memory_plan
 from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
+from medsegdiff_auto.inference.process_memory import resident_bytes
 from medsegdiff_auto.inference.seeds import field_seed, noise_volume
 from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.inference.tiling import Tiles
@@ -199,9 +201,9 @@ class MedSegDiffPredictor(nnUNetPredictor):
                                       self.samples_per_call, memory.storage, self.intervention)
             for first in range(0, self.num_samples, memory.samples_together):
                 together = range(first, min(first + memory.samples_together, self.num_samples))
-                drawn = sampler.draw([fold * self.num_samples + k for k in together], noise_of, field_of).on_cpu()
+                drawn = sampler.draw([fold * self.num_samples + k for k in together], noise_of, field_of)
                 for number in range(len(together)):
-                    yield SAMPLE, drawn[number].cropped(crop)
+                    yield SAMPLE, drawn[number].on_cpu().cropped(crop)
                 del drawn
             self.num_forwards += conditions.num_forwards
             self.num_evaluations += sampler.num_evaluations

@@ -32,7 +32,7 @@ def entropy_map(probabilities: VolumeStore, regions: bool) -> np.ndarray:
     """:func:`normalised_entropy` of a store."""
     entropy = np.empty(probabilities.shape[1:], np.float32)
     for rows in probabilities.blocks():
-        entropy[rows] = normalised_entropy(probabilities.read(rows).numpy(), regions)
+        entropy[rows] = normalised_entropy(probabilities.values(rows).numpy(), regions)
     return entropy
 
 
@@ -66,7 +66,7 @@ class MutualInformation:
             self.sum_probabilities = self.storage.empty(probabilities.shape)
             self.sum_entropies = self.storage.empty((probabilities.shape[0] if self.regions else 1, *probabilities.shape[1:]))
         for rows in probabilities.blocks():
-            p = probabilities.read(rows)
+            p = probabilities.values(rows)
             of_sample = torch.from_numpy(entropies(p.numpy(), self.regions))
             for total, more in ((self.sum_probabilities, p), (self.sum_entropies, of_sample)):
                 total.write(rows, more if first else total.read(rows) + more)
@@ -77,7 +77,7 @@ class MutualInformation:
         """(z, y, x) float32 in [0, 1]: nats over log K, or bits of the region with the most; 0 for a single sample."""
         shared = np.empty(self.sum_probabilities.shape[1:], np.float32)
         for rows in self.sum_probabilities.blocks():
-            of_mean = entropies(self.sum_probabilities.read(rows).numpy() / self.num_samples, self.regions)
+            of_mean = entropies(self.sum_probabilities.values(rows).numpy() / self.num_samples, self.regions)
             within = self.sum_entropies.read(rows).numpy() / self.num_samples
             shared[rows] = np.clip((of_mean - within).max(0), 0, 1)
         return shared

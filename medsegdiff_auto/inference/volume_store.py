@@ -38,6 +38,10 @@ class VolumeStore(ABC):
     def read(self, rows: slice = WHOLE) -> Tensor:
         """(*leading, rows, *rest); a view where the volume is in memory."""
 
+    def values(self, rows: slice) -> Tensor:
+        """The same in the order of its axes: logarithms of other orders differ in the last bit."""
+        return self.read(rows).contiguous()
+
     @abstractmethod
     def write(self, rows: slice, values: Tensor) -> None:
         """Stores (*leading, rows, *rest), or what broadcasts to it."""
@@ -100,35 +104,31 @@ class OnDisk(VolumeStore):
         self.place = [slice(*one.indices(size)) for one, size in zip(place or [WHOLE] * 3, self.stored_shape[-3:])]
         self.shape = (*self.stored_shape[:-3], *(one.stop - one.start for one in self.place))
 
-    @property
-    def _slice_shape(self) -> tuple[int, ...]:
-        return (*self.stored_shape[:-3], *self.stored_shape[-2:])
-
-    @property
-    def _slice_bytes(self) -> int:
-        return self.dtype.itemsize * torch.Size(self._slice_shape).numel()
-
     def read(self, rows: slice = WHOLE) -> Tensor:
         start, stop, _ = rows.indices(self.shape[-3])
-        slices = torch.empty((stop - start, *self._slice_shape), dtype=self.dtype)
-        first = self.offset + (start + self.place[0].start) * self.stride
-        if self.stride == self._slice_bytes:
-            _read(self.file, _bytes_of(slices), first)
-        else:
-            for number in range(stop - start):
-                _read(self.file, _bytes_of(slices[number]), first + number * self.stride)
-        return slices.movedim(0, -3)[(..., *self.place[1:])]
+        values = torch.empty((*self.stored_shape[:-3], stop - start, *self.stored_shape[-2:]), dtype=self.dtype)
+        for piece, position in self._pieces(values, start + self.place[0].start):
+            _read(self.file, _bytes_of(piece), position)
+        return values[(..., *self.place[1:])]
 
     def write(self, rows: slice, values: Tensor) -> None:
         assert self.shape == self.stored_shape, "a part of a volume on disk is only read"
         start, stop, _ = rows.indices(self.shape[-3])
         values = values.to(self.dtype).expand(*self.shape[:-3], stop - start, *self.shape[-2:])
-        for number in range(stop - start):
-            _write(self.file, _bytes_of(values.select(-3, number).contiguous()), self.offset + (start + number) * self.stride)
+        for piece, position in self._pieces(values, start):
+            _write(self.file, _bytes_of(piece.contiguous()), position)
+
+    def _pieces(self, values: Tensor, first_slice: int) -> Iterator[tuple[Tensor, int]]:
+        """Every slice of every leading entry of values that begin at a slice, and where it lies in the file."""
+        leading = [values[index] for index in np.ndindex(self.stored_shape[:-3])]
+        size = self.dtype.itemsize * self.stored_shape[-2] * self.stored_shape[-1]
+        for number in range(values.shape[-3]):
+            for entry, volume in enumerate(leading):
+                yield volume[number], self.offset + (first_slice + number) * self.stride + entry * size
 
     def __getitem__(self, index: int) -> OnDisk:
         rest = self.stored_shape[1:]
-        size = self._slice_bytes // self.stored_shape[0]
+        size = self.dtype.itemsize * torch.Size(rest).numel() // rest[-3]
         return OnDisk(self.file, rest, self.dtype, self.stride, self.offset + index * size, self.place)
 
     def cropped(self, place: Sequence[slice]) -> OnDisk:

@@ -17,7 +17,7 @@ IMAGE, CROPPED, NETWORK = (9, 12, 10), (8, 10, 7), (6, 13, 9)
 PROPERTIES = {"spacing": (2.0, 1.0, 1.5), "shape_before_cropping": (12, 10, 9), "shape_after_cropping_and_before_resampling": CROPPED,
               "bbox_used_for_cropping": [[3, 11], [0, 10], [1, 8]]}
 PLANS = {"plans_name": "p", "transpose_forward": [1, 2, 0], "transpose_backward": [2, 0, 1], "label_manager": "LabelManager"}
-CONFIGURATION = {"spacing": [1.0, 1.2, 1.7], "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+CONFIGURATION = {"architecture": {}, "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
                  "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}}
 CLASSES = {"labels": {"background": 0, "organ": 1, "lesion": 2}}
 REGIONS = {"labels": {"background": 0, "organ": [1, 2], "lesion": 2, "other": 3}, "regions_class_order": [1, 2, 3]}

@@ -10,11 +10,11 @@ import pytest
 import torch
 from chain import command
 
-from medsegdiff_auto.explanation.case import fields_at, read_case, read_tile
+from medsegdiff_auto.explanation.case import fields_at, noise_at, read_case, read_tile
 from medsegdiff_auto.explanation.record import draw
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-from medsegdiff_auto.inference.seeds import field_seed
+from medsegdiff_auto.inference.seeds import field_seed, noise_volume
 from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
 
 PICTURES = ["schedule", "forward", "reverse", "filters", "attention", "samples"]
@@ -106,6 +106,13 @@ def test_the_field_of_a_tile_is_cut_out_of_that_of_the_volume(chain_2d, folders,
         slice(0, 6)) for k in range(2)])
     assert torch.allclose(fields_at(at, shape, diffusion, "a", 2, seed=7), whole[(slice(None), slice(None), *at)], atol=1e-6)
     assert fields_at(at, shape, dataclasses.replace(diffusion, dispersion=0.0), "a", 2, seed=7) is None
+
+
+@pytest.mark.parametrize("at", [(slice(2, 5), slice(1, 7), slice(0, 8)), (3, slice(1, 7), slice(0, 8))])
+def test_the_noise_of_a_tile_is_cut_out_of_that_of_the_volume(at):
+    shape = (2, 6, 9, 8)
+    whole = torch.stack([noise_volume(shape, 7, "a", k) for k in range(2)])
+    assert torch.equal(noise_at(at, shape, "a", 2, seed=7), whole[(slice(None), slice(None), *at)])
 
 
 def test_the_tile_shows_the_reference_of_the_case(chain, model):
