@@ -52,7 +52,7 @@ def _audit(args, command: list[str]) -> None:
     target.mkdir(exist_ok=True)
     write_rows(rows, target / "audit.csv")
     table = audit_table(summary(rows))
-    (target / "audit.md").write_text(table + "\n")
+    (target / "audit.md").write_text(table + "\n", encoding="utf-8")
     write_run(target, command)
     print(table)
     if not any(row["state"] == "no-diffusion twin" for row in rows):

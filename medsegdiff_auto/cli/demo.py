@@ -139,7 +139,7 @@ def _set_folders(folder: Path) -> None:
 
 def _conclude(folder: Path, dimension: int) -> int:
     final = folder / "predictions_postprocessed"
-    dice = json.loads((final / "summary.json").read_text())["foreground_mean"]["Dice"]
+    dice = json.loads((final / "summary.json").read_text(encoding="utf-8"))["foreground_mean"]["Dice"]
     best = _best_expected_dice(sorted(final.glob("*.nii.gz")), folder / "nnUNet_raw", dimension)
     print(f"\nMean Dice on the held-out phantoms: {dice:.4f} "
           f"(no method can expect more than {best:.4f}: the annotations are ambiguous by construction)")

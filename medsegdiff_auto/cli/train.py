@@ -112,6 +112,6 @@ def _fold(text: str) -> int | str:
 
 def _report(folder: Path, command: list[str]) -> None:
     write_run(folder, command)
-    summary = json.loads((folder / "validation" / "summary.json").read_text())
+    summary = json.loads((folder / "validation" / "summary.json").read_text(encoding="utf-8"))
     print(f"Mean validation Dice: {summary['foreground_mean']['Dice']:.4f}")
     print(f"Model: {folder}")

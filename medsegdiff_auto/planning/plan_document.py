@@ -128,4 +128,4 @@ def write_plan_document(file: Path, plans: dict, fingerprint: dict, preset: dict
         if PLANS_KEY in configuration:
             lines += diffusion_lines(configuration[PLANS_KEY], preset.get("reference_vox"),
                                      len(configuration["patch_size"]))
-    file.write_text("\n".join(lines) + "\n")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -23,4 +23,4 @@ def load_preset(name: str) -> dict:
     if name not in available_presets():
         raise UserError("The preset does not exist.", found=name, expected=" or ".join(available_presets()),
                         fix="choose one of these with --preset")
-    return json.loads(resources.files("medsegdiff_auto.plans").joinpath(f"{name}.json").read_text())
+    return json.loads(resources.files("medsegdiff_auto.plans").joinpath(f"{name}.json").read_text(encoding="utf-8"))

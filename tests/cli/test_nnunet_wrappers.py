@@ -27,7 +27,7 @@ def four_lines(capsys) -> list[str]:
 
 
 def best(trained) -> dict:
-    return json.loads((trained / "results" / DATASET / "inference_information.json").read_text())["best_model_or_ensemble"]
+    return json.loads((trained / "results" / DATASET / "inference_information.json").read_text(encoding="utf-8"))["best_model_or_ensemble"]
 
 
 def model_folder(trained, configuration="3d_fullres"):
@@ -37,9 +37,9 @@ def model_folder(trained, configuration="3d_fullres"):
 def test_the_ensemble_that_wins_is_reported_with_the_commands_that_predict_it(trained, threads_for_processes, capsys):
     assert find_best_configuration.main(["901", "-np", "1"]) == 0
     assert best(trained)["result_on_crossval_pre_pp"] == 1
-    scores = json.loads((trained / "results" / DATASET / "inference_information.json").read_text())["all_results"]
+    scores = json.loads((trained / "results" / DATASET / "inference_information.json").read_text(encoding="utf-8"))["all_results"]
     assert sorted(scores.values()) == pytest.approx([2 / 3, 54 / 55, 1])
-    lines = (trained / "results" / DATASET / "inference_instructions.txt").read_text().splitlines()[1:]
+    lines = (trained / "results" / DATASET / "inference_instructions.txt").read_text(encoding="utf-8").splitlines()[1:]
     assert lines[:3] == [
         f"medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER_MODEL_1 -d {DATASET} -c 2d -f 0 1 2 3 4 --save_probabilities",
         f"medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER_MODEL_2 -d {DATASET} -c 3d_fullres -f 0 1 2 3 4 "
@@ -63,7 +63,7 @@ def test_the_chain_from_selection_to_evaluation_removes_the_speck_and_keeps_the_
     (predictions / "cases.csv").write_text("case,structure,volume_ml,volume_ml_p05\ncase_0,organ,0.028,0.02\n")
     (predictions / "summary.json").write_text("{}")
     (predictions / "run.json").write_text('{"command": ["medsegdiff_predict", "-d", "901"]}')
-    words = (trained / "results" / DATASET / "inference_instructions.txt").read_text().split("\n")[-2]
+    words = (trained / "results" / DATASET / "inference_instructions.txt").read_text(encoding="utf-8").split("\n")[-2]
     argv = words.replace("OUTPUT_FOLDER_PP", str(postprocessed)).replace("OUTPUT_FOLDER", str(predictions)).split()[1:]
     assert apply_postprocessing.main([*argv, "-np", "1"]) == 0
     np.testing.assert_array_equal(read(postprocessed / "case_0.nii.gz"), cube())
@@ -71,15 +71,15 @@ def test_the_chain_from_selection_to_evaluation_removes_the_speck_and_keeps_the_
     assert sorted(path.name for path in postprocessed.iterdir()) == [
         "case_0.nii.gz", "case_0_uncertainty.nii.gz", "cases.csv", "dataset.json", "plans.json", "run.json"]
     assert (read(postprocessed / "case_0_uncertainty.nii.gz") == 7).all()
-    assert (postprocessed / "cases.csv").read_text().split() == [
+    assert (postprocessed / "cases.csv").read_text(encoding="utf-8").split() == [
         "case,structure,volume_ml,volume_ml_p05", f"case_0,organ,{cube().sum() / 1000:g},0.02"]
-    assert json.loads((postprocessed / "run.json").read_text())["previous"] == [["medsegdiff_predict", "-d", "901"]]
+    assert json.loads((postprocessed / "run.json").read_text(encoding="utf-8"))["previous"] == [["medsegdiff_predict", "-d", "901"]]
     references = trained / "preprocessed" / DATASET / "gt_segmentations"
     files = ["-djfile", str(postprocessed / "dataset.json"), "-pfile", str(postprocessed / "plans.json"), "-np", "1"]
     assert evaluate.main([str(references), str(postprocessed), *files]) == 2
     assert "4 reference(s) have no prediction" in capsys.readouterr().err
     assert evaluate.main([str(references), str(postprocessed), *files, "--chill"]) == 0
-    assert json.loads((postprocessed / "summary.json").read_text())["foreground_mean"]["Dice"] == 1
+    assert json.loads((postprocessed / "summary.json").read_text(encoding="utf-8"))["foreground_mean"]["Dice"] == 1
     assert "Mean foreground Dice: 1.0000" in capsys.readouterr().out
 
 

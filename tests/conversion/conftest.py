@@ -30,11 +30,11 @@ class Done:
 
     @property
     def description(self) -> dict:
-        return json.loads((self.folder / "dataset.json").read_text())
+        return json.loads((self.folder / "dataset.json").read_text(encoding="utf-8"))
 
     @property
     def splits(self) -> list[dict]:
-        return json.loads((self.folder / "splits_final.json").read_text())
+        return json.loads((self.folder / "splits_final.json").read_text(encoding="utf-8"))
 
     def files(self, folder: str) -> list[str]:
         return sorted(path.name for path in (self.folder / folder).iterdir())

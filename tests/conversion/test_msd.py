@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 
 def edit(task, **changes):
-    content = json.loads((task / "dataset.json").read_text())
+    content = json.loads((task / "dataset.json").read_text(encoding="utf-8"))
     (task / "dataset.json").write_text(json.dumps({key: value for key, value in (content | changes).items() if value is not None}))
 
 

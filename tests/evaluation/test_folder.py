@@ -75,7 +75,7 @@ def test_dice_and_iou_of_the_table_equal_those_of_nnunet_on_the_files(scored):
 
 def test_the_summary_is_that_of_nnunet_and_names_the_real_files(scored):
     root, result = scored
-    summary = json.loads((root / "predictions" / "summary.json").read_text())
+    summary = json.loads((root / "predictions" / "summary.json").read_text(encoding="utf-8"))
     assert [case["prediction_file"] for case in summary["metric_per_case"]] == \
         [str(root / "predictions" / f"{case}.nii.gz") for case in ("a", "b")]
     assert summary["mean"]["1"]["Dice"] == pytest.approx(result["header"]["mean"]["organ"]["dice"])
@@ -90,7 +90,7 @@ def test_the_csv_gives_back_the_rows_to_six_digits(scored):
 
 
 def test_the_header_states_policy_versions_and_tolerance(scored):
-    header = json.loads((scored[0] / "predictions" / "metrics.json").read_text())
+    header = json.loads((scored[0] / "predictions" / "metrics.json").read_text(encoding="utf-8"))
     assert "NaN" in header["definitions"]["dice, iou"]
     assert header["versions"]["surface-distance"] and header["nsd_tolerance"] == 1.0 and header["nsd_tolerance_unit"] == "mm"
 

@@ -30,7 +30,7 @@ def written(network, predictor, tile, tmp_path_factory):
 
 
 def test_the_page_loads_nothing_and_runs_nothing(written):
-    html = (written / "explained.html").read_text()
+    html = (written / "explained.html").read_text(encoding="utf-8")
     assert "<script" not in html and "http" not in html and "@import" not in html and "url(" not in html
     assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', html))
     assert all(link.startswith("data:image/png;base64,") for link in re.findall(r'src="([^"]*)"', html))
@@ -40,7 +40,7 @@ def test_the_page_loads_nothing_and_runs_nothing(written):
 def test_the_pictures_of_the_page_are_the_files_beside_it(written, preset):
     expected = [name for name in PICTURES if preset != "simple_diffusion" or name not in ("filters", "attention")]
     assert sorted(file.stem for file in written.glob("*.png")) == sorted(expected)
-    html = (written / "explained.html").read_text()
+    html = (written / "explained.html").read_text(encoding="utf-8")
     embedded = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", html)]
     assert embedded == [(written / f"{name}.png").read_bytes() for name in expected]
     for png in embedded:
@@ -49,7 +49,7 @@ def test_the_pictures_of_the_page_are_the_files_beside_it(written, preset):
 
 
 def test_every_section_cites_its_source_or_says_that_the_model_has_none(written, preset):
-    html = (written / "explained.html").read_text()
+    html = (written / "explained.html").read_text(encoding="utf-8")
     for name in PICTURES:
         section = re.search(rf'<section id="{name}">.*?</section>', html, re.DOTALL).group()
         if preset == "simple_diffusion" and name in ("filters", "attention"):
@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_written_is_refused(make, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UserError, match="cannot be written"):
         write_page(tmp_path / "out", FACTS, [])
-    assert (tmp_path / "out").read_text() == "mine"
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("value, words", [(-3.9861, "−3.99"), (float("-inf"), "−∞"), (0.0, "0"), (12.0, "12")])

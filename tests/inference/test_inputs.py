@@ -139,4 +139,4 @@ def test_an_output_folder_whose_place_a_file_takes_is_refused(tmp_path, below):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="cannot be written"):
         require_writable(tmp_path / "taken" / below)
-    assert (tmp_path / "taken").read_text() == "a file"
+    assert (tmp_path / "taken").read_text(encoding="utf-8") == "a file"

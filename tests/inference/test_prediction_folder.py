@@ -45,7 +45,7 @@ def test_a_folder_without_predictions_and_a_table_without_cases_are_refused(pred
 
 def test_the_stage_holds_the_predictions_alone_with_their_content(predictions):
     with staged_predictions(predictions, ".nii.gz") as stage:
-        assert {path.name: path.read_text() for path in stage.iterdir()} == {"a.nii.gz": "a.nii.gz", "b.nii.gz": "b.nii.gz"}
+        assert {path.name: path.read_text(encoding="utf-8") for path in stage.iterdir()} == {"a.nii.gz": "a.nii.gz", "b.nii.gz": "b.nii.gz"}
     assert not stage.exists()
 
 
@@ -53,10 +53,10 @@ def test_staged_output_replaces_files_only_if_all_were_written(predictions):
     with pytest.raises(ZeroDivisionError), staged_output(predictions) as stage:
         (stage / "a.nii.gz").write_text("half")
         raise ZeroDivisionError
-    assert (predictions / "a.nii.gz").read_text() == "a.nii.gz"
+    assert (predictions / "a.nii.gz").read_text(encoding="utf-8") == "a.nii.gz"
     with staged_output(predictions) as stage:
         (stage / "a.nii.gz").write_text("whole")
-    assert (predictions / "a.nii.gz").read_text() == "whole"
+    assert (predictions / "a.nii.gz").read_text(encoding="utf-8") == "whole"
     assert {path.name for path in predictions.iterdir()} == {"a.nii.gz", "b.nii.gz", *COMPANIONS}
 
 

@@ -90,7 +90,7 @@ def test_regions_are_declared_as_nnunet_reads_them(written_dataset):
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
     dimension, folder = written_dataset
-    description = json.loads((folder / "dataset.json").read_text())
+    description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     manager = LabelManager(description["labels"], description.get("regions_class_order"))
     assert manager.has_regions == (dimension == 2) and manager.ignore_label == 3
     if manager.has_regions:

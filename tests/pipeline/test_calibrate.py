@@ -29,7 +29,7 @@ def fitted_file(chain_2d, folders):
 
 def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, capsys):
     assert command(LINE) == 0
-    fitted = json.loads(fitted_file.read_text())
+    fitted = json.loads(fitted_file.read_text(encoding="utf-8"))
     printed = capsys.readouterr().out
     assert f"{fitted['dispersion']:.3f}" in printed and fitted["num_cases"] == 1
     fitted_file.write_text(json.dumps(fitted | {"dispersion": 5.0, "conditioner_weight": 0.25}))
@@ -41,7 +41,7 @@ def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, cap
     def cases_csv(name: str) -> str:
         assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 3 --steps 2", chain_2d.raw / "imagesTs",
                        tmp_path / name) == 0
-        return (tmp_path / name / "cases.csv").read_text()
+        return (tmp_path / name / "cases.csv").read_text(encoding="utf-8")
 
     with_fit = cases_csv("fitted")
     fitted_file.unlink()
@@ -51,12 +51,12 @@ def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, cap
 def test_a_fitted_temperature_softens_the_probabilities_and_leaves_every_label(chain_2d, fitted_file, tmp_path):
     line = "predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 2 --save_probabilities"
     assert command(LINE.replace("--cases 1", "--cases 2")) == 0
-    fitted = json.loads(fitted_file.read_text())
+    fitted = json.loads(fitted_file.read_text(encoding="utf-8"))
     assert fitted["num_cases"] == 2 and 0.5 <= fitted["temperature"] <= 4
     for name, temperature in (("plain", 1.0), ("soft", 2.0)):
         fitted_file.write_text(json.dumps(fitted | {"temperature": temperature}))
         assert command(line, chain_2d.raw / "imagesTs", tmp_path / name) == 0
-    assert json.loads((tmp_path / "soft" / "run.json").read_text())["temperature"] == 2.0
+    assert json.loads((tmp_path / "soft" / "run.json").read_text(encoding="utf-8"))["temperature"] == 2.0
     for case in chain_2d.cases:
         plain, soft = (volume(tmp_path / name / f"{case}_probabilities.nii.gz") for name in ("plain", "soft"))
         np.testing.assert_allclose(soft, at_temperature(plain, 2.0, regions=True), atol=1e-5)

@@ -18,7 +18,7 @@ PLANS = "Cascade"
 
 def cascade_plans(chain) -> dict:
     """The plans of the chain with a coarser first stage, as nnU-Net plans them for large images."""
-    plans = json.loads((chain.preprocessed / "MedSegDiffPlans.json").read_text())
+    plans = json.loads((chain.preprocessed / "MedSegDiffPlans.json").read_text(encoding="utf-8"))
     lowres = copy.deepcopy(plans["configurations"]["3d_fullres"])
     lowres["spacing"] = [COARSER * s for s in lowres["spacing"]]
     lowres["median_image_size_in_voxels"] = [n / COARSER for n in lowres["median_image_size_in_voxels"]]

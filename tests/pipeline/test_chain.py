@@ -30,7 +30,7 @@ def without_flags(folder) -> list[dict]:
 
 
 def structures(chain) -> dict[str, list[int]]:
-    labels = json.loads((chain.raw / "dataset.json").read_text())["labels"]
+    labels = json.loads((chain.raw / "dataset.json").read_text(encoding="utf-8"))["labels"]
     return {name: value if isinstance(value, list) else [value] for name, value in labels.items()
             if name not in ("background", "ignore")}
 
@@ -159,7 +159,7 @@ def test_another_fusion_decodes_the_same_samples(chain_2d, folders, tmp_path, fu
     folders(chain.root)
     assert command(f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 --steps 2 "
                    f"--save_samples --fusion {fusion}", chain.raw / "imagesTs", tmp_path) == 0
-    labels = PlansManager(str(chain.model / "plans.json")).get_label_manager(json.loads((chain.model / "dataset.json").read_text()))
+    labels = PlansManager(str(chain.model / "plans.json")).get_label_manager(json.loads((chain.model / "dataset.json").read_text(encoding="utf-8")))
     for case in chain.cases:
         samples = volume(tmp_path / f"{case}_samples.nii.gz")
         np.testing.assert_array_equal(samples, volume(chain.predictions / f"{case}_samples.nii.gz"))
@@ -173,9 +173,9 @@ def test_a_finished_training_has_seen_every_iteration(chain):
 
 
 def test_every_fold_is_validated_on_its_own_cases_by_nnunet(chain):
-    splits = json.loads((chain.preprocessed / "splits_final.json").read_text())
+    splits = json.loads((chain.preprocessed / "splits_final.json").read_text(encoding="utf-8"))
     for fold in FOLDS:
-        summary = json.loads((chain.model / f"fold_{fold}" / "validation" / "summary.json").read_text())
+        summary = json.loads((chain.model / f"fold_{fold}" / "validation" / "summary.json").read_text(encoding="utf-8"))
         cases = {entry["prediction_file"].rsplit("/", 1)[1].removesuffix(".nii.gz") for entry in summary["metric_per_case"]}
         assert cases == set(splits[fold]["val"])
         assert 0 <= summary["foreground_mean"]["Dice"] <= 1
@@ -188,14 +188,14 @@ def test_training_leaves_curves_and_previews(chain):
 
 
 def test_the_plan_is_explained_and_travels_with_the_model(chain):
-    text = (chain.preprocessed / "MedSegDiffPlans.md").read_text()
-    plan = json.loads((chain.model / "plans.json").read_text())["configurations"][chain.configuration]["diffusion"]
+    text = (chain.preprocessed / "MedSegDiffPlans.md").read_text(encoding="utf-8")
+    plan = json.loads((chain.model / "plans.json").read_text(encoding="utf-8"))["configurations"][chain.configuration]["diffusion"]
     assert f"**Noise shift** {plan['log_snr_shift']:.2f}" in text
     assert plan["target"] == ("regions" if chain.configuration == "2d" else "classes")
 
 
 def test_the_report_is_one_offline_file_with_the_chains_figures(chain):
-    page = (chain.root / "report.html").read_text()
+    page = (chain.root / "report.html").read_text(encoding="utf-8")
     assert "<script src" not in page and 'src="http' not in page
     for case in chain.cases:
         assert case in page

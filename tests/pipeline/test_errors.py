@@ -65,7 +65,7 @@ def test_one_broken_image_does_not_stop_the_others_and_ends_with_1_and_its_name(
 def test_prediction_refuses_an_output_folder_that_is_a_file(images, tmp_path, capsys):
     (tmp_path / "out").write_text("mine")
     refused("predict -i {0} -o {1} -d 902 -c 2d -device cpu", capsys, images, tmp_path / "out")
-    assert (tmp_path / "out").read_text() == "mine"
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("line, named", [
@@ -95,7 +95,7 @@ def test_a_wish_that_cannot_be_met_is_refused_by_name(line, named, images, tmp_p
 def test_a_plan_that_changed_between_two_folds_is_refused(chain_2d, folders, capsys):
     folders(chain_2d.root)
     plans = chain_2d.preprocessed / "MedSegDiffPlans.json"
-    before = plans.read_text()
+    before = plans.read_text(encoding="utf-8")
     try:
         plans.write_text(before.replace('"batch_size": ', '"batch_size": 1'))
         assert "batch_size" in refused("train 902 2d 3 --iterations 10 -device cpu", capsys)
@@ -120,7 +120,7 @@ def test_finished_plans_are_taken_as_they_are(chain_2d, folders, tmp_path):
     folders(chain_2d.root)
     assert command("plan_and_preprocess -d 902 --plans {0} -overwrite_plans_name Adopted --no_pp -np 1 --no_integrity_check",
                    chain_2d.preprocessed / "MedSegDiffPlans.json") == 0
-    theirs, adopted = (json.loads((chain_2d.preprocessed / f"{name}.json").read_text()) for name in ("MedSegDiffPlans", "Adopted"))
+    theirs, adopted = (json.loads((chain_2d.preprocessed / f"{name}.json").read_text(encoding="utf-8")) for name in ("MedSegDiffPlans", "Adopted"))
     assert adopted["plans_name"] == "Adopted" and adopted["configurations"]["2d"].pop("data_identifier") == "Adopted_2d"
     assert theirs["configurations"]["2d"].pop("data_identifier") == "MedSegDiffPlans_2d"
     assert adopted["configurations"]["2d"] == theirs["configurations"]["2d"]

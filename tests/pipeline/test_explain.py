@@ -25,7 +25,7 @@ def dataset_id(chain) -> int:
 
 
 def validation_cases(chain, fold: int) -> list[str]:
-    return json.loads((chain.preprocessed / "splits_final.json").read_text())[fold]["val"]
+    return json.loads((chain.preprocessed / "splits_final.json").read_text(encoding="utf-8"))[fold]["val"]
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ def test_the_page_of_the_first_validation_case_lies_in_the_model_folder(chain):
     assert command(line) == 0
     case = validation_cases(chain, 0)[0]
     folder = chain.model / "fold_0" / "explained" / case
-    html = (folder / "explained.html").read_text()
+    html = (folder / "explained.html").read_text(encoding="utf-8")
     assert case in html and "http" not in html and "<script" not in html
     embedded = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", html)]
     assert embedded == [(folder / f"{name}.png").read_bytes() for name in PICTURES]
-    run = json.loads((folder / "run.json").read_text())
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert run["command"][:3] == ["medsegdiff_explain", "-d", str(dataset_id(chain))] and run["case"] == case
     assert run["previous"][-1][0] == "medsegdiff_train"
 
@@ -54,7 +54,7 @@ def test_a_named_case_goes_to_the_folder_of_the_user(chain, tmp_path):
     case = validation_cases(chain, 1)[-1]
     assert command(f"explain -d {dataset_id(chain)} -c {chain.configuration} -f 1 --case {case} --samples 1 --steps 1 "
                    "-device cpu -o {0}", tmp_path / "out") == 0
-    assert case in (tmp_path / "out" / "explained.html").read_text()
+    assert case in (tmp_path / "out" / "explained.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("option, named", [("--case phantom_999", "Fold 0 does not validate"), ("--samples 0", "--samples"),
@@ -74,7 +74,7 @@ def test_a_wish_that_cannot_be_met_is_refused_in_four_lines_and_nothing_is_writt
 
 
 def test_a_case_that_the_fold_was_trained_on_is_refused_as_such(chain, tmp_path, capsys):
-    trained_on = json.loads((chain.preprocessed / "splits_final.json").read_text())[0]["train"][0]
+    trained_on = json.loads((chain.preprocessed / "splits_final.json").read_text(encoding="utf-8"))[0]["train"][0]
     assert command(f"explain -d {dataset_id(chain)} -c {chain.configuration} --case {trained_on} -device cpu -o {{0}}",
                    tmp_path / "out") == 2
     assert "a training case of fold 0" in capsys.readouterr().err

@@ -10,8 +10,8 @@ from medsegdiff_auto.benchmarks.training_memory import allocated_peak_gb, train
 
 
 def test_the_predicted_peak_of_training_is_what_the_allocator_records(chain):
-    plans = json.loads((chain.model / "plans.json").read_text())
-    dataset_json = json.loads((chain.model / "dataset.json").read_text())
+    plans = json.loads((chain.model / "plans.json").read_text(encoding="utf-8"))
+    dataset_json = json.loads((chain.model / "dataset.json").read_text(encoding="utf-8"))
     manager = PlansManager(plans)
     predicted = predicted_peak_gb(manager, manager.get_configuration(chain.configuration), dataset_json, False)
     measured = allocated_peak_gb(lambda: train(plans, chain.configuration, dataset_json))

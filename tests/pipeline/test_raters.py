@@ -24,7 +24,7 @@ def test_every_rater_is_drawn_as_often_and_one_at_a_time(tmp_path, folders, monk
     folders_of_raters = rater_folders(data)
     assert [folder.name for folder in folders_of_raters] == ["rater_1", "rater_2", "rater_3"]
     dataset = RaterDataset(str(data), ["phantom_000", "phantom_001"], None, folders_of_raters)
-    plans = json.loads((data.parent / "MedSegDiffPlans.json").read_text())
+    plans = json.loads((data.parent / "MedSegDiffPlans.json").read_text(encoding="utf-8"))
     spacing_mm = plans["configurations"]["2d"]["spacing"]
     np.random.seed(0)
     for case, raters in (("phantom_000", (1, 2, 3)), ("phantom_001", (1, 3))):

@@ -25,7 +25,7 @@ def volume(file) -> np.ndarray:
 
 
 def read_json(chain) -> dict:
-    return json.loads((chain.model / "dataset.json").read_text())
+    return json.loads((chain.model / "dataset.json").read_text(encoding="utf-8"))
 
 
 def channel_paths(chain, case) -> list:
@@ -103,7 +103,7 @@ def test_saving_writes_the_files_of_the_command(chain, without_variables, tmp_pa
         for read in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection", "GetPixelID"):
             assert getattr(ours, read)() == getattr(theirs, read)()
     for name in ("dataset.json", "plans.json"):
-        assert (tmp_path / "out" / name).read_text() == (chain.predictions / name).read_text()
+        assert (tmp_path / "out" / name).read_text(encoding="utf-8") == (chain.predictions / name).read_text(encoding="utf-8")
 
 
 def test_saving_an_image_of_memory_under_a_name_keeps_its_geometry(chain_3d, without_variables, tmp_path):
@@ -131,7 +131,7 @@ def test_the_callers_number_of_threads_comes_back(chain_2d, folders):
 
 
 def test_the_code_of_the_readme_runs(chain_3d, without_variables, tmp_path):
-    section = README.read_text().split("## From Python\n")[1].split("\n## ")[0]
+    section = README.read_text(encoding="utf-8").split("## From Python\n")[1].split("\n## ")[0]
     code = "\n".join(line.removeprefix("    ") for line in section.splitlines() if line.startswith("    "))
     [image], structure = channel_paths(chain_3d, chain_3d.cases[0]), next(iter(structure_labels(read_json(chain_3d))))
     for shown, real in (("MODEL_FOLDER", chain_3d.model), ("IMAGES/case_0000.nii.gz", image), ("PREDICTIONS", tmp_path),

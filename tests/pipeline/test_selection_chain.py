@@ -28,7 +28,7 @@ def stored(chain_2d, folders):
 
 
 def test_what_is_stored_for_n_samples_is_what_a_prediction_with_n_samples_writes(stored, folders, tmp_path):
-    case = json.loads((stored.preprocessed / "splits_final.json").read_text())[1]["val"][0]
+    case = json.loads((stored.preprocessed / "splits_final.json").read_text(encoding="utf-8"))[1]["val"][0]
     (tmp_path / "images").mkdir()
     for file in (stored.raw / "imagesTr").glob(f"{case}_*"):
         (tmp_path / "images" / file.name).symlink_to(file)
@@ -47,12 +47,12 @@ def test_the_choice_needs_no_network_and_its_commands_predict_it(stored, folders
         assert command(FIND) == 0
     printed = capsys.readouterr().out
     chosen = stored.model / "selection_folds_0_1"
-    choice = json.loads((chosen / "choice.json").read_text())
+    choice = json.loads((chosen / "choice.json").read_text(encoding="utf-8"))
     candidate = choice["choice"]["candidate"]
     assert len(choice["candidates"]) == 2 * (1 + 3) and set(choice["held_out"]) == {str(fold) for fold in FOLDS}
     best = max(entry["score"] for entry in choice["candidates"])
     assert next(e for e in choice["candidates"] if all(e[key] == candidate[key] for key in candidate))["score"] == pytest.approx(best, abs=1e-6)
-    predict, postprocess = (stored.model.parent / "inference_instructions.txt").read_text().splitlines()[1:]
+    predict, postprocess = (stored.model.parent / "inference_instructions.txt").read_text(encoding="utf-8").splitlines()[1:]
     assert (f"--samples {candidate['num_samples']} --steps {candidate['num_steps']} --fusion {candidate['fusion']} "
             f"--temperature {choice['choice']['temperature']:g}") in predict and predict in printed
     assert str(chosen / "postprocessing.pkl") in postprocess
@@ -61,7 +61,7 @@ def test_the_choice_needs_no_network_and_its_commands_predict_it(stored, folders
         line = line.removeprefix("medsegdiff_").replace("OUTPUT_FOLDER_PP", shlex.quote(str(tmp_path / "pp")))
         line = line.replace("OUTPUT_FOLDER", str(tmp_path / "out")).replace("INPUT_FOLDER", str(stored.raw / "imagesTs"))
         assert command(line) == 0
-    options = json.loads((tmp_path / "out" / "run.json").read_text())
+    options = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert (options["samples_per_fold"], options["steps"]) == (candidate["num_samples"], candidate["num_steps"])
     assert options["temperature"] == pytest.approx(choice["choice"]["temperature"])
     assert all((tmp_path / "pp" / f"{case}.nii.gz").is_file() for case in stored.cases)
@@ -73,7 +73,7 @@ def test_samples_that_are_there_are_not_drawn_again_and_those_of_another_fit_are
         patch.setattr(MedSegDiffPredictor, "draw_case", lambda *_: pytest.fail("drawn again"))
         assert command(STORE) == 0
     settings = samples_folder(stored.model, 1, 2) / "settings.json"
-    before = settings.read_text()
+    before = settings.read_text(encoding="utf-8")
     settings.write_text(before.replace('"dispersion": 0.0', '"dispersion": 1.5'))
     assert command(FIND) == 2
     error = capsys.readouterr().err

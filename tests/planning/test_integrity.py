@@ -40,7 +40,7 @@ def write_json(path: Path, content) -> None:
 
 
 def edit_dataset_json(folder: Path, **changes) -> None:
-    content = json.loads((folder / "dataset.json").read_text())
+    content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     content.update(changes)
     write_json(folder / "dataset.json", {key: value for key, value in content.items() if value is not None})
 
@@ -289,7 +289,7 @@ def test_one_error_is_raised_as_itself_and_reported_in_json(dataset, tmp_path):
     assert str(raised.value).splitlines() == [
         f"{LABEL} contains a label that dataset.json does not list.", "  found:    0, 1, 2, 4",
         "  expected: 0 background, 1 edema, 2 core", "  fix:      correct the file, or list label 4 in dataset.json"]
-    reported = json.loads((tmp_path / "report/integrity.json").read_text())["findings"]
+    reported = json.loads((tmp_path / "report/integrity.json").read_text(encoding="utf-8"))["findings"]
     assert [Finding(**finding) for finding in reported] == check_dataset(dataset)
 
 
@@ -315,4 +315,4 @@ def test_the_columns_of_the_table_are_aligned_and_hold_every_word(tmp_path):
     assert lines[2][column:].startswith("0 bytes") and lines[3][column:].startswith("0 ")
     assert findings_table(findings).split().count("check") == 9 + 1 and "(warning)" in lines[3]
     write_findings(findings, tmp_path / "findings.json")
-    assert [Finding(**finding) for finding in json.loads((tmp_path / "findings.json").read_text())["findings"]] == findings
+    assert [Finding(**finding) for finding in json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["findings"]] == findings

@@ -14,7 +14,7 @@ READY = sorted((Path(__file__).parents[2] / "plans" / "ready").glob("*.json"))
 
 @pytest.mark.parametrize("file", READY, ids=lambda file: file.stem)
 def test_every_configuration_of_a_finished_plan_follows_from_its_structures_and_todays_preset(file):
-    sections = [c[PLANS_KEY] for c in json.loads(file.read_text())["configurations"].values() if PLANS_KEY in c]
+    sections = [c[PLANS_KEY] for c in json.loads(file.read_text(encoding="utf-8"))["configurations"].values() if PLANS_KEY in c]
     assert sections
     for section in map(DiffusionConfiguration.from_plan, sections):
         preset, dimension = load_preset(section.preset), len(section.structure_diameter_vox)

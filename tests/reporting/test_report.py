@@ -28,7 +28,7 @@ def html(folders):
     root, model = folders
     output = root / "out" / "report.html"
     write_report(output, model, root / "predictions", root / "labelsTs", root / "imagesTs", root / "posterior", commands=["make demo"])
-    return output.read_text()
+    return output.read_text(encoding="utf-8")
 
 
 def cells(html: str, first: str, second: str) -> list[str]:
@@ -44,7 +44,7 @@ def section(html: str, anchor: str) -> str:
 def test_the_cells_of_a_case_are_the_numbers_of_metrics_csv_and_cases_csv(folders, html, tmp_path):
     root, model = folders
     pairs = {f"case_{i}": (root / "labelsTs" / f"case_{i}.nii.gz", root / "predictions" / f"case_{i}.nii.gz") for i in range(5)}
-    write_rows(evaluate_cases(pairs, json.loads((model / "dataset.json").read_text())), tmp_path / "metrics.csv")
+    write_rows(evaluate_cases(pairs, json.loads((model / "dataset.json").read_text(encoding="utf-8"))), tmp_path / "metrics.csv")
     for scored, sized in zip(read_rows(tmp_path / "metrics.csv"), read_rows(root / "predictions" / "cases.csv"), strict=True):
         row = cells(html, scored["case"], scored["structure"])
         size = next(key for key in ("volume_ml", "area_mm2") if key in sized)
@@ -55,13 +55,13 @@ def test_the_cells_of_a_case_are_the_numbers_of_metrics_csv_and_cases_csv(folder
 
 
 def test_the_cross_validation_table_holds_the_numbers_of_summary_json(folders, html):
-    summary = json.loads((folders[1] / "fold_1" / "validation" / "summary.json").read_text())
+    summary = json.loads((folders[1] / "fold_1" / "validation" / "summary.json").read_text(encoding="utf-8"))
     expected = [summary["foreground_mean"]["Dice"], summary["mean"]["1"]["Dice"], 0.7, summary["mean"]["2"]["Dice"], 0.7]
     assert cells(section(html, "crossval"), "fold_1", "5")[2:] == [f"{value:.4f}" for value in expected]
 
 
 def test_every_key_of_the_diffusion_section_is_shown(folders, html):
-    plans = json.loads((folders[1] / "plans.json").read_text())
+    plans = json.loads((folders[1] / "plans.json").read_text(encoding="utf-8"))
     diffusion = next(iter(plans["configurations"].values()))["diffusion"]
     shown = section(html, "plan")
     assert all(f"<td>{key}</td>" in shown for key in diffusion) and "<td>-3.1415</td>" in shown and "<td>16, 32</td>" in shown
@@ -98,14 +98,14 @@ def test_the_best_and_the_worst_case_are_pictured(html):
 
 def test_a_model_without_predictions_names_them_as_missing(folders, tmp_path):
     write_report(tmp_path / "report.html", folders[1])
-    html = (tmp_path / "report.html").read_text()
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "No prediction folder was given." in html and "contours of" not in html
 
 
 def test_predictions_without_references_are_listed_but_not_scored(folders, tmp_path):
     root, model = folders
     write_report(tmp_path / "report.html", model, root / "predictions")
-    html = (tmp_path / "report.html").read_text()
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "not scored" in html and "Calibration needs references" in html and "<th>Dice</th>" not in html
 
 
@@ -120,7 +120,7 @@ def test_flagged_structures_are_listed_worst_first_and_counted(folders, tmp_path
     flag_cases(tmp_path / "predictions", 0.8)
     for references in (None, root / "labelsTs"):
         write_report(tmp_path / "report.html", model, tmp_path / "predictions", references)
-        html = section((tmp_path / "report.html").read_text(), "predictions")
+        html = section((tmp_path / "report.html").read_text(encoding="utf-8"), "predictions")
         listed = html[html.index("For a person to look at"):html.index("<h3>Cases")]
         assert re.findall(r"<td>(case_\d)</td><td>(\w+)</td>", listed) == [("case_3", "lesion"), ("case_0", "organ")]
         assert "2 of 10" in html
@@ -128,7 +128,7 @@ def test_flagged_structures_are_listed_worst_first_and_counted(folders, tmp_path
 
 def test_a_table_of_metrics_that_is_older_than_the_predictions_is_not_believed(folders, tmp_path):
     root, model = folders
-    predictions, dataset_json = tmp_path / "predictions", json.loads((model / "dataset.json").read_text())
+    predictions, dataset_json = tmp_path / "predictions", json.loads((model / "dataset.json").read_text(encoding="utf-8"))
     shutil.copytree(root / "predictions", predictions)
     (predictions / "metrics.csv").write_text("case,structure,dice\n" + "".join(f"case_{i},organ,0.123\n" for i in range(5)))
     os.utime(predictions / "metrics.csv", (0, 0))
@@ -145,7 +145,7 @@ def test_a_fold_without_a_readable_checkpoint_shows_nnunet_s_picture(folders, tm
     (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"truncated")
     Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(model / "fold_0" / "progress.png")
     write_report(tmp_path / "report.html", model)
-    shown = section((tmp_path / "report.html").read_text(), "training")
+    shown = section((tmp_path / "report.html").read_text(encoding="utf-8"), "training")
     assert "training curves of fold_1" in shown and "progress.png of fold_0" in shown
 
 
@@ -160,7 +160,7 @@ def test_a_foreign_checkpoint_cannot_run_code(folders, tmp_path):
     shutil.copytree(folders[1], model)
     torch.save({"logging": Payload()}, model / "fold_0" / "checkpoint_final.pth")
     write_report(tmp_path / "report.html", model)
-    assert not (tmp_path / "ran").exists() and "fold_0 has neither" in (tmp_path / "report.html").read_text()
+    assert not (tmp_path / "ran").exists() and "fold_0 has neither" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
@@ -182,7 +182,7 @@ def test_a_mistake_on_the_command_line_ends_with_two_and_four_lines(arguments, w
 def test_the_command_writes_beside_the_predictions_by_default(folders):
     root, model = folders
     assert main(["-m", str(model), "-p", str(root / "predictions")]) == 0
-    assert f"medsegdiff_report -m {model}" in (root / "predictions" / "report.html").read_text()
+    assert f"medsegdiff_report -m {model}" in (root / "predictions" / "report.html").read_text(encoding="utf-8")
     (root / "predictions" / "report.html").unlink()
 
 
