@@ -17,6 +17,7 @@ from medsegdiff_auto.inference.volume_store import Storage
 GB = 1e9
 SHARE_OF_FREE_MEMORY = 0.6
 MOST_FOR_STATES = 0.5  # of a GPU
+HEADROOM = 0.95  # of a limit: the heap has gaps that no count sees
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
     Raises:
         UserError: the disk has too little space.
     """
-    limit = GB * max_memory_gb if max_memory_gb else baseline + SHARE_OF_FREE_MEMORY * free_bytes(torch.device("cpu"))
+    limit = HEADROOM * GB * max_memory_gb if max_memory_gb else baseline + SHARE_OF_FREE_MEMORY * free_bytes(torch.device("cpu"))
     samples = memory.num_samples
     if device.type != "cpu":
         on_device = GB * max_memory_gb if max_memory_gb else SHARE_OF_FREE_MEMORY * free_bytes(device)

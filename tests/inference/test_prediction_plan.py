@@ -61,7 +61,7 @@ def test_a_case_stays_in_memory_where_all_samples_fit_and_goes_to_disk_where_the
 @pytest.mark.parametrize("max_memory_gb", [4.0, 6.0, 8.0, 16.0, 60.0])
 def test_the_peak_keeps_to_the_limit_and_kept_features_take_what_is_left(max_memory_gb, tmp_path):
     found = plan_of(max_memory_gb, tmp_path)
-    assert found.peak_bytes <= max_memory_gb * GB + 1
+    assert found.peak_bytes <= 0.95 * max_memory_gb * GB + 1
     less = plan_of(max_memory_gb - 0.5, tmp_path)
     assert less.samples_together <= found.samples_together
 
