@@ -14,11 +14,10 @@ import SimpleITK as sitk
 from skimage import io
 
 from medsegdiff_auto.cli.convert import main
+from medsegdiff_auto.dataset_conversion.core.dicom import keeping_locale
 
 # oblique, with a left-handed axis: values that single precision cannot hold exactly
 AFFINE = np.array([[-0.7, 0.02, 0.0, 11.1], [0.02, 0.7, 0.0, -7.3], [0.0, 0.0, 2.3, 5.9], [0.0, 0.0, 0.0, 1.0]])
-
-from medsegdiff_auto.dataset_conversion.core.dicom import keeping_locale
 
 
 @dataclass(frozen=True)
