@@ -49,7 +49,7 @@ def test_the_choice_needs_no_network_and_its_commands_predict_it(stored, folders
     chosen = stored.model / "selection_folds_0_1"
     choice = json.loads((chosen / "choice.json").read_text(encoding="utf-8"))
     candidate = choice["choice"]["candidate"]
-    assert len(choice["candidates"]) == 2 * (1 + 3) and set(choice["held_out"]) == {str(fold) for fold in FOLDS}
+    assert len(choice["candidates"]) == 2 * 3 and set(choice["held_out"]) == {str(fold) for fold in FOLDS}
     best = max(entry["score"] for entry in choice["candidates"])
     assert next(e for e in choice["candidates"] if all(e[key] == candidate[key] for key in candidate))["score"] == pytest.approx(best, abs=1e-6)
     predict, postprocess = (stored.model.parent / "inference_instructions.txt").read_text(encoding="utf-8").splitlines()[1:]

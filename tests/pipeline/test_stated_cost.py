@@ -85,4 +85,4 @@ def test_the_command_states_the_cost_once_before_the_first_case_and_then_a_line_
                           lines[1])
     forwards, evaluations, tiles, steps = map(int, stated.groups())
     assert forwards == tiles and evaluations == tiles * 3 * steps and steps == 2
-    assert [line.split()[0] for line in lines[1:]] == chain_2d.cases
+    assert [line.split()[0] for line in lines[2:]] == chain_2d.cases
