@@ -11,7 +11,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from medsegdiff_auto.planning.channels import check_channels
 from medsegdiff_auto.planning.dataset_json import TrainingCase, label_names, num_channels, read_dataset_json, training_cases
-from medsegdiff_auto.planning.findings import WARNING, Finding, findings_table, raise_errors, write_findings
+from medsegdiff_auto.planning.findings import ERROR, WARNING, Finding, findings_table, raise_errors, write_findings
 from medsegdiff_auto.planning.scan_findings import geometry_findings, label_findings
 from medsegdiff_auto.planning.scans import UnreadableScan, find_reader, read_scan
 
@@ -67,7 +67,9 @@ def _count_findings(folder: Path, dataset_json: dict, cases: dict[str, TrainingC
                                 f"{len(cases)}, as in imagesTr", f"set numTraining to {len(cases)}, or add the missing cases"))
     if len(cases) < 2:
         findings.append(Finding("imagesTr", "holds too few cases to train and validate on", f"{len(cases)} case(s)",
-                                f"at least 2 cases, {NUM_FOLDS} for {NUM_FOLDS} folds", "add cases"))
+                                f"at least 2 cases, {NUM_FOLDS} for {NUM_FOLDS} folds",
+                                "add cases, or train fold all, which validates on what it was trained on",
+                                severity=WARNING if cases else ERROR))
     elif len(cases) < NUM_FOLDS and not (folder / "splits_final.json").is_file():
         findings.append(Finding("imagesTr", f"holds too few cases for {NUM_FOLDS} folds", f"{len(cases)} cases",
                                 f"at least {NUM_FOLDS} cases, or a splits_final.json with fewer folds",

@@ -238,9 +238,9 @@ def test_faults_of_png_labels_are_found(tmp_path, damage, check):
 
 
 @pytest.mark.parametrize("num_cases, found", [
-    (1, [("holds too few cases to train and validate on", "error")]), (4, [("holds too few cases for 5 folds", "warning")]),
+    (1, [("holds too few cases to train and validate on", "warning")]), (4, [("holds too few cases for 5 folds", "warning")]),
     (5, [])])
-def test_one_case_is_an_error_and_too_few_for_cross_validation_a_warning(tmp_path, num_cases, found):
+def test_too_few_cases_for_cross_validation_are_a_warning(tmp_path, num_cases, found):
     folder = make_dataset(tmp_path / "Dataset001_Test", num_cases=num_cases, num_channels=1)
     assert [(finding.check, finding.severity) for finding in check_dataset(folder)] == found
 
