@@ -135,10 +135,10 @@ def _case(folder: Path, part: str, role: str, images: ImageSet, task: int) -> Ca
 
 
 def _files(folder: Path, task: int) -> tuple[Path | None, dict[str, Path]]:
-    """The image of a case, and the masks of a structure by the name of the rater, rater1 and so on."""
+    """The image of a case, and the masks of a structure by the name of the rater, rater_1 and so on."""
     image = next((folder / name for name in ("image.nii.gz", "image.nii") if (folder / name).is_file()), None)
     found = ((SEGMENTATION.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
-    return image, {f"rater{int(name[2])}": path for name, path in found if name and int(name[1] or 1) == task}
+    return image, {f"rater_{int(name[2])}": path for name, path in found if name and int(name[1] or 1) == task}
 
 
 def _sequences(image: Volume, num_channels: int) -> list[Volume]:

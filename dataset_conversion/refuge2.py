@@ -76,7 +76,7 @@ class REFUGE2(Converter):
     def read(self, case: Case) -> Sample:
         image = read_rgb(case.files[0])
         if case.detail is not None:
-            labels = {f"rater{number}": disc_and_cup(*(foreground_of_grey(read_grey(file)) for file in files))
+            labels = {f"rater_{number}": disc_and_cup(*(foreground_of_grey(read_grey(file)) for file in files))
                       for number, files in case.detail.items()}
             require_size(labels, image.voxels.shape[:2])
             return Sample([image], image.like(nested_consensus(list(labels.values()))),

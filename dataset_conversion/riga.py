@@ -94,18 +94,18 @@ class RIGA(Converter):
     def read(self, case: Case) -> Sample:
         image = read_rgb(case.files[0])
         numbers, is_plus = case.detail
-        labels, notes = {}, [f"rater{number} has no file" for number in range(1, NUM_RATERS + 1) if number not in numbers]
+        labels, notes = {}, [f"rater_{number} has no file" for number in range(1, NUM_RATERS + 1) if number not in numbers]
         for number, file in zip(numbers, case.files[1:]):
             if is_plus:
-                labels[f"rater{number}"] = relabel(read_grey(file), RIGA_PLUS_VALUES, file.name)
+                labels[f"rater_{number}"] = relabel(read_grey(file), RIGA_PLUS_VALUES, file.name)
                 continue
             copy = read_rgb(file).voxels
-            require_size({f"rater{number}": copy[..., 0]}, image.voxels.shape[:2])
+            require_size({f"rater_{number}": copy[..., 0]}, image.voxels.shape[:2])
             label = _outlined(image.voxels, copy, any(path.suffix.lower() in LOSSY for path in (case.files[0], file)))
             if label is None:
-                notes.append(f"rater{number} is left out: {file.name} does not show two closed outlines, one within the other")
+                notes.append(f"rater_{number} is left out: {file.name} does not show two closed outlines, one within the other")
             else:
-                labels[f"rater{number}"] = label
+                labels[f"rater_{number}"] = label
         require_size(labels, image.voxels.shape[:2])
         if not labels:
             raise CaseProblem("no rater's copy shows two closed outlines, one within the other")

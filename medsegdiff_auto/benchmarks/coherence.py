@@ -6,7 +6,6 @@ tiles shifted by half of one, and voxels that lie inside a tile once and between
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from medsegdiff_auto import paths
+from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.structures import structures_of
-from medsegdiff_auto.inference.model import TrainedModel, load_model
+from medsegdiff_auto.inference.fusion import label_maps
+from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.inference.tiling import Tiles
 
@@ -97,20 +98,16 @@ def draw_picture(reference: np.ndarray, maps: dict[str, np.ndarray], path: Path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-d", required=True, help="dataset")
-    parser.add_argument("-c", required=True, help="configuration, 3-D")
-    parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the model")
+    parser = model_parser(__doc__)
     parser.add_argument("-f", type=int, default=0, help="fold")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--dispersion", type=float, help="default: the fitted or planned one")
     parser.add_argument("-o", help="picture to write")
     args = parser.parse_args()
-    name = paths.resolve_dataset(args.d)
-    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
+    preprocessed = paths.preprocessed_folder(args.d)
     torch.set_num_threads(num_cores())
-    model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [args.f])
+    model = model_of(args, args.f, use_fitted=True)
     if args.dispersion is not None:
         model.network.configuration = replace(model.network.configuration, dispersion=args.dispersion)
     sampler = TiledSampler(model, args.samples)
@@ -120,7 +117,7 @@ def main() -> None:
         maps = {}
         for kind in (COHERENT, INDEPENDENT):
             (samples, share), (shifted_samples, shifted_share) = (sampler.draw(kind, image, case, shift) for shift in (False, True))
-            maps[kind] = np.stack([np.asarray(label_manager.convert_probabilities_to_segmentation(one)) for one in samples])
+            maps[kind] = label_maps(samples, label_manager)
             for one, own, other in ((samples, share, shifted_share), (shifted_samples, shifted_share, share)):
                 sums[kind, "between"] += float(spread(one)[(own <= BETWEEN_TO) & (other >= INSIDE_FROM)].sum())
                 sums[kind, "inside"] += float(spread(one)[(own >= INSIDE_FROM) & (other <= BETWEEN_TO)].sum())

@@ -5,7 +5,6 @@ Every fold's network only ever sees its own validation cases, so no case judged 
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from dataclasses import replace
 
@@ -13,12 +12,12 @@ import numpy as np
 import torch
 
 from medsegdiff_auto import paths
+from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
 from medsegdiff_auto.benchmarks.upgrade import judged
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
-from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 
 COLUMNS = {"dice": "Dice", "ece": "ECE", "nll": "NLL", "expected_dice_between_samples": "between samples",
@@ -59,30 +58,18 @@ def print_rows(label: str, rows: list[dict]) -> None:
           f"| {gap.mean_difference:+.4f} ({gap.low:+.4f} to {gap.high:+.4f}) |", flush=True)
 
 
-def case_means(rows: list[dict], value) -> list[float]:
-    """Mean over the structures of every case."""
-    of_case = defaultdict(list)
-    for row in rows:
-        of_case[row["case"]].append(value(row))
-    return [float(np.nanmean(values)) for values in of_case.values() if np.isfinite(values).any()]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-d", required=True, help="dataset")
-    parser.add_argument("-c", required=True, help="configuration")
-    parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the model")
+    parser = model_parser(__doc__)
     parser.add_argument("-f", type=int, nargs="+", required=True, help="folds, at least two")
     parser.add_argument("--judge", type=int, nargs="+", help="folds to judge (default: all)")
     parser.add_argument("--cases", type=int, help="only the first N validation cases of each fold")
     parser.add_argument("--samples", type=int, help="default: the plan's")
     args = parser.parse_args()
-    name = paths.resolve_dataset(args.d)
-    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
+    preprocessed = paths.preprocessed_folder(args.d)
     torch.set_num_threads(num_cores())
     folds = {}
     for fold in args.f:
-        model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [fold], use_fitted=False)
+        model = model_of(args, fold)
         predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples))
         folds[fold] = FoldCases(predictor, model, list(validation_cases(model, preprocessed, fold))[:args.cases])
     tables = defaultdict(list)

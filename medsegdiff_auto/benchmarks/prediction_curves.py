@@ -5,7 +5,6 @@ All in forwards of nnU-Net's network on one tile, measured in the same run.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Callable
@@ -14,10 +13,10 @@ import matplotlib
 import numpy as np
 import torch
 
-from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.prediction_time import nnunet_of
+from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.cores import num_cores
-from medsegdiff_auto.inference.model import TrainedModel, load_model
+from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.fused_mean import FusedMean
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 
@@ -70,20 +69,16 @@ def draw_curves(curves: dict[str, list[tuple[float, float]]], path: Path) -> Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-d", required=True, help="dataset")
-    parser.add_argument("-c", required=True, help="configuration")
-    parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the model")
+    parser = model_parser(__doc__)
     parser.add_argument("-f", type=int, default=0, help="fold")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--published", action="store_true", help="MedSegDiff's own sampler settings too: minutes to hours")
     parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs least")
     parser.add_argument("-o", help="picture to write")
     args = parser.parse_args()
-    results = paths.require_folder("nnUNet_results") / paths.resolve_dataset(args.d)
     torch.set_num_threads(1 if args.cpu_seconds else num_cores())
     clock = process_time if args.cpu_seconds else perf_counter
-    model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [args.f], use_fitted=False)
+    model = model_of(args, args.f)
     nnunet, one = nnunet_of(model, 0, torch.device("cpu")), image_of(model, 1)
     nnunet.allowed_mirroring_axes = None
     forward = seconds_of(lambda: nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(one)), args.rounds, clock)

@@ -5,9 +5,8 @@ Both predict the same preprocessed cases in turn, from the same tiles; nnU-Net m
 
 from __future__ import annotations
 
-import argparse
 from time import perf_counter, process_time
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +15,24 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
 from medsegdiff_auto import paths
+from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.benchmarks.training_time import median_ratio
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.evaluation.audit import validation_cases
-from medsegdiff_auto.inference.model import TrainedModel, load_model
+from medsegdiff_auto.inference.fused_mean import FusedMean
+from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-from medsegdiff_auto.inference.uncertainty import normalised_entropy
+from medsegdiff_auto.inference.uncertainty import entropy_map
+
+
+NNUNET = "nnU-Net"
+
+
+class Setting(NamedTuple):
+    """Samples, and network evaluations of each."""
+
+    num_samples: int
+    num_steps: int
 
 
 def nnunet_of(model: TrainedModel, fold: int, device: torch.device) -> nnUNetPredictor:
@@ -38,26 +49,29 @@ def nnunet_of(model: TrainedModel, fold: int, device: torch.device) -> nnUNetPre
     return predictor
 
 
-def competitors(model: TrainedModel, device: torch.device, counts: list[int]) -> dict[str, Callable]:
-    """What is timed, by name: nnU-Net first, then ours by the number of samples."""
+def competitors(model: TrainedModel, device: torch.device, counts: list[int], steps: list[int]) -> dict[str | Setting, Callable]:
+    """What is timed: nnU-Net, and ours by samples and steps."""
     nnunet = nnunet_of(model, 0, device)
 
-    def ours(num_samples: int) -> Callable:
-        predictor = MedSegDiffPredictor(model, SamplingOptions(num_samples), device)
+    def ours(setting: Setting) -> Callable:
+        predictor = MedSegDiffPredictor(model, SamplingOptions(*setting), device)
 
         def predict(image: np.ndarray) -> None:
-            distribution = predictor.sample_case(image, "case")
-            normalised_entropy(distribution.fused.numpy(), model.diffusion.target == "regions")
+            mean = FusedMean(model.diffusion.conditioner_weight)
+            for kind, probabilities in predictor.draw_case(image, "case"):
+                mean.add(kind, probabilities)
+            entropy_map(mean.finish(), model.diffusion.target == "regions")
 
         return predict
 
     def default(image: np.ndarray) -> None:
         nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(image))
 
-    return {"nnU-Net": default} | {f"{count} samples": ours(count) for count in counts}
+    settings = [Setting(count, num_steps) for num_steps in steps for count in counts]
+    return {NNUNET: default} | {setting: ours(setting) for setting in settings}
 
 
-def paired_seconds(methods: dict[str, Callable], images: list[np.ndarray], num_rounds: int,
+def paired_seconds(methods: dict[str | Setting, Callable], images: list[np.ndarray], num_rounds: int,
                    clock: Callable[[], float] = perf_counter) -> np.ndarray:
     """Seconds, (images x rounds, methods): every method on the same image before the next, in an order that rotates."""
     for predict in methods.values():
@@ -73,30 +87,41 @@ def paired_seconds(methods: dict[str, Callable], images: list[np.ndarray], num_r
     return np.array(rows)
 
 
+def extra_sample(seconds: dict[str | Setting, np.ndarray], num_steps: int, num_views: int) -> np.ndarray:
+    """What one more sample costs, from the fewest to the most samples, in forwards of nnU-Net's network; one value per image."""
+    few, many = (choose(setting for setting in seconds if isinstance(setting, Setting) and setting.num_steps == num_steps)
+                 for choose in (min, max))
+    return (seconds[many] - seconds[few]) / (many.num_samples - few.num_samples) / (seconds[NNUNET] / num_views)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-d", required=True, help="dataset")
-    parser.add_argument("-c", required=True, help="configuration")
-    parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the model")
+    parser = model_parser(__doc__)
     parser.add_argument("-f", default="0", help="fold, or all")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--samples", type=int, nargs="+", default=[8, 16])
+    parser.add_argument("--steps", type=int, nargs="+", help="default: the plan's")
     parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs least")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
-    name, device = paths.resolve_dataset(args.d), torch.device(args.device)
-    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
     torch.set_num_threads(1 if args.cpu_seconds else num_cores())
     fold = int(args.f) if args.f.isdigit() else args.f
-    model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [fold], use_fitted=False)
-    images = [image for _, (_, image, _, _) in zip(range(args.cases), validation_cases(model, preprocessed, 0 if fold == "all" else fold))]
-    methods = competitors(model, device, args.samples)
-    seconds = paired_seconds(methods, images, args.rounds, process_time if args.cpu_seconds else perf_counter)
+    model = model_of(args, fold)
+    cases = validation_cases(model, paths.preprocessed_folder(args.d), 0 if fold == "all" else fold)
+    images = [image for _, (_, image, _, _) in zip(range(args.cases), cases)]
+    steps = args.steps or [model.diffusion.num_steps]
+    methods = competitors(model, torch.device(args.device), args.samples, steps)
+    rows = paired_seconds(methods, images, args.rounds, process_time if args.cpu_seconds else perf_counter)
     print("| method | seconds a case, median | ratio to nnU-Net in a pair, median (95 %) |\n|---|---|---|")
-    for column, label in enumerate(methods):
-        ratio, low, high = median_ratio(seconds[:, [0, column]])
-        print(f"| {label} | {np.median(seconds[:, column]):.3f} | {ratio:.3f} ({low:.3f} to {high:.3f}) |")
+    for column, method in enumerate(methods):
+        ratio, low, high = median_ratio(rows[:, [0, column]])
+        label = method if method == NNUNET else f"{method.num_samples} samples x {method.num_steps} steps"
+        print(f"| {label} | {np.median(rows[:, column]):.3f} | {ratio:.3f} ({low:.3f} to {high:.3f}) |")
+    if len(args.samples) > 1:
+        num_views = 2 ** len(model.mirroring_axes or ())
+        for num_steps in steps:
+            extra = extra_sample(dict(zip(methods, rows.T)), num_steps, num_views)
+            print(f"One more sample of {num_steps} steps: {np.median(extra):.3f} forwards of nnU-Net's network (median)")
 
 
 if __name__ == "__main__":

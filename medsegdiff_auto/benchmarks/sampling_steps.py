@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from time import perf_counter
 
@@ -10,12 +9,14 @@ import numpy as np
 import torch
 
 from medsegdiff_auto import paths
+from medsegdiff_auto.benchmarks.trained_model import folder_of, model_of, model_parser
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
 from medsegdiff_auto.evaluation.distribution import generalised_energy_distance
 from medsegdiff_auto.evaluation.structures import structures_of
 from medsegdiff_auto.inference.fitted_sampling import read_fitted_sampling
-from medsegdiff_auto.inference.model import TrainedModel, load_model
+from medsegdiff_auto.inference.fusion import label_maps
+from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 
 STEPS = (1, 2, 4, 8, 16, 50)
@@ -25,16 +26,13 @@ METRICS = ("dice", "ece", "expected_dice_between_samples", "expected_dice_sample
 def energy_distances(drawn: CaseDistribution, reference: np.ndarray, model: TrainedModel) -> list[float]:
     """GED of the samples to the one reference, per structure."""
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
-    maps = np.stack([np.asarray(label_manager.convert_probabilities_to_segmentation(s.float())) for s in drawn.samples])
+    maps = label_maps(drawn.samples, label_manager)
     return [generalised_energy_distance(structure.mask(maps), structure.mask(reference)[None])
             for structure in structures_of(model.dataset_json)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-d", required=True, help="dataset")
-    parser.add_argument("-c", required=True, help="configuration")
-    parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the model")
+    parser = model_parser(__doc__)
     parser.add_argument("-f", type=int, default=0, help="fold")
     parser.add_argument("--cases", type=int, default=20)
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
@@ -42,11 +40,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int)
     parser.add_argument("--as_planned", action="store_true", help="without what medsegdiff_calibrate fitted")
     args = parser.parse_args()
-    name = paths.resolve_dataset(args.d)
-    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
+    preprocessed = paths.preprocessed_folder(args.d)
     torch.set_num_threads(num_cores())
-    folder = results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}"
-    model, fit = load_model(folder, [args.f], use_fitted=False), None if args.as_planned else read_fitted_sampling(folder)
+    model, fit = model_of(args, args.f), None if args.as_planned else read_fitted_sampling(folder_of(args))
     weight = model.diffusion.conditioner_weight if fit is None else fit.conditioner_weight
     if fit is not None:
         model.network.configuration = replace(model.network.configuration, dispersion=fit.dispersion)

@@ -6,7 +6,6 @@ model, which is trained exactly so), and trained on the majority (``medsegdiff_t
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from pathlib import Path
 from typing import Iterator
@@ -17,13 +16,14 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.benchmarks.cross_fitting import case_means
+from medsegdiff_auto.benchmarks.trained_model import case_means, folder_of, model_of, model_parser
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.evaluation import distribution
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.evaluation.structures import structures_of
-from medsegdiff_auto.inference.model import TrainedModel, load_model
+from medsegdiff_auto.inference.fusion import label_maps
+from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.overlap import dice
 from medsegdiff_auto.training.raters import rater_folders
@@ -51,9 +51,8 @@ def row_of(maps: np.ndarray, fused: np.ndarray, raters: np.ndarray, majority: np
             "rater_diversity": diversity}
 
 
-def majority_network(results: Path, model: TrainedModel, plans: str, configuration: str, fold: int) -> nnUNetPredictor | None:
-    """nnU-Net's own training of the same fold, where there is one."""
-    folder = results / f"nnUNetTrainer__{plans}__{configuration}"
+def majority_network(folder: Path, fold: int) -> nnUNetPredictor | None:
+    """nnU-Net's own training of the same fold, where there is one in its model folder."""
     if not (folder / f"fold_{fold}" / "checkpoint_final.pth").is_file():
         return None
     predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
@@ -67,13 +66,10 @@ def rows_of_fold(model: TrainedModel, fold: int, preprocessed: Path, majority: n
     predictor = MedSegDiffPredictor(model, SamplingOptions(num_samples))
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
 
-    def label_map(probabilities: torch.Tensor) -> np.ndarray:
-        return np.asarray(label_manager.convert_probabilities_to_segmentation(probabilities.float()))
-
     for case, image, reference, _ in validation_cases(model, preprocessed, fold):
         drawn = predictor.sample_case(image, case)
-        methods = {OURS: (np.stack([label_map(sample) for sample in drawn.samples]), label_map(drawn.fused)),
-                   DRAWN: (label_map(drawn.conditioner)[None], label_map(drawn.conditioner))}
+        fused, plain = label_maps([drawn.fused, drawn.conditioner], label_manager)
+        methods = {OURS: (label_maps(drawn.samples, label_manager), fused), DRAWN: (plain[None], plain)}
         if majority is not None:
             logits = majority.predict_logits_from_preprocessed_data(torch.from_numpy(image))
             mask = np.asarray(label_manager.convert_logits_to_segmentation(logits.float()))
@@ -98,21 +94,17 @@ def print_table(rows: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-d", required=True, help="dataset")
-    parser.add_argument("-c", required=True, help="configuration")
-    parser.add_argument("-p", default="MedSegDiffPlans", help="plans of the models")
+    parser = model_parser(__doc__)
     parser.add_argument("-f", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="folds")
     parser.add_argument("--samples", type=int, help="default: the plan's")
     parser.add_argument("--as_planned", action="store_true", help="without what medsegdiff_calibrate fitted")
     args = parser.parse_args()
-    name = paths.resolve_dataset(args.d)
-    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
+    preprocessed, of_majority = paths.preprocessed_folder(args.d), folder_of(args, "nnUNetTrainer")
     torch.set_num_threads(num_cores())
     rows = []
     for fold in args.f:
-        model = load_model(results / f"nnUNetTrainerMedSegDiff__{args.p}__{args.c}", [fold], use_fitted=not args.as_planned)
-        rows += rows_of_fold(model, fold, preprocessed, majority_network(results, model, args.p, args.c, fold), args.samples)
+        model = model_of(args, fold, use_fitted=not args.as_planned)
+        rows += rows_of_fold(model, fold, preprocessed, majority_network(of_majority, fold), args.samples)
     print_table(rows)
 
 

@@ -5,7 +5,6 @@ Every scalar (temperature, dispersion, weight) is fitted on every second validat
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Iterator
@@ -18,6 +17,7 @@ from torch import Tensor
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
 from medsegdiff_auto.benchmarks.stochastic_segmentation import LowRankGaussianHead, sampled_probabilities, train_head
+from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
 from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
@@ -25,7 +25,8 @@ from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.evaluation.structures import structures_of
 from medsegdiff_auto.evaluation.temperature import TEMPERATURES
 from medsegdiff_auto.inference.conformal import sample_quantiles, widened
-from medsegdiff_auto.inference.model import TrainedModel, load_model
+from medsegdiff_auto.inference.fusion import label_maps
+from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.inference.temperature import scaled
 from medsegdiff_auto.inference.tiling import Tiles
@@ -62,7 +63,7 @@ def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel, 
 def intervals(drawn: CaseDistribution, reference: np.ndarray, model: TrainedModel, margins: dict[str, float]) -> Iterator[dict]:
     """Whether a structure's interval of sizes holds the reference, and its width over the size of the reference."""
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
-    maps = np.stack([np.asarray(label_manager.convert_probabilities_to_segmentation(s.float())) for s in drawn.samples])
+    maps = label_maps(drawn.samples, label_manager)
     for structure in structures_of(model.dataset_json):
         lower, middle, upper = sample_quantiles(structure.mask(maps).reshape(len(maps), -1).sum(1))
         size, row = float(structure.mask(reference).sum()), {}
@@ -118,35 +119,24 @@ def gaussian_samples(head: LowRankGaussianHead, conditioner: Conditioner, data: 
     return CaseDistribution(samples.mean(0), samples.half(), 0.0)
 
 
-def dice_of_cases(rows: list[dict]) -> list[float]:
-    """Mean over the structures of each case."""
-    return [float(np.nanmean([row["dice"] for row in rows if row["case"] == case])) for case in dict.fromkeys(
-        row["case"] for row in rows)]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-d", required=True, help="dataset")
-    parser.add_argument("-c", required=True, help="configuration")
-    parser.add_argument("-p", required=True, help="plans of the upgrade")
+    parser = model_parser(__doc__)
     parser.add_argument("-f", type=int, default=0, help="fold")
     parser.add_argument("--iterations", type=int, required=True, help="of the Gaussian head")
     parser.add_argument("--only_ours", action="store_true", help="without temperature, twin and Gaussian head")
     parser.add_argument("--steps", type=int, help="network evaluations per sample")
     args = parser.parse_args()
-    name = paths.resolve_dataset(args.d)
-    preprocessed, results = paths.require_folder("nnUNet_preprocessed") / name, paths.require_folder("nnUNet_results") / name
+    preprocessed = paths.preprocessed_folder(args.d)
     torch.set_num_threads(num_cores())
-    model, twin = (load_model(results / f"{trainer}__{args.p}__{args.c}", [args.f], use_fitted=False)
-                   for trainer in ("nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin"))
+    model, twin = (model_of(args, args.f, trainer=trainer) for trainer in (paths.OUR_TRAINER, f"{paths.OUR_TRAINER}Twin"))
     cases = list(validation_cases(model, preprocessed, args.f))
     to_fit, to_judge = cases[::2], cases[1::2]
     table = {label: judged(distribution, to_judge, model, margins)
              for label, distribution, margins in methods(model, twin, to_fit, cases, preprocessed, args)}
     print(f"| on {len(to_judge)} cases | {' | '.join(COLUMNS.values())} | Dice - checkpoint (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")
-    reference = dice_of_cases(table["checkpoint, all mirrors"])
+    reference = case_means(table["checkpoint, all mirrors"], lambda row: row["dice"])
     for label, rows in table.items():
-        difference = compare_paired(dice_of_cases(rows), reference)
+        difference = compare_paired(case_means(rows, lambda row: row["dice"]), reference)
         means = " | ".join(f"{np.nanmean([row[column] for row in rows]):.4f}" if any(
             not np.isnan(row[column]) for row in rows) else "-" for column in COLUMNS)
         print(f"| {label} | {means} | {difference.mean_difference:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}) |")

@@ -6,13 +6,14 @@ Exit codes: 0 done, 1 a failure of ours (traceback), 2 a mistake that the user c
 import argparse
 import difflib
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 
 from medsegdiff_auto.errors import UserError
 
-EXIT_USER_ERROR = 2
+EXIT_USER_ERROR, EXIT_BROKEN_PIPE = 2, 141  # 141: as a process that SIGPIPE ends
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -120,9 +121,13 @@ def run(function: Callable, *args, **kwargs) -> int:
     configure_logging()
     try:
         result = function(*args, **kwargs)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except BrokenPipeError:  # who reads our output has left, as head and less do
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     return result if isinstance(result, int) else 0
 
 

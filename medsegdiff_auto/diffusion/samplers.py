@@ -22,6 +22,7 @@ PredictXStart = Callable[[Tensor, Tensor], Tensor]
 DrawNoise = Callable[[], Tensor]
 NO_SIGNAL_LOG_SNR = -60.0  # alpha below 1e-13: pure noise, whose half-log-SNR is minus infinity
 SOLVERS = ("ddim", "ddpm", "dpm_solver_pp_2m")
+REMEMBERING_SOLVERS = ("dpm_solver_pp_2m",)  # a step takes the prediction of the step before
 
 
 def trailing_times(num_steps: int, start_time: float = 1.0) -> Tensor:
@@ -84,7 +85,7 @@ class Solver:
     @property
     def remembers(self) -> bool:
         """Whether a step takes the prediction of the step before."""
-        return self.name == "dpm_solver_pp_2m"
+        return self.name in REMEMBERING_SOLVERS
 
     def __call__(self, x_t: Tensor, x_start: Tensor, t: Tensor, s: Tensor, noise: Tensor | None = None) -> Tensor:
         """x_s from x_t and the predicted x_0; x_0 itself where s is 0."""

@@ -15,6 +15,7 @@ from medsegdiff_auto.evaluation.audit import scores
 from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
 from medsegdiff_auto.evaluation.temperature import nll_by_temperature
 from medsegdiff_auto.inference.conformal import conformal_margin, conformal_score
+from medsegdiff_auto.inference.fusion import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 
@@ -119,8 +120,7 @@ class CaseSampler:
         found: dict[str, list[float]] = {}
         for _, distribution, reference, model in self.best[2]:
             label_manager = model.plans_manager.get_label_manager(model.dataset_json)
-            maps = np.stack([np.asarray(label_manager.convert_probabilities_to_segmentation(sample.float()))
-                             for sample in distribution.samples])
+            maps = label_maps(distribution.samples, label_manager)
             for structure in structures_of(model.dataset_json):
                 sizes = structure.mask(maps).reshape(len(maps), -1).sum(1)
                 score = conformal_score(sizes, float(structure.mask(reference).sum()))

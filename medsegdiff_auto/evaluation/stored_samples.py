@@ -104,7 +104,7 @@ def read_settings(folder: Path) -> Settings:
 
 def settings_of(predictor: MedSegDiffPredictor, model: TrainedModel, checkpoint: Path) -> Settings:
     """How a predictor of one fold would draw samples now."""
-    return Settings(predictor.num_samples, predictor.options.num_steps or model.diffusion.num_steps, predictor.options.seed,
+    return Settings(predictor.num_samples, predictor.num_steps, predictor.options.seed,
                     model.diffusion.dispersion, model.diffusion.conditioner_weight, checkpoint_digest(checkpoint))
 
 

@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.samplers import REMEMBERING_SOLVERS
 from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.conditions import VOXELS_PER_CALL
 from medsegdiff_auto.inference.tile_memory import TileMemory
@@ -31,7 +32,7 @@ ZOOMED = (12, 8)  # of one channel of probabilities: of a voxel of the image, of
 
 def volumes_per_sample(diffusion: DiffusionConfiguration, solver: str) -> int:
     """Volumes that one sample needs: its state, and what its solver, its guidance and self-conditioning remember."""
-    return 1 + (diffusion.state_guidance != 1) + (solver == "dpm_solver_pp_2m") + 2 * diffusion.self_conditioning
+    return 1 + (diffusion.state_guidance != 1) + (solver in REMEMBERING_SOLVERS) + 2 * diffusion.self_conditioning
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from time import perf_counter
 from typing import Callable, Sequence
 
 import torch
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
 from medsegdiff_auto.inference.conditions import VOXELS_PER_CALL, in_batches, num_bytes
 from medsegdiff_auto.inference.memory import MemoryPlan
@@ -80,11 +79,10 @@ def views_of_samples(predictor: MedSegDiffPredictor, fold: int, samples_together
 @torch.inference_mode()
 def time_calls(predictor: MedSegDiffPredictor, clock: Callable[[], float] = perf_counter) -> CallCost:
     """One call of either network on a tile of the real size, in a batch as large as they will be."""
-    network, device, patch = predictor.network, predictor.device, predictor.configuration_manager.patch_size
-    num_channels = determine_num_input_channels(predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json)
+    network, device, patch = predictor.network, predictor.device, predictor.patch_size
     num_views = min(len(predictor.views), max(1, VOXELS_PER_CALL // torch.Size(patch).numel()))
     num_samples = min(predictor.num_samples, predictor.samples_per_call)
-    image = torch.zeros((num_views, num_channels, *patch), device=device)
+    image = torch.zeros((num_views, predictor.num_inputs, *patch), device=device)
     x_t = torch.zeros((num_samples, predictor.label_manager.num_segmentation_heads, *patch), device=device)
     previous = x_t if predictor.diffusion.self_conditioning else None
 

@@ -11,10 +11,13 @@ STAPLE is SimpleITK's (Warfield et al. 2004; for several labels Rohlfing et al. 
 
 from __future__ import annotations
 
+from typing import Iterable
+
 import numpy as np
 import SimpleITK as sitk
 import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from torch import Tensor
 
 CANDIDATE_SIZES = 200
 
@@ -91,6 +94,11 @@ def label_map(masks: np.ndarray, probabilities: np.ndarray, labels: LabelManager
     background = ~masks.any(0)[None]
     return np.asarray(labels.convert_probabilities_to_segmentation(
         np.concatenate([background, np.where(masks, probabilities, -1)]).astype(np.float32)))
+
+
+def label_maps(samples: Iterable[Tensor], labels: LabelManager) -> np.ndarray:
+    """Every sample's label map, (S, *spatial), of probabilities (K, *spatial) each."""
+    return np.stack([np.asarray(labels.convert_probabilities_to_segmentation(sample.float())) for sample in samples])
 
 
 def best_dice_mask(masks: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.memory_format import channels_last
 from medsegdiff_auto.networks.sampling_network import Adjust, Observe
 
-SAMPLES_PER_CALL = {"cpu": 8, "cuda": 8, "mps": 8}  # in 3-D one by one takes three times as long on a CPU
+SAMPLES_PER_CALL = 8  # in 3-D one by one takes three times as long on a CPU
 FORWARD, EVALUATION, LEFT_OUT = "forward", "evaluation", "left out"
 COUNTED_AS = {"condition": FORWARD, "predict_step": EVALUATION}  # functions of the network
 
@@ -51,7 +51,7 @@ class SamplingOptions:
         solver: ``ddim``, ``ddpm`` or ``dpm_solver_pp_2m``.
         fusion: ``mean``, ``staple`` or ``dice``.
         seed: of the noise.
-        samples_per_call: samples in one call of the network; None for what suits the device. The masks do not depend on it.
+        samples_per_call: samples in one call of the network; None for eight. The masks do not depend on it.
         max_memory_gb: that the whole process may take (on a GPU: what lies on the GPU); None for most of what is free.
         temperature: of the fused probabilities; the labels do not depend on it. None takes the fitted value.
     """
@@ -149,8 +149,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
 
     @property
     def samples_per_call(self) -> int:
-        """The option's, or what suits the device."""
-        return self.options.samples_per_call or SAMPLES_PER_CALL[self.device.type]
+        """The option's, or :data:`SAMPLES_PER_CALL`."""
+        return self.options.samples_per_call or SAMPLES_PER_CALL
 
     def memory_plan(self, size: CaseSize, folder: Path | None = None) -> MemoryPlan:
         """How a case is predicted within the memory.

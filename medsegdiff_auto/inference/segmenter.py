@@ -13,6 +13,7 @@ import torch
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.diffusion.configuration import FUSIONS
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.grid import Grid
 from medsegdiff_auto.inference.image_input import ImageFiles, PathLike, image_files, written
 from medsegdiff_auto.inference.inputs import check_case
@@ -86,7 +87,11 @@ class Segmenter:
                 previous_stage = written(previous_stage, Path(folder) / f"previous_stage{ending}")
             data, properties = prepare_case(self.model, files.paths, previous_stage)
             case = case or files.case or CASE_IN_MEMORY
-            return fused_case(self.predictor, self.model, case, self.predictor.draw_case(data, case), properties, *_origin(files))
+            plan = self.predictor.memory_plan(CaseSize(len(data), self.predictor.label_manager.num_segmentation_heads,
+                                                       tuple(properties["shape_before_cropping"]), data.shape[1:]))
+            drawn = self.predictor.draw_case(data, case, plan)
+            del data  # large images lie on disk from here on
+            return fused_case(self.predictor, self.model, case, drawn, properties, *_origin(files), storage=plan.storage.on_cpu())
 
     def _require_previous_stage(self, previous_stage: PathLike | sitk.Image | None) -> None:
         stage = self.model.configuration_manager.previous_stage_name

@@ -117,3 +117,11 @@ def test_in_a_plain_process_the_log_is_plain_text_on_stderr():
                "run(lambda: (log.info('epoch 1'), log.debug('hidden'), log.warning('small')))")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "epoch 1\nwarning: small\n")
+
+
+def test_a_reader_that_leaves_early_ends_the_command_without_a_traceback():
+    program = ("from medsegdiff_auto.cli.command import run\nimport sys\n"
+               "sys.exit(run(lambda: [print('a line that fills the pipe', number) for number in range(100_000)] and None))")
+    done = subprocess.run(f"{sys.executable} -c \"{program}\" | head -n 1; echo ${{PIPESTATUS[0]}}", shell=True, executable="/bin/bash",
+                          capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("a line that fills the pipe 0\n141\n", "")

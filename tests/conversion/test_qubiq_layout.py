@@ -57,9 +57,9 @@ def test_images_experts_and_their_majority_arrive_voxel_for_voxel(convert, qubiq
     shape = voxels.shape[:2] if name == "brain-tumor" else voxels.shape
     masks = marks(shape, kind.num_raters)
     np.testing.assert_array_equal(done.voxels(f"labelsTr/{case}.nii.gz"), 2 * sum(mask.astype(int) for mask in masks) >= kind.num_raters)
-    assert done.files("labelsTr_raters") == [f"rater{rater}" for rater in range(1, kind.num_raters + 1)]
+    assert done.files("labelsTr_raters") == [f"rater_{rater}" for rater in range(1, kind.num_raters + 1)]
     for rater, mask in enumerate(masks, start=1):
-        np.testing.assert_array_equal(done.voxels(f"labelsTr_raters/rater{rater}/{case}.nii.gz"), mask)
+        np.testing.assert_array_equal(done.voxels(f"labelsTr_raters/rater_{rater}/{case}.nii.gz"), mask)
     assert len(done.files("labelsTs_raters")) == kind.num_raters
     require_intact(done.folder)
 
@@ -99,7 +99,7 @@ def test_a_mask_of_a_slice_stored_with_a_third_axis_lies_where_the_image_lies(co
         nifti(source / f"training_data_v3_QC/prostate/Training/case01/task01_seg{rater:02d}.nii.gz", mask[..., None], np.eye(4))
     done = convert("qubiq", source, "--set", "prostate", "--raters")
     assert done.code == 0
-    for file in ("labelsTr/case01.nii.gz", "labelsTr_raters/rater6/case01.nii.gz"):
+    for file in ("labelsTr/case01.nii.gz", "labelsTr_raters/rater_6/case01.nii.gz"):
         written = nib.load(done.folder / file)
         assert written.shape == (6, 5) and np.array_equal(written.affine, nib.load(done.folder / "imagesTr/case01_0000.nii.gz").affine)
 
@@ -109,7 +109,7 @@ def test_the_majority_of_fewer_experts_is_taken_from_those_who_marked_the_case(c
     (source / "training_data_v3_QC/prostate/Training/case02/task01_seg06.nii.gz").unlink()
     done = convert("qubiq", source, "--set", "prostate", "--raters")
     assert done.code == 0 and "note: case02 has the masks of 5 of 6 experts" in done.out
-    assert "case02.nii.gz" not in done.files("labelsTr_raters/rater6")
+    assert "case02.nii.gz" not in done.files("labelsTr_raters/rater_6")
     expected = 2 * sum(mask.astype(int) for mask in marks((6, 5), 6)[:5]) >= 5
     np.testing.assert_array_equal(done.voxels("labelsTr/case02.nii.gz"), expected)
 
@@ -118,7 +118,7 @@ def test_derived_files_are_not_taken_for_an_expert(convert, qubiq, nifti):
     source = qubiq("kidney")
     nifti(source / "training_data_v3_QC/kidney/Training/case01/task01_seg_majority.nii.gz", np.ones((6, 5), np.uint8), SLICE)
     done = convert("qubiq", source, "--set", "kidney", "--raters")
-    assert done.files("labelsTr_raters") == ["rater1", "rater2", "rater3"]
+    assert done.files("labelsTr_raters") == ["rater_1", "rater_2", "rater_3"]
 
 
 def test_what_does_not_fit_together_is_listed_and_the_rest_is_converted(convert, qubiq, nifti):
@@ -134,7 +134,7 @@ def test_what_does_not_fit_together_is_listed_and_the_rest_is_converted(convert,
     assert done.code == 1 and done.files("labelsTr") == ["case04.nii.gz"]
     for line in ("case01: image without a mask: no task01_seg*.nii.gz", "case02: image.nii.gz is missing",
                  "case03: task01_seg02.nii.gz holds the label 2, expected 0, 1",
-                 "validation_case05: the experts' masks differ in size: rater1 6 x 5, rater2 6 x 4, rater3 6 x 5",
+                 "validation_case05: the experts' masks differ in size: rater_1 6 x 5, rater_2 6 x 4, rater_3 6 x 5",
                  "testing_case07: image.nii.gz cannot be read"):
         assert line in done.out
 

@@ -109,12 +109,12 @@ def multirater(tmp_path, picture, noise):
 def test_each_rater_has_a_folder_and_the_reference_is_what_half_of_them_say(convert, multirater):
     done = convert("refuge2", multirater, "--raters")
     assert done.code == 0, done.out + done.err
-    assert done.files("labelsTr_raters") == [f"rater{number}" for number in range(1, 8)] == done.files("labelsTs_raters")
+    assert done.files("labelsTr_raters") == [f"rater_{number}" for number in range(1, 8)] == done.files("labelsTs_raters")
     assert done.files("labelsTs") == ["Test-400_0007.png"] and len(done.files("labelsTr")) == 6
     first = np.zeros((9, 6), np.uint8)
     first[0:] = 1
     first[7:, 4:] = 2
-    np.testing.assert_array_equal(done.voxels("labelsTr_raters/rater1/Training-400_0001.png"), first)
+    np.testing.assert_array_equal(done.voxels("labelsTr_raters/rater_1/Training-400_0001.png"), first)
     reference = np.zeros((9, 6), np.uint8)
     reference[3:] = 1  # raters 1 to 4 of seven; the cup has three votes only
     np.testing.assert_array_equal(done.voxels("labelsTr/Training-400_0001.png"), reference)
@@ -134,6 +134,6 @@ def test_faults_of_raters_are_listed(convert, multirater, picture):
     assert done.code == 1 and len(done.files("labelsTr")) == 2
     for line in ("Training-400_0001: image without a mask: 0001_seg_cup_5.png is missing",
                  "Training-400_0002: mask without an image: 0002.jpg is missing in Training-400/0002",
-                 "Training-400_0003: the label map of rater2 has the size 6 x 9, expected 9 x 6 as the image",
+                 "Training-400_0003: the label map of rater_2 has the size 6 x 9, expected 9 x 6 as the image",
                  "Training-400_0004: the cup (54 pixels) is larger than the disc (0)"):
         assert line in done.out

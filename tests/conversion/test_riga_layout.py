@@ -60,11 +60,11 @@ def test_raters_outlines_in_tiff_are_filled_to_the_pixel(convert, riga, require_
     done = convert("riga", riga, "--raters")
     assert done.code == 0, done.out + done.err
     assert done.files("labelsTr") == sorted(f"{folder.split('/')[-1]}_image{number}.png" for folder, _ in SUBSETS for number in (1, 2))
-    assert done.files("labelsTr_raters") == [f"rater{number}" for number in range(1, 7)]
+    assert done.files("labelsTr_raters") == [f"rater_{number}" for number in range(1, 7)]
     for case, photograph in (("MagrabiaMale_image2", "Magrabia/MagrabiaMale"), ("MagrabiFemale_image1", "Magrabia/MagrabiFemale"),
                              ("MESSIDOR_image1", "MESSIDOR")):
         for rater in range(1, 7):
-            np.testing.assert_array_equal(done.voxels(f"labelsTr_raters/rater{rater}/{case}.png"), label(14 + rater, 4 + rater))
+            np.testing.assert_array_equal(done.voxels(f"labelsTr_raters/rater_{rater}/{case}.png"), label(14 + rater, 4 + rater))
         np.testing.assert_array_equal(done.voxels(f"labelsTr/{case}.png"), label(18, 8))  # raters 4, 5 and 6 of six
         np.testing.assert_array_equal(done.voxels(f"imagesTr/{case}_0000.png"), io.imread(riga / photograph / f"image{case[-1]}prime.tif"))
     assert done.description["labels"] == {"background": 0, "disc": [1, 2], "cup": 2} and done.description["regions_class_order"] == [1, 2]
@@ -75,7 +75,7 @@ def test_raters_outlines_in_tiff_are_filled_to_the_pixel(convert, riga, require_
 def test_raters_outlines_in_jpeg_are_exact_to_about_a_pixel(convert, riga):
     done = convert("riga", riga, "--raters")
     for rater in range(1, 7):
-        found = done.voxels(f"labelsTr_raters/rater{rater}/BinRushed2_image1.png")
+        found = done.voxels(f"labelsTr_raters/rater_{rater}/BinRushed2_image1.png")
         for value, radius in ((1, 14 + rater), (2, 4 + rater)):
             assert np.all((found >= value)[disk(radius - 1)]) and not np.any((found >= value)[~disk(radius + 2)])
             displaced = np.count_nonzero((found >= value) != disk(radius)) / (2 * np.pi * radius)
@@ -97,10 +97,10 @@ def test_a_gap_in_an_outline_is_closed_and_one_that_is_too_wide_leaves_the_rater
     cut[:, 30:] = io.imread(riga / "MESSIDOR" / "image2prime.tif")[:, 30:]
     picture(riga / "MESSIDOR" / "image2-2.tif", cut)
     done = convert("riga", riga, "--raters")
-    found = done.voxels("labelsTr_raters/rater1/MESSIDOR_image1.png")
+    found = done.voxels("labelsTr_raters/rater_1/MESSIDOR_image1.png")
     assert done.code == 0 and np.count_nonzero(found != label(15, 5)) <= 6
-    assert "MESSIDOR_image2: rater2 is left out: image2-2.tif does not show two closed outlines, one within the other" in done.out
-    assert not (done.folder / "labelsTr_raters" / "rater2" / "MESSIDOR_image2.png").exists()
+    assert "MESSIDOR_image2: rater_2 is left out: image2-2.tif does not show two closed outlines, one within the other" in done.out
+    assert not (done.folder / "labelsTr_raters" / "rater_2" / "MESSIDOR_image2.png").exists()
     np.testing.assert_array_equal(done.voxels("labelsTr/MESSIDOR_image2.png"), label(18, 8))  # raters 4, 5 and 6 of five
 
 
@@ -109,7 +109,7 @@ def test_outlines_that_touch_leave_the_rater_out(convert, riga, picture):
     copy = annotated(photograph, 15, 5)
     copy[30, 35:50] = (0, 0, 255)
     picture(riga / "MESSIDOR" / "image1-1.tif", copy)
-    assert "MESSIDOR_image1: rater1 is left out" in convert("riga", riga).out
+    assert "MESSIDOR_image1: rater_1 is left out" in convert("riga", riga).out
 
 
 def test_faulty_cases_are_listed_and_the_others_converted(convert, riga, picture, noise):
@@ -125,8 +125,8 @@ def test_faulty_cases_are_listed_and_the_others_converted(convert, riga, picture
     done = convert("riga", riga)
     assert done.code == 1 and len(done.files("labelsTr")) == 10 - 4
     for line in ("MESSIDOR_image1: mask without an image: image1-1.tif", "MESSIDOR_image3: image without a mask: image3prime.tif",
-                 "MESSIDOR_image2: the label map of rater3 has the size 50 x 70, expected 60 x 70 as the image",
-                 "MagrabiaMale_image1: image1-2.tif cannot be read", "MagrabiaMale_image2: rater5 has no file",
+                 "MESSIDOR_image2: the label map of rater_3 has the size 50 x 70, expected 60 x 70 as the image",
+                 "MagrabiaMale_image1: image1-2.tif cannot be read", "MagrabiaMale_image2: rater_5 has no file",
                  "MagrabiFemale_image1: no rater's copy shows two closed outlines"):
         assert line in done.out, line
 
@@ -163,7 +163,7 @@ def test_riga_plus_codes_arrive(convert, riga_plus):
     done = convert("riga", riga_plus, "--raters", "--test", "MESSIDOR")
     assert done.code == 0, done.out + done.err
     assert done.files("labelsTs") == ["MESSIDOR_Base1_Labeled_image1.png", "MESSIDOR_Base1_Labeled_image2.png"]
-    np.testing.assert_array_equal(done.voxels("labelsTr_raters/rater3/BinRushed_BinRushed1_image1.png"), label(17, 7))
+    np.testing.assert_array_equal(done.voxels("labelsTr_raters/rater_3/BinRushed_BinRushed1_image1.png"), label(17, 7))
     np.testing.assert_array_equal(done.voxels("labelsTr/Magrabia_MagrabiaMale_image2.png"), label(18, 8))
     assert "MESSIDOR_Base1_Unlabeled: 1 photographs, outlines of 0: nothing to pair" in done.out
 

@@ -11,7 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from medsegdiff_auto.inference.case_table import read_case_table
 from medsegdiff_auto.inference.fusion import fuse
-from medsegdiff_auto.inference.predictor import SAMPLES_PER_CALL
+from medsegdiff_auto.inference import predictor
 from medsegdiff_auto.overlap import expected_dice_between_samples
 from medsegdiff_auto.training.checkpoints import load_safely
 
@@ -124,7 +124,7 @@ def test_the_same_seed_gives_the_same_voxels_whatever_else_is_predicted(chain, t
 def test_neither_the_size_of_a_batch_nor_the_memory_changes_the_masks(chain_2d, folders, tmp_path, monkeypatch):
     chain = chain_2d
     folders(chain.root)
-    monkeypatch.setitem(SAMPLES_PER_CALL, "cpu", 1)
+    monkeypatch.setattr(predictor, "SAMPLES_PER_CALL", 1)
     assert command(f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
                    "--steps 2 --save_samples --max_memory 0.000001", chain.raw / "imagesTs", tmp_path / "one_by_one") == 0
     for case in chain.cases:

@@ -13,6 +13,7 @@ from chain import FOLDS
 import medsegdiff_auto
 from medsegdiff_auto import Segmenter
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.inference import volume_store
 from medsegdiff_auto.planning.fingerprint import structure_labels
 
 OPTIONS = {"folds": FOLDS, "device": "cpu", "samples": 3, "steps": 2}
@@ -53,6 +54,14 @@ def test_files_give_the_voxels_of_the_command_without_any_variable_and_nothing_i
     assert prediction.samples.shape == (3 * len(FOLDS), *prediction.segmentation.shape)
     assert repr(segmenter).endswith(f"folds=[0, 1], device='cpu', samples=3, steps=2, mirrors={len(segmenter.predictor.views)}, "
                                     "fusion='mean', seed=0)")
+
+
+def test_a_case_that_the_memory_does_not_hold_gives_the_same_voxels_from_the_disk(chain, without_variables, monkeypatch):
+    written_to = []
+    monkeypatch.setattr(volume_store, "_write", lambda file, *rest, write=volume_store._write: (written_to.append(file), write(file, *rest)))
+    prediction = Segmenter(chain.model, **OPTIONS, max_memory_gb=1e-3).predict(channel_paths(chain, chain.cases[1]))
+    assert written_to and isinstance(prediction.on_image.fused, volume_store.OnDisk)
+    require_as_the_command_wrote_it(prediction, chain, chain.cases[1])
 
 
 def test_images_in_memory_under_the_name_of_the_case_give_the_same_voxels_on_their_own_grid(chain, without_variables):
