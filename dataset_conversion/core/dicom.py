@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import locale
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,16 +14,6 @@ from medsegdiff_auto.dataset_conversion.core.volume import Volume, volume_from_s
 
 SERIES_UID, SOP_UID, POSITION, ORIENTATION = "0020|000e", "0008|0018", "0020|0032", "0020|0037"
 UNEVEN = 0.02  # share of the slice distance by which distances may differ
-
-
-@contextmanager
-def keeping_locale() -> Iterator[None]:
-    """GDCM leaves the process in the C locale, in which Python then reads text files as ASCII: the caller's comes back."""
-    before = locale.setlocale(locale.LC_CTYPE)
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_CTYPE, before)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +42,6 @@ def holds_dicom(folder: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-@keeping_locale()
 def find_series(folder: Path) -> dict[str, Series]:
     """The series of a folder by their SeriesInstanceUID."""
     with reading(folder):
@@ -68,7 +54,6 @@ def find_series(folder: Path) -> dict[str, Series]:
         return found
 
 
-@keeping_locale()
 def read_series(series: Series) -> Volume:
     """The volume of a series.
 

@@ -1,6 +1,7 @@
 """A conversion as the user types it, nnU-Net's verdict on its result, and small files to make sources of."""
 
 import json
+import locale
 import multiprocessing
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -14,7 +15,6 @@ import SimpleITK as sitk
 from skimage import io
 
 from medsegdiff_auto.cli.convert import main
-from medsegdiff_auto.dataset_conversion.core.dicom import keeping_locale
 
 # oblique, with a left-handed axis: values that single precision cannot hold exactly
 AFFINE = np.array([[-0.7, 0.02, 0.0, 11.1], [0.02, 0.7, 0.0, -7.3], [0.0, 0.0, 2.3, 5.9], [0.0, 0.0, 0.0, 1.0]])
@@ -127,7 +127,6 @@ def noise():
 def dicom_series():
     """``dicom_series(folder, uid, voxels)`` writes ``(z, y, x)`` as a series, lowest slice last by file name, and returns the SOP
     instance UIDs, lowest slice first. Slices lie 2.5 mm apart, or at ``heights_mm``."""
-    @keeping_locale()
     def write(folder: Path, uid: str, voxels: np.ndarray, sop_class: str = "1.2.840.10008.5.1.4.1.1.2", heights_mm=None) -> list[str]:
         folder.mkdir(parents=True)
         writer = sitk.ImageFileWriter()
@@ -145,7 +144,9 @@ def dicom_series():
             writer.Execute(image)
         return names
 
-    return write
+    before = locale.setlocale(locale.LC_CTYPE)
+    yield write
+    locale.setlocale(locale.LC_CTYPE, before)  # GDCM's writer leaves the process in the C locale
 
 
 @pytest.fixture

@@ -127,6 +127,26 @@ def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimensi
     assert torch.allclose(drawn(conditions, dimension, (0,), 2), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_sample_of_another_view_is_drawn_on_the_mirrored_tile_and_mirrored_back(dimension):
+    """Written out for a volume of one tile, sample 1 and its view; and the mean that nnU-Net's mirroring takes."""
+    network = network_of(dimension)
+    size, axis = (1, *PATCH[dimension]) if dimension == 2 else PATCH[dimension], -dimension
+    image, noise = random_image(*size, batch_size=1)[0], noise_volume((NUM_OUTPUTS, *size), 0, "case", 1)
+    depth = (0,) if dimension == 2 else ()
+    tiles = Tiles(size, PATCH[dimension], [(slice(None), *depth, *(slice(0, n) for n in PATCH[dimension]))])
+    tile, start = (x[:, 0] if dimension == 2 else x for x in (image, noise))
+    with torch.inference_mode():
+        conditions = Conditions(network, InMemory(image), tiles, [(), (axis,)], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
+        found = CoherentSampler(conditions, 3, "ddim", 8).draw((1,), lambda sample, step, rows: noise[:, rows]).read()
+        mirrored = network.condition(tile.flip(axis)[None])
+        expected = network.sample_probabilities(mirrored, start.flip(axis)[None], 3, "ddim").flip(axis)
+        plain = (network.conditioner_probabilities(network.condition(tile[None]))
+                 + network.conditioner_probabilities(mirrored).flip(axis)) / 2
+    assert torch.allclose(found.reshape(expected.shape), expected, atol=1e-5)
+    assert torch.allclose(conditions.plain.read().reshape(plain.shape), plain, atol=1e-6)
+
+
 @pytest.mark.parametrize("configuration", [AUTO, PAPER, SIMPLE_DIFFUSION], ids=lambda c: c.preset)
 def test_a_volume_of_one_tile_is_sampled_as_the_network_samples_it(configuration):
     network, size = network_of(3, configuration), (8, 16, 24)

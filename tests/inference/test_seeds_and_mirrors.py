@@ -9,11 +9,12 @@ from medsegdiff_auto.inference.mirrors import mirror_views
 from medsegdiff_auto.inference.seeds import noise_volume, sample_seed
 
 
-def test_noise_differs_between_cases_samples_and_seeds_and_repeats_otherwise():
+def test_noise_differs_between_cases_samples_seeds_and_steps_and_repeats_otherwise():
     reference = noise_volume((2, 8, 8), 0, "case_1", 3)
     assert torch.equal(reference, noise_volume((2, 8, 8), 0, "case_1", 3))
-    for other in ((1, "case_1", 3), (0, "case_2", 3), (0, "case_1", 4)):
-        assert not torch.equal(reference, noise_volume((2, 8, 8), *other))
+    for other in ((1, "case_1", 3), (0, "case_2", 3), (0, "case_1", 4), (0, "case_1", 3, 1), (0, "case_1", 3, 2)):
+        assert (noise_volume((2, 8, 8), *other) != reference).all()
+    assert (noise_volume((2, 8, 8), 0, "case_1", 3, 1) != noise_volume((2, 8, 8), 0, "case_1", 3, 2)).all()
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 5, 3), (3, 6, 4)], ids=str)
