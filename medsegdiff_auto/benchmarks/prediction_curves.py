@@ -63,7 +63,7 @@ def draw_curves(curves: dict[str, list[tuple[float, float]]], path: Path) -> Non
     for axis, (name, points) in zip(axes, curves.items()):
         axis.plot(*zip(*points), marker="o")
         axis.set_xlabel(name), axis.set_ylim(0), axis.grid(alpha=0.3)
-    axes[0].set_ylabel("cost of a case, forwards of nnU-Net's network")
+    axes[0].set_ylabel("forwards of nnU-Net's network")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 

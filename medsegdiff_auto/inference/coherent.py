@@ -61,13 +61,11 @@ class CoherentSampler:
         fields = [field_of(k) for k in samples] if c.dispersion else []
         for step, (t, s) in enumerate(zip(times[:-1], times[1:])):
             predicted = self.storage.empty(volume) if c.self_conditioning and s > 0 else None
-            for rows, x_start in self._predictions(samples, x_t, t, previous):
+            for rows, x_start in self._predictions(samples, x_t, t, previous, fields):
                 if first is not None and step == 0:
                     first.write(rows, guidance.logits(x_start))
                 elif first is not None:
                     x_start = guidance.guided(x_start, first.read(rows))
-                if fields:
-                    x_start = dispersed(x_start, fields, rows, c)
                 if predicted is not None:
                     predicted.write(rows, x_start)
                 noise = self._noise(samples, noise_of, step + 1, rows) if self.solver.is_stochastic and s > 0 else None
@@ -93,17 +91,22 @@ class CoherentSampler:
     def _noise(self, samples: Sequence[int], noise_of: NoiseOfStep, step: int, rows: slice) -> Tensor:
         return torch.stack([noise_of(k, step, rows) for k in samples]).to(self.storage.device)
 
-    def _predictions(self, samples: Sequence[int], x_t: VolumeStore, t: Tensor,
-                     previous: VolumeStore | None) -> Iterator[tuple[slice, Tensor]]:
+    def _predictions(self, samples: Sequence[int], x_t: VolumeStore, t: Tensor, previous: VolumeStore | None,
+                     fields: Sequence[SmoothField]) -> Iterator[tuple[slice, Tensor]]:
         """Rows and the blended x_0 there, (S, K, rows, *rest), no more at once than is computed voxel by voxel.
 
-        A row of tiles reads slices that no earlier row has left behind: those may change meanwhile.
+        A row of tiles reads slices that no earlier row has left behind: those may change meanwhile. The fields move every
+        tile's prediction before the blending: where two sure tiles contradict each other, their mean is unsure, and would move.
         """
         seen = None if self.intervention is None else InMemory(self.intervention(x_t.read()))
         slabs = [None if store is None else SlabReader(store) for store in (x_t, previous, seen)]
         plain = SlabReader(self.conditions.plain)
-        for at, x_start in self.tiles.sweep(x_t.shape[:2], lambda index: self._tile(index, samples, t, slabs, plain),
-                                            self.storage.device):
+
+        def of_tile(index: int) -> Tensor:
+            x_start = self._tile(index, samples, t, slabs, plain)
+            return dispersed(x_start, fields, self.tiles.places[index], self.network.configuration) if fields else x_start
+
+        for at, x_start in self.tiles.sweep(x_t.shape[:2], of_tile, self.storage.device):
             for rows in blocks(at, x_start[:, :, 0].numel()):
                 yield rows, x_start[:, :, rows.start - at.start:rows.stop - at.start]
 

@@ -40,7 +40,7 @@ def interpolation(num_voxels: int, distance_vox: float, offset: float) -> Tensor
 
 
 class SmoothField:
-    """A standard normal field (K, *spatial), evaluated slice by slice.
+    """A standard normal field (K, *spatial), evaluated place by place.
 
     Args:
         shape: (K, *spatial) with three spatial axes, or two.
@@ -54,17 +54,17 @@ class SmoothField:
         self.matrices = [interpolation(*one) for one in zip(shape[1:], distance_vox, offsets)]
         self.nodes = torch.randn((shape[0], *[matrix.shape[1] for matrix in self.matrices]), generator=generator)
 
-    def at(self, rows: slice) -> Tensor:
-        """The field in some slices of the first axis, (K, slices, *rest)."""
+    def at(self, place: Sequence[slice]) -> Tensor:
+        """The field in a part of the volume, one slice per axis, (K, *place)."""
         values = self.nodes
-        for axis, matrix in enumerate([self.matrices[0][rows], *self.matrices[1:]]):
-            values = torch.tensordot(values, matrix, dims=([axis + 1], [1])).movedim(-1, axis + 1)
+        for axis, (matrix, along) in enumerate(zip(self.matrices, place, strict=True)):
+            values = torch.tensordot(values, matrix[along], dims=([axis + 1], [1])).movedim(-1, axis + 1)
         return values
 
 
-def dispersed(x_start: Tensor, fields: Sequence[SmoothField], rows: slice, configuration: DiffusionConfiguration) -> Tensor:
-    """Predicted states (S, K, slices, *rest) in [-1, 1] with every sample's field added to their logits."""
-    return moved(x_start, torch.stack([one.at(rows) for one in fields]), configuration)
+def dispersed(x_start: Tensor, fields: Sequence[SmoothField], place: Sequence[slice], configuration: DiffusionConfiguration) -> Tensor:
+    """Predicted states (S, K, *place), or (S, K, *patch) of a 2-D patch there, in [-1, 1] with every sample's field in their logits."""
+    return moved(x_start, torch.stack([one.at(place) for one in fields]).reshape(x_start.shape), configuration)
 
 
 def moved(x_start: Tensor, field: Tensor, configuration: DiffusionConfiguration) -> Tensor:

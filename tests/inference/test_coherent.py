@@ -106,10 +106,13 @@ def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, chan
     assert (found[0][1][0] - found[0][1][1]).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("dispersion", [0.0, 2.0])
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimension):
-    """Written out: predict every tile, weight with the window, divide, take the step, and again."""
-    network, volume, patch = network_of(dimension), VOLUME[dimension], PATCH[dimension]
+def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimension, dispersion):
+    """Written out: predict every tile, move it by the field, weight with the window, divide, take the step, and again."""
+    network, volume, patch = network_of(dimension, replace(AUTO, dispersion=dispersion)), VOLUME[dimension], PATCH[dimension]
+    field = SmoothField((NUM_OUTPUTS, *volume), (4.0, 4.0, 4.0), 5)
+    whole = field.at((slice(None),) * 3)
     image = random_image(*volume, batch_size=1)[0]
     with torch.inference_mode():
         conditions = conditions_of(network, dimension, num_mirrors=1)
@@ -120,11 +123,14 @@ def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimensi
             for at in slicers(dimension):
                 condition = network.condition(image[at][None])
                 predicted = network.predict_x_start(x_t[(slice(None), *at)], t.float().expand(1), condition)
+                moved = ((predicted + 1) / 2).clamp(min=1e-6).log() + dispersion * whole[at][None]
+                predicted = 2 * moved.softmax(1) - 1 if dispersion else predicted
                 total[(slice(None), *at)] += predicted * window
                 weight[at[1:]] += window
             x_t = ddim_step(x_t, total / weight, t, s, network.schedule)
+        found = CoherentSampler(conditions, 2, "ddim", 1).draw((0,), noise_of(dimension), lambda sample: field).read()
     expected = probabilities_from_state(x_t, "classes")
-    assert torch.allclose(drawn(conditions, dimension, (0,), 2), expected, atol=1e-5)
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dimension", [2, 3])

@@ -13,10 +13,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
 from tiny_networks import AUTO  # noqa: E402
 
 SHAPE, DISTANCE = (2, 9, 14, 11), (4.0, 6.0, 3.5)
+WHOLE = (slice(None),) * 3
 
 
 def fields(count):
-    return torch.stack([SmoothField(SHAPE, DISTANCE, seed).at(slice(0, SHAPE[1])) for seed in range(count)])
+    return torch.stack([SmoothField(SHAPE, DISTANCE, seed).at(WHOLE) for seed in range(count)])
 
 
 def test_every_voxel_is_standard_normal_over_seeds():
@@ -33,11 +34,12 @@ def test_neighbours_agree_and_voxels_two_nodes_apart_do_not():
     assert near > 0.9 and abs(far) < 0.05
 
 
-def test_slices_are_the_same_alone_and_together_and_channels_are_independent():
+def test_a_place_is_the_same_alone_and_in_the_whole_and_channels_are_independent():
     field = SmoothField(SHAPE, DISTANCE, 3)
-    whole = field.at(slice(0, 9))
-    assert torch.allclose(torch.cat([field.at(slice(0, 4)), field.at(slice(4, 9))], 1), whole)
-    assert torch.equal(SmoothField(SHAPE, DISTANCE, 3).at(slice(0, 9)), whole)
+    whole = field.at(WHOLE)
+    for place in ((slice(0, 4), slice(3, 14), slice(2, 9)), (slice(8, 9), slice(0, 1), slice(None))):
+        assert torch.allclose(field.at(place), whole[(slice(None), *place)], atol=1e-6)
+    assert torch.equal(SmoothField(SHAPE, DISTANCE, 3).at(WHOLE), whole)
     drawn = fields(2000)
     assert abs((drawn[:, 0] * drawn[:, 1]).mean().item()) < 0.02
 
@@ -60,6 +62,7 @@ def test_the_field_is_added_to_the_logits(target):
     logits = torch.randn(1, 2, 9, 14, 11, generator=torch.Generator().manual_seed(0))
     p = logits.softmax(1) if target == "classes" else logits.sigmoid()
     field = SmoothField(SHAPE, DISTANCE, 0)
-    moved = logits[:, :, 2:5] + 1.5 * field.at(slice(2, 5))[None]
+    place = (slice(2, 5), slice(None), slice(None))
+    moved = logits[:, :, 2:5] + 1.5 * field.at(place)[None]
     expected = 2 * (moved.softmax(1) if target == "classes" else moved.sigmoid()) - 1
-    assert torch.allclose(dispersed(2 * p[:, :, 2:5] - 1, [field], slice(2, 5), configuration), expected, atol=1e-4)
+    assert torch.allclose(dispersed(2 * p[:, :, 2:5] - 1, [field], place, configuration), expected, atol=1e-4)
