@@ -106,6 +106,80 @@ def fields_at(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: Di
     if not diffusion.dispersion:
         return None
     distance_vox = correlation_vox(diffusion.structure_diameter_vox, len(shape) - 1)
-    place = [one if isinstance(one, slice) else slice(one, one + 1) for one in at]
-    fields = [SmoothField(shape, distance_vox, field_seed(seed, case, k)).at(place) for k in range(num_samples)]
+    tile = [one if isinstance(one, slice) else slice(one, one + 1) for one in at]
+    fields = [SmoothField(shape, distance_vox, field_seed(seed, case, k)).at(tile) for k in range(num_samples)]
     return torch.stack(fields if isinstance(at[0], slice) else [field[:, 0] for field in fields])
+
+
+def read_case(model: TrainedModel, preprocessed_folder: Path, fold: int,
+              case: str | None) -> tuple[str, np.ndarray, np.ndarray]:
+    """Name, image (C, *spatial) and label map (*spatial) of a validation case; a cascade's image has its first stage."""
+    data_folder = preprocessed_folder / model.configuration_manager.data_identifier
+    splits = preprocessed_folder / "splits_final.json"
+    if not data_folder.is_dir() or not splits.is_file():
+        raise UserError("The preprocessed cases of the model are not there.", found=f"no {data_folder} with {splits.name}",
+                        expected="the folders that the training used",
+                        fix="set nnUNet_preprocessed to them, or preprocess again")
+    case = require_case(case, load_json(str(splits))[fold], fold)
+    previous_folder = first_stage_folder(model)
+    dataset = infer_dataset_class(str(data_folder))(str(data_folder), [case], previous_folder and str(previous_folder))
+    image, labels, previous, _ = dataset.load_case(case)
+    image, reference = np.asarray(image[:]), np.maximum(np.asarray(labels[:])[0], 0)
+    if previous is not None:
+        labels = model.plans_manager.get_label_manager(model.dataset_json).foreground_labels
+        image = np.concatenate([image, convert_labelmap_to_one_hot(np.asarray(previous[:]), labels, image.dtype)])
+    return case, image, reference
+
+
+def require_case(case: str | None, split: dict, fold: int) -> str:
+    """``case``, or the first validation case of the split.
+
+    Raises:
+        UserError: the fold does not validate on this case.
+    """
+    known = split["val"]
+    if case is None or case in known:
+        return case or known[0]
+    named = ", ".join(known[:NUM_CASES_NAMED]) + (f", ... ({len(known)} cases)" if len(known) > NUM_CASES_NAMED else "")
+    nearest = difflib.get_close_matches(case, known, n=1)
+    trained_on = f", a training case of fold {fold}" if case in split["train"] else ""
+    raise UserError(f"Fold {fold} does not validate on this case.", found=f"{case}{trained_on}", expected=f"one of {named}",
+                    fix=f"give --case {nearest[0] if nearest else known[0]}, or leave out --case for {known[0]}")
+
+
+def first_stage_folder(model: TrainedModel) -> Path | None:
+    """Where a cascade's first stage left its label maps for the second; None for other configurations."""
+    stage = model.configuration_manager.previous_stage_name
+    if stage is None:
+        return None
+    kind, configuration = model.folder.name.rsplit("__", 1)
+    folder = model.folder.with_name(f"{kind}__{stage}") / "predicted_next_stage" / configuration
+    if not folder.is_dir():
+        raise UserError("The cascade lacks the predictions of its first stage.", found=f"no {folder}",
+                        expected="what the validation of the first stage wrote", fix=f"train and validate {stage} first")
+    return folder
+
+
+def place(foreground: np.ndarray, patch: list[int]) -> tuple[int | slice, ...]:
+    """Where the tile lies: a patch around the foreground voxel nearest to the middle of the foreground.
+
+    For a 2-D patch of a volume, in the slice with the most foreground, whose number comes first.
+    """
+    if foreground.ndim > len(patch):
+        index = int(foreground.sum(axis=(1, 2)).argmax()) if foreground.any() else len(foreground) // 2
+        return index, *place(foreground[index], patch)
+    places = np.argwhere(foreground)
+    center = np.array(foreground.shape) // 2
+    if len(places):
+        center = places[((places - places.mean(0)) ** 2).sum(1).argmin()]
+    return tuple(slice(*ends) for ends in patch_around(center, np.array(patch), np.array(foreground.shape)))
+
+
+def state_of(reference: np.ndarray, structures: list[Structure], target: str, num_outputs: int,
+             ignore_label: int | None) -> Tensor:
+    """The reference as the state x_0, (K, *patch) in [-1, 1]; 0 where ignored."""
+    labels = torch.from_numpy(reference.astype(np.int64))[None, None]
+    if target == "classes":
+        return state_from_labels(labels, num_outputs, ignore_label)[0]
+    masks = torch.from_numpy(np.stack([structure.mask(reference) for structure in structures]))[None]
+    return state_from_regions(masks, None if ignore_label is None else labels == ignore_label)[0]
