@@ -8,3 +8,13 @@ import os
 def num_cores() -> int:
     """Cores of the process's affinity mask where the system has one, else all of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def num_threads() -> int:
+    """Threads of a computation: ``OMP_NUM_THREADS`` where it is set, as torch itself has it, else one per core.
+
+    Two processes with a thread per core each, on the same cores, wait for each other in every operation: a training step of
+    0.25 s took 14 s so (two cores; results/cost_training.md).
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(wanted), num_cores()) if wanted.isdigit() and int(wanted) else num_cores()

@@ -14,7 +14,7 @@ import torch
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
 from medsegdiff_auto.benchmarks.upgrade import judged
-from medsegdiff_auto.cores import num_cores
+from medsegdiff_auto.cores import num_threads
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
@@ -64,13 +64,14 @@ def main() -> None:
     parser.add_argument("--judge", type=int, nargs="+", help="folds to judge (default: all)")
     parser.add_argument("--cases", type=int, help="only the first N validation cases of each fold")
     parser.add_argument("--samples", type=int, help="default: the plan's")
+    parser.add_argument("--steps", type=int, help="default: the plan's")
     args = parser.parse_args()
     preprocessed = paths.preprocessed_folder(args.d)
-    torch.set_num_threads(num_cores())
+    torch.set_num_threads(num_threads())
     folds = {}
     for fold in args.f:
         model = model_of(args, fold)
-        predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples))
+        predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps))
         folds[fold] = FoldCases(predictor, model, list(validation_cases(model, preprocessed, fold))[:args.cases])
     tables = defaultdict(list)
     for judge in args.judge or args.f:

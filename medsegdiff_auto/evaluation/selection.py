@@ -97,7 +97,7 @@ def fused_label_map(stored: StoredCase, candidate: Candidate, labels: LabelManag
     if candidate.fusion == "mean":
         return by_mean
     if labels.has_regions:
-        decided = np.concatenate(structure_masks(by_mean[None], labels))
+        decided = np.concatenate(list(structure_masks(by_mean[None], labels)))
     else:
         decided = np.stack([by_mean == value for value in range(labels.num_segmentation_heads)])
     return fuse(candidate.fusion, decided.astype(np.float32), stored.samples[:candidate.num_samples], labels)

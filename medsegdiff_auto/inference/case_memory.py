@@ -6,7 +6,7 @@
     volume      K n values, what a sample's state takes
     slab        K values of the slices under a row of tiles
 
-Bytes of a voxel in nnU-Net's preprocessing and resampling were measured (:data:`COPIES` to :data:`ZOOMED`).
+Bytes of a voxel in nnU-Net's preprocessing and resampling were measured (:data:`COPIES` to :data:`ZOOMED`), and in fusion (:data:`FUSED_BY_DICE` on).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ LIBRARIES = 0.15e9  # what torch's libraries take at their first call
 COPIES, MASK = 8, 4.5  # of the image per channel, of its mask, where nothing is resampled
 RESAMPLED_IMAGE, RESAMPLED_IMAGE_PER_CHANNEL = (19, 14), (16, 4)  # of a voxel of the image, of one of the network's grid
 ZOOMED = (12, 8)  # of one channel of probabilities: of a voxel of the image, of one of the network's grid
+FUSED_BY_DICE = (2, 12)  # of a voxel of the image: per sample, fixed
+FUSED_BY_STAPLE, FUSED_BY_STAPLE_PER_CLASS = (3, 13), (1.2, 5)  # regions: per sample, fixed; classes: per sample, per class
 
 
 def volumes_per_sample(diffusion: DiffusionConfiguration, solver: str) -> int:
@@ -48,6 +50,7 @@ class CaseMemory:
     solver: str
     tile: TileMemory
     samples_per_call: int
+    fusion: str
 
     @property
     def preparation(self) -> float:
@@ -95,6 +98,19 @@ class CaseMemory:
         """That do not grow with the samples: image, plain network, two sums, one sample and the mutual information on the image."""
         return self.image + 3 * self.volume + 2 * self.on_image + 2 * self.on_image / self.case.num_outputs
 
+    @property
+    def fusing(self) -> float:
+        """While STAPLE or Dice choose the label map: all probabilities and sampled maps at once, and what they work with."""
+        if self.fusion == "mean":
+            return 0.0
+        samples, classes = self.num_folds * self.num_samples, self.case.num_outputs
+        if self.fusion == "staple" and self.diffusion.target == "classes":
+            work = FUSED_BY_STAPLE_PER_CLASS[0] * samples + FUSED_BY_STAPLE_PER_CLASS[1] * classes
+        else:
+            per_sample, fixed = FUSED_BY_DICE if self.fusion == "dice" else FUSED_BY_STAPLE
+            work = per_sample * samples + fixed
+        return (FLOAT * classes + samples + max(work, FLOAT * classes)) * math.prod(self.case.image_shape)
+
     def networks(self, samples: int) -> float:
         """While one tile is predicted, with what is cut out of the slabs for it."""
         patch = math.prod(self.tiles.window.shape)
@@ -130,7 +146,7 @@ class CaseMemory:
 
     def beside_states(self) -> float:
         """At the peak, without states and networks: for a GPU that holds these."""
-        return max(self.preparation, self.shared_volumes + self.volume + self.labels + self.exporting())
+        return max(self.preparation, self.shared_volumes + self.volume + self.labels + max(self.exporting(), self.fusing))
 
     def on_disk(self, samples: int) -> float:
         """All volumes."""
@@ -140,4 +156,4 @@ class CaseMemory:
         """Of everything, without kept features."""
         held = 0 if on_disk else self.shared_volumes + self.labels
         of_samples = 0 if on_disk else samples * self.per_sample
-        return max(self.preparation, held + self.drawing(samples, on_disk), held + of_samples + self.exporting())
+        return max(self.preparation, held + self.drawing(samples, on_disk), held + of_samples + self.exporting(), held + self.fusing)

@@ -117,19 +117,19 @@ class CoherentSampler:
         Args:
             slabs: of the state, the previous prediction and what the denoiser is shown.
         """
-        rows = self.tiles.places[index][0]
+        at = self.tiles.places[index][0]
         if not self.conditions.is_active[index]:
-            probabilities = self.tiles.cut_slab(plain(rows), index).to(self.storage.device)
+            probabilities = self.tiles.cut_slab(plain(at), index).to(self.storage.device)
             return state_from_probabilities(probabilities).expand(len(samples), *probabilities.shape)
-        cut = [None if slab is None else self.tiles.cut_slab(slab(rows), index) for slab in slabs]
+        cut = [None if slab is None else self.tiles.cut_slab(slab(at), index) for slab in slabs]
         predicted = torch.empty(cut[0].shape, device=self.storage.device)
         for some in in_batches(range(len(samples)), self.samples_per_call):
             views = [samples[row] % len(self.conditions.views) for row in some]
-            x_t, previous, seen = [None if x is None else self._mirrored(x[list(some)], views).to(self.conditions.device)
-                                   for x in cut]
+            rows = slice(some[0], some[-1] + 1)
+            x_t, previous, seen = [None if x is None else self._mirrored(x[rows], views).to(self.conditions.device) for x in cut]
             x_start = self.conditions.evaluate(self.network.predict_step, x_t, t, self.conditions.terms(index, views),
                                                previous, seen)
-            predicted[list(some)] = self._mirrored(x_start.to(predicted), views)
+            predicted[rows] = self._mirrored(x_start.to(predicted), views)
             self.num_evaluations += len(some)
         return predicted
 

@@ -11,7 +11,7 @@ STAPLE is SimpleITK's (Warfield et al. 2004; for several labels Rohlfing et al. 
 
 from __future__ import annotations
 
-from typing import Iterable
+from typing import Iterable, Iterator
 
 import numpy as np
 import SimpleITK as sitk
@@ -42,10 +42,13 @@ def fuse(kind: str, probabilities: np.ndarray, samples: np.ndarray | None, label
     return dice_of_samples(samples, labels) if num_samples > 1 else dice_of_probabilities(probabilities, labels)
 
 
-def structure_masks(samples: np.ndarray, labels: LabelManager) -> list[np.ndarray]:
-    """Masks (S, *spatial) of every foreground class or region, in the order of the network's channels."""
-    values = labels.foreground_regions if labels.has_regions else labels.foreground_labels
-    return [np.isin(samples, value) for value in values]
+def structure_masks(samples: np.ndarray, labels: LabelManager) -> Iterator[np.ndarray]:
+    """Masks (S, *spatial) of one foreground class or region after the other, in the order of the network's channels."""
+    for value in labels.foreground_regions if labels.has_regions else labels.foreground_labels:
+        masks = np.empty(samples.shape, bool)
+        for mask, sample in zip(masks, samples):  # np.isin takes several times the memory of what it is given
+            mask[...] = np.isin(sample, value)
+        yield masks
 
 
 def staple(probabilities: np.ndarray, samples: np.ndarray, labels: LabelManager) -> np.ndarray:
@@ -74,26 +77,28 @@ def dice_of_probabilities(probabilities: np.ndarray, labels: LabelManager) -> np
 
     structures = probabilities if labels.has_regions else probabilities[1:]
     masks = RankSEG(metric="dice", output_mode="multilabel", solver="RMA")(torch.from_numpy(structures[None].astype(np.float32)))
-    return label_map(masks[0].numpy(), structures, labels)
+    return label_map(zip(masks[0].numpy().astype(bool), structures), labels)
 
 
 def dice_of_samples(samples: np.ndarray, labels: LabelManager) -> np.ndarray:
     """The label map of the highest expected Dice against the samples, structure by structure."""
-    masks = structure_masks(samples, labels)
-    return label_map(np.stack([best_dice_mask(mask) for mask in masks]), np.stack([mask.mean(0) for mask in masks]), labels)
+    return label_map(((best_dice_mask(masks), masks.mean(0, dtype=np.float32)) for masks in structure_masks(samples, labels)), labels)
 
 
-def label_map(masks: np.ndarray, probabilities: np.ndarray, labels: LabelManager) -> np.ndarray:
-    """One label per voxel of a mask per structure; classes that want the same voxel leave it to the more probable one.
+def label_map(structures: Iterable[tuple[np.ndarray, np.ndarray]], labels: LabelManager) -> np.ndarray:
+    """One label per voxel, (*spatial) uint16, of a mask and probabilities (*spatial) per foreground class or region.
 
-    Args:
-        masks, probabilities: of the foreground classes or regions, (K', *spatial).
+    Classes that want the same voxel leave it to the more probable one; a later region is written over an earlier one.
     """
-    if labels.has_regions:
-        return np.asarray(labels.convert_probabilities_to_segmentation(masks.astype(np.float32)))
-    background = ~masks.any(0)[None]
-    return np.asarray(labels.convert_probabilities_to_segmentation(
-        np.concatenate([background, np.where(masks, probabilities, -1)]).astype(np.float32)))
+    chosen = best = None
+    values = labels.regions_class_order if labels.has_regions else labels.foreground_labels
+    for value, (mask, probabilities) in zip(values, structures, strict=True):
+        if chosen is None:
+            chosen, best = np.zeros(mask.shape, np.uint16), np.full(mask.shape, -1, np.float32)
+        wins = mask if labels.has_regions else mask & (probabilities > best)
+        chosen[wins] = value
+        best[wins] = probabilities[wins]
+    return chosen
 
 
 def label_maps(samples: Iterable[Tensor], labels: LabelManager) -> np.ndarray:

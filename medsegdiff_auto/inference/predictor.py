@@ -159,7 +159,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
             folder: of volumes that the memory does not hold; None for the system's folder of temporary files.
         """
         memory = CaseMemory(size, self.tiles_of(size.shape), len(self.list_of_parameters), self.num_samples, len(self.views),
-                            self.diffusion, self.solver, self.tile_memory, self.samples_per_call)
+                            self.diffusion, self.solver, self.tile_memory, self.samples_per_call, self.fusion)
         return memory_plan(memory, self.device, self.baseline_bytes, self.options.max_memory_gb, folder or Path(gettempdir()))
 
     @torch.inference_mode()

@@ -10,7 +10,7 @@ from typing import Iterator, Sequence
 import SimpleITK as sitk
 import torch
 
-from medsegdiff_auto.cores import num_cores
+from medsegdiff_auto.cores import num_threads
 from medsegdiff_auto.diffusion.configuration import FUSIONS
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.case_size import CaseSize
@@ -126,7 +126,7 @@ def _threads(device: torch.device) -> Iterator[None]:
     """On a CPU as many threads as the command takes; the caller's number comes back, which nnU-Net's export changes too."""
     before = torch.get_num_threads()
     if device.type == "cpu":
-        torch.set_num_threads(num_cores())
+        torch.set_num_threads(num_threads())
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """What a case will take is said beforehand, and divided so that it keeps to the limit."""
 
 import sys
+import tracemalloc
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from medsegdiff_auto.errors import UserError
@@ -16,6 +18,7 @@ from medsegdiff_auto.inference import memory
 from medsegdiff_auto.inference.case_memory import CaseMemory
 from medsegdiff_auto.inference.case_size import CaseSize, size_of_file
 from medsegdiff_auto.inference.conditions import num_bytes
+from medsegdiff_auto.inference.fusion import fuse
 from medsegdiff_auto.inference.memory import fit_beside, memory_plan, statement
 from medsegdiff_auto.inference.tile_memory import TileMemory, tile_memory
 from medsegdiff_auto.inference.tiling import Tiles
@@ -33,7 +36,7 @@ def case_memory(shape=LARGE, **changes):
     places = [(slice(None), *(slice(0, n) for n in PATCH)), (slice(None), *(slice(n - m, n) for n, m in zip(shape, PATCH)))]
     known = {"case": CaseSize(1, 4, shape, shape), "tiles": Tiles(shape, PATCH, places), "num_folds": 1, "num_samples": 8,
              "num_views": 4, "diffusion": AUTO, "solver": "ddim", "tile": TileMemory(0.5 * GB, 0.03 * GB, 0.1 * GB),
-             "samples_per_call": 8}
+             "samples_per_call": 8, "fusion": "mean"}
     return CaseMemory(**{**known, **changes})
 
 
@@ -48,6 +51,25 @@ def test_volumes_slabs_and_label_maps_are_counted_in_bytes():
     assert found.share_of_slab * found.volume == pytest.approx(4 * 4 * 96 * 512 * 512)
     assert found.per_sample == found.volume
     assert replace(found, solver="dpm_solver_pp_2m").per_sample == 2 * found.volume
+
+
+def test_the_choice_of_the_dice_mask_takes_what_is_stated_for_it():
+    size, num_samples = 96, 8
+    distance = np.linalg.norm(np.mgrid[:size, :size, :size] - size / 2, axis=0)
+    samples = np.stack([(distance < 30 + k).astype(np.uint8) for k in range(num_samples)])
+    tracemalloc.start()
+    fuse("dice", np.zeros((2, 1, 1, 1), np.float32), samples, LabelManager({"background": 0, "ball": 1}, None))
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    found = case_memory((size,) * 3, fusion="dice", num_samples=num_samples, case=CaseSize(1, 2, (size,) * 3, (size,) * 3))
+    inputs = (4 * 2 + num_samples) * size ** 3
+    assert 0.7 < taken / (found.fusing - inputs) < 1.1
+
+
+def test_fusions_of_all_maps_are_part_of_the_peak():
+    mean, staple = case_memory(), case_memory(fusion="staple")
+    assert staple.peak(1, True) - staple.fusing == 0 and mean.peak(1, True) < staple.peak(1, True)
+    assert mean.fusing == 0
 
 
 def test_a_case_stays_in_memory_where_all_samples_fit_and_goes_to_disk_where_they_do_not(tmp_path):
