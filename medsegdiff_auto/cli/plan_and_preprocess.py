@@ -47,6 +47,7 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
     names = [paths.resolve_dataset(dataset) for dataset in args.d]
     os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
     from medsegdiff_auto.planning import prepare
+    from medsegdiff_auto.planning.folds import is_divisible
     from medsegdiff_auto.planning.presets import load_preset
 
     load_preset(args.preset)
@@ -64,7 +65,8 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
         write_run(folder, command, file=f"{args.overwrite_plans_name}_run.json")
         if not args.no_pp:
             chosen = prepare.preprocess(raw / name, folder, args.overwrite_plans_name, args.c, args.np)
-            print(f"Preprocessed {', '.join(chosen)}. Next: medsegdiff_train {int(name[7:10])} {chosen[-1]} 0")
+            fold = 0 if is_divisible(folder) else "all"
+            print(f"Preprocessed {', '.join(chosen)}. Next: medsegdiff_train {int(name[7:10])} {chosen[-1]} {fold}")
 
 
 def _plan(name: str, args) -> None:

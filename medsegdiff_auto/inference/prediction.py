@@ -92,10 +92,10 @@ class Prediction:
         return self.source.grid.image(array)
 
     def save(self, folder: str | Path, name: str | None = None,
-             outputs: Outputs = Outputs(uncertainty=True, samples=True, probabilities=True)) -> list[dict]:
+             outputs: Outputs = Outputs(True, True, True, True)) -> list[dict]:
         """Writes the files of ``medsegdiff_predict`` under a name (default: the case's) and returns the rows of ``cases.csv``.
 
-        All but ``run.json``, which records a command.
+        All that were computed but for ``run.json``, which records a command.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ class Segmenter:
         seed: of the noise.
         speed: ``fast``, ``default`` or ``best``: samples, steps and mirrors where they are None.
         max_memory_gb: that states and features may take; None for most of what is free.
+        mutual_information: compute the part of the uncertainty on which the samples disagree as well.
 
     Raises:
         UserError: the model, a fold or the device is missing, or an option is out of its range.
@@ -48,7 +49,8 @@ class Segmenter:
 
     def __init__(self, model_folder: PathLike, folds: int | str | Sequence[int | str] | None = None, device: str | None = None,
                  samples: int | None = None, steps: int | None = None, mirrors: int | None = None, fusion: str | None = None,
-                 seed: int = 0, speed: str = "default", max_memory_gb: float | None = None):
+                 seed: int = 0, speed: str = "default", max_memory_gb: float | None = None,
+                 mutual_information: bool = False):
         _require_at_least_1(samples=samples, steps=steps, mirrors=mirrors)
         _require_one_of(SPEEDS, speed=speed)
         _require_one_of((None, *FUSIONS), fusion=fusion)
@@ -58,6 +60,7 @@ class Segmenter:
         torch_device = require_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = load_model(Path(model_folder), _listed(folds))
         options = SamplingOptions(samples, steps, mirrors, fusion=fusion, seed=seed, max_memory_gb=max_memory_gb)
+        self.mutual_information = mutual_information
         self.predictor = MedSegDiffPredictor(self.model, at_speed(speed, options, self.model), torch_device)
 
     def __repr__(self) -> str:
@@ -91,7 +94,8 @@ class Segmenter:
                                                        tuple(properties["shape_before_cropping"]), data.shape[1:]))
             drawn = self.predictor.draw_case(data, case, plan)
             del data  # large images lie on disk from here on
-            return fused_case(self.predictor, self.model, case, drawn, properties, *_origin(files), storage=plan.storage.on_cpu())
+            return fused_case(self.predictor, self.model, case, drawn, properties, *_origin(files),
+                              self.mutual_information, plan.storage.on_cpu())
 
     def _require_previous_stage(self, previous_stage: PathLike | sitk.Image | None) -> None:
         stage = self.model.configuration_manager.previous_stage_name

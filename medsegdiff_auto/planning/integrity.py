@@ -12,12 +12,12 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from medsegdiff_auto.planning.channels import check_channels
 from medsegdiff_auto.planning.dataset_json import TrainingCase, label_names, num_channels, read_dataset_json, training_cases
 from medsegdiff_auto.planning.findings import ERROR, WARNING, Finding, findings_table, raise_errors, write_findings
+from medsegdiff_auto.planning.folds import NUM_FOLDS, SPLITS_FILE
 from medsegdiff_auto.planning.scan_findings import geometry_findings, label_findings
 from medsegdiff_auto.planning.scans import UnreadableScan, find_reader, read_scan
 
 __all__ = ["Finding", "check_dataset", "findings_table", "require_intact", "write_findings"]
 
-NUM_FOLDS = 5
 _log = logging.getLogger(__name__)
 
 
@@ -70,7 +70,7 @@ def _count_findings(folder: Path, dataset_json: dict, cases: dict[str, TrainingC
                                 f"at least 2 cases, {NUM_FOLDS} for {NUM_FOLDS} folds",
                                 "add cases, or train fold all, which validates on what it was trained on",
                                 severity=WARNING if cases else ERROR))
-    elif len(cases) < NUM_FOLDS and not (folder / "splits_final.json").is_file():
+    elif len(cases) < NUM_FOLDS and not (folder / SPLITS_FILE).is_file():
         findings.append(Finding("imagesTr", f"holds too few cases for {NUM_FOLDS} folds", f"{len(cases)} cases",
                                 f"at least {NUM_FOLDS} cases, or a splits_final.json with fewer folds",
                                 "train fold all, or write splits_final.json: [{\"train\": [...], \"val\": [...]}, ...]",
@@ -79,7 +79,7 @@ def _count_findings(folder: Path, dataset_json: dict, cases: dict[str, TrainingC
 
 
 def _splits_findings(folder: Path, cases: dict[str, TrainingCase]) -> list[Finding]:
-    path = folder / "splits_final.json"
+    path = folder / SPLITS_FILE
     if not path.is_file():
         return []
     fault = functools.partial(Finding, path.name)

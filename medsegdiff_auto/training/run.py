@@ -14,6 +14,7 @@ from medsegdiff_auto.cores import num_threads
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.paths import model_name
+from medsegdiff_auto.planning.folds import NUM_FOLDS, SPLITS_FILE, is_divisible
 from medsegdiff_auto.training.batches import seed_everything
 from medsegdiff_auto.training.schedule import TrainingLength
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
@@ -23,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 TRAINERS = {trainer.__name__: trainer for trainer in (nnUNetTrainerMedSegDiff, nnUNetTrainerMedSegDiffTwin, nnUNetTrainer)}
 CHECKPOINTS_TO_CONTINUE = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
-DEFAULT_NUM_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,12 @@ def require_fold(preprocessed_folder: Path, fold: int | str) -> None:
     """
     if fold == "all":
         return
-    splits_file = preprocessed_folder / "splits_final.json"
-    num_cases = len(list((preprocessed_folder / "gt_segmentations").iterdir()))
-    if not splits_file.is_file() and num_cases < DEFAULT_NUM_FOLDS:
-        raise UserError(f"{num_cases} cases do not divide into {DEFAULT_NUM_FOLDS} folds.", found=f"fold {fold}",
+    splits_file = preprocessed_folder / SPLITS_FILE
+    if not is_divisible(preprocessed_folder):
+        raise UserError(f"There are too few cases for {NUM_FOLDS} folds.", found=f"fold {fold}",
                         expected="fold all, or a split with fewer folds",
                         fix=f"train fold all, or write {splits_file}: [{{\"train\": [...], \"val\": [...]}}, ...]")
-    num_folds = len(load_json(str(splits_file))) if splits_file.is_file() else DEFAULT_NUM_FOLDS
+    num_folds = len(load_json(str(splits_file))) if splits_file.is_file() else NUM_FOLDS
     if not 0 <= fold < num_folds:
         raise UserError("The fold does not exist.", found=str(fold), expected=f"0 to {num_folds - 1}, or all",
                         fix=f"choose one of these, or add the fold to {splits_file}")

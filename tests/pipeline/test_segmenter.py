@@ -64,6 +64,15 @@ def test_a_case_that_the_memory_does_not_hold_gives_the_same_voxels_from_the_dis
     require_as_the_command_wrote_it(prediction, chain, chain.cases[1])
 
 
+def test_mutual_information_is_computed_and_saved_where_it_is_asked_for(chain, without_variables, tmp_path):
+    case = chain.cases[0]
+    prediction = Segmenter(chain.model, **OPTIONS, mutual_information=True).predict(channel_paths(chain, case))
+    written = volume(chain.predictions / f"{case}_mutual_information.nii.gz")
+    np.testing.assert_array_equal(prediction.mutual_information, written.reshape(prediction.mutual_information.shape))
+    prediction.save(tmp_path)
+    np.testing.assert_array_equal(volume(tmp_path / f"{case}_mutual_information.nii.gz"), written)
+
+
 def test_images_in_memory_under_the_name_of_the_case_give_the_same_voxels_on_their_own_grid(chain, without_variables):
     case = chain.cases[0]
     images = [sitk.ReadImage(str(file)) for file in channel_paths(chain, case)]
