@@ -18,6 +18,7 @@ from medsegdiff_auto.cores import num_threads
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
+from medsegdiff_auto.inference.conformal import Margins
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 
 COLUMNS = {"dice": "Dice", "ece": "ECE", "nll": "NLL", "expected_dice_between_samples": "between samples",
@@ -25,7 +26,7 @@ COLUMNS = {"dice": "Dice", "ece": "ECE", "nll": "NLL", "expected_dice_between_sa
            "conformal": "in the conformal interval", "conformal_width": "its width"}
 
 
-def fitted(folds: list[FoldCases]) -> tuple[float, float, dict[str, float]]:
+def fitted(folds: list[FoldCases]) -> tuple[float, float, dict[str, Margins]]:
     """Dispersion, weight of the plain network and volume margins by the cases of these folds."""
     sampler = CaseSampler(folds)
     tau = best_dispersion(fit_dispersion(sampler.measure))
@@ -33,7 +34,7 @@ def fitted(folds: list[FoldCases]) -> tuple[float, float, dict[str, float]]:
     return tau, max(dice, key=dice.get), sampler.volume_margins()
 
 
-def rows_of_fold(fold: FoldCases, tau: float, weight: float, margins: dict[str, float]) -> list[dict]:
+def rows_of_fold(fold: FoldCases, tau: float, weight: float, margins: dict[str, Margins]) -> list[dict]:
     """Scores of the fold's cases at these values."""
     network = fold.predictor.network
     network.configuration = replace(network.configuration, dispersion=tau)
@@ -77,7 +78,7 @@ def main() -> None:
     for judge in args.judge or args.f:
         others = [folds[fold] for fold in args.f if fold != judge]
         tau, weight, margins = fitted(others)
-        print(f"fold {judge}: dispersion {tau:.3f}, weight {weight:g}, margins {margins}, fitted on "
+        print(f"fold {judge}: dispersion {tau:.3f}, weight {weight:g}, margins {({name: round(each[-1], 3) for name, each in margins.items()})}, fitted on "
               f"{sum(len(fold.cases) for fold in others)} cases", flush=True)
         tables["plain network, same views"] += plain_rows(folds[judge])
         tables["as planned"] += rows_of_fold(folds[judge], 0.0, folds[judge].model.diffusion.conditioner_weight, {})

@@ -94,11 +94,18 @@ def extra_sample(seconds: dict[str | Setting, np.ndarray], num_steps: int, num_v
     return (seconds[many] - seconds[few]) / (many.num_samples - few.num_samples) / (seconds[NNUNET] / num_views)
 
 
+def middle_of(image: np.ndarray, size: list[int] | None) -> np.ndarray:
+    """The middle of an image (C, *spatial), at most of this size; None for all of it."""
+    starts = [max(0, (n - m) // 2) for n, m in zip(image.shape[1:], size or image.shape[1:])]
+    return image[(slice(None), *(slice(start, start + m) for start, m in zip(starts, size or image.shape[1:])))]
+
+
 def main() -> None:
     parser = model_parser(__doc__)
     parser.add_argument("-f", default="0", help="fold, or all")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--crop", type=int, nargs=3, metavar="VOXELS", help="only the middle of each case: large ones have hundreds of tiles")
     parser.add_argument("--samples", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--steps", type=int, nargs="+", help="default: the plan's")
     parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs least")
@@ -108,7 +115,7 @@ def main() -> None:
     fold = int(args.f) if args.f.isdigit() else args.f
     model = model_of(args, fold)
     cases = validation_cases(model, paths.preprocessed_folder(args.d), 0 if fold == "all" else fold)
-    images = [image for _, (_, image, _, _) in zip(range(args.cases), cases)]
+    images = [middle_of(image, args.crop) for _, (_, image, _, _) in zip(range(args.cases), cases)]
     steps = args.steps or [model.diffusion.num_steps]
     methods = competitors(model, torch.device(args.device), args.samples, steps)
     rows = paired_seconds(methods, images, args.rounds, process_time if args.cpu_seconds else perf_counter)

@@ -24,7 +24,7 @@ from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_d
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.evaluation.structures import structures_of
 from medsegdiff_auto.evaluation.temperature import TEMPERATURES
-from medsegdiff_auto.inference.conformal import sample_quantiles, widened
+from medsegdiff_auto.inference.conformal import Margins, margin_for, sample_quantiles, widened
 from medsegdiff_auto.inference.fusion import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
@@ -50,7 +50,7 @@ def at_temperature(probabilities: Tensor, temperature: float, target: str) -> Te
     return torch.from_numpy(scaled(probabilities.numpy(), temperature, target == "regions"))
 
 
-def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel, margins: dict[str, float]) -> list[dict]:
+def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel, margins: dict[str, Margins]) -> list[dict]:
     """Rows of all cases and structures; ``conformal`` and ``conformal_width`` are of the interval with its margin."""
     rows = []
     for case, image, reference, _ in cases:
@@ -60,14 +60,14 @@ def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel, 
     return rows
 
 
-def intervals(drawn: CaseDistribution, reference: np.ndarray, model: TrainedModel, margins: dict[str, float]) -> Iterator[dict]:
+def intervals(drawn: CaseDistribution, reference: np.ndarray, model: TrainedModel, margins: dict[str, Margins]) -> Iterator[dict]:
     """Whether a structure's interval of sizes holds the reference, and its width over the size of the reference."""
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
     maps = label_maps(drawn.samples, label_manager)
     for structure in structures_of(model.dataset_json):
         lower, middle, upper = sample_quantiles(structure.mask(maps).reshape(len(maps), -1).sum(1))
         size, row = float(structure.mask(reference).sum()), {}
-        for kind, margin in (("in_interval", None), ("conformal", margins.get(structure.name))):
+        for kind, margin in (("in_interval", None), ("conformal", margin_for(margins.get(structure.name), len(maps)))):
             low, high = widened(lower, middle, upper, margin)
             known = size > 0 and (kind == "in_interval" or margin is not None)
             row[kind] = float(low <= size <= high) if known else float("nan")

@@ -88,8 +88,8 @@ def _fit(folder: Path, preprocessed: Path, args):
     print(f"\nTemperature of the probabilities {temperature:.2f}: " + (
         f"negative log-likelihood {nll['as drawn']:.4f} as drawn, {nll['unseen']:.4f} by a temperature fitted on the other half "
         "of the cases." if nll else "at least 2 cases with a structure are needed to fit it."))
-    for name, margin in margins.items():
-        print(f"Size of {name}: the samples' 5 to 95 % interval and {margin:+.1%} of its median on either side hold 90 %.")
+    for name, of_structure in margins.items():
+        print(f"Size of {name}: the samples' 5 to 95 % interval and {of_structure[-1]:+.1%} of its median on either side hold 90 %.")
     if not margins:
         print("Too few cases for volume intervals that hold 90 %: at least 9 with the structure are needed.")
     print(f"\nChosen on {sampler.num_cases} cases: dispersion {tau:.3f}, weight {weight:g}, temperature {temperature:.2f}.")

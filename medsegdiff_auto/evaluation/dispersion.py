@@ -6,6 +6,7 @@ equals that between a sample and the reference. A smooth field of standard devia
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Callable, Sequence
 
@@ -14,7 +15,7 @@ import numpy as np
 from medsegdiff_auto.evaluation.audit import scores
 from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
 from medsegdiff_auto.evaluation.temperature import nll_by_temperature
-from medsegdiff_auto.inference.conformal import conformal_margin, conformal_score
+from medsegdiff_auto.inference.conformal import Margins, margins_by_samples
 from medsegdiff_auto.inference.fusion import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
@@ -115,18 +116,17 @@ class CaseSampler:
         return {weight: float(np.nanmean([row["dice"] for one in self.best[2] for row in scores(*one, weight)]))
                 for weight in WEIGHTS}
 
-    def volume_margins(self) -> dict[str, float]:
-        """The conformal margin of every structure's size at the best tau so far; absent where there are too few cases."""
-        found: dict[str, list[float]] = {}
+    def volume_margins(self) -> dict[str, Margins]:
+        """The conformal margins of every structure's size at the best tau so far; absent where there are too few cases."""
+        sizes, references = defaultdict(list), defaultdict(list)
         for _, distribution, reference, model in self.best[2]:
             label_manager = model.plans_manager.get_label_manager(model.dataset_json)
             maps = label_maps(distribution.samples, label_manager)
             for structure in structures_of(model.dataset_json):
-                sizes = structure.mask(maps).reshape(len(maps), -1).sum(1)
-                score = conformal_score(sizes, float(structure.mask(reference).sum()))
-                found.setdefault(structure.name, []).extend([score] if score is not None else [])
-        margins = {name: conformal_margin(of_structure) for name, of_structure in found.items()}
-        return {name: margin for name, margin in margins.items() if margin is not None}
+                sizes[structure.name].append(structure.mask(maps).reshape(len(maps), -1).sum(1))
+                references[structure.name].append(float(structure.mask(reference).sum()))
+        margins = {name: margins_by_samples(of_structure, references[name]) for name, of_structure in sizes.items()}
+        return {name: of_structure for name, of_structure in margins.items() if of_structure[-1] is not None}
 
     def nll_curves(self, weight: float) -> np.ndarray:
         """Negative log-likelihood of the fused mean by temperature at the best tau so far, (num_cases, 25).

@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medsegdiff_auto.inference.companion_files import FORMATS_WITH_SPACING
+from medsegdiff_auto.inference.conformal import Margins, margin_for
 from medsegdiff_auto.inference.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.sizes import SIZE_COLUMNS, size_column, size_of_voxel
 from medsegdiff_auto.inference.uncertainty import describe_structure
@@ -44,18 +45,18 @@ class StructureSize:
 
 
 def structure_sizes(segmentation: np.ndarray, samples: Sequence[VolumeStore], dataset_json: dict, spacing_mm: list[float],
-                    margins: dict[str, float] | None = None) -> dict[str, StructureSize]:
+                    margins: dict[str, Margins] | None = None) -> dict[str, StructureSize]:
     """Every structure's; shapes as in :class:`ImageGridPrediction`, spacing in the same axis order.
 
     ``margins`` are the fitted ones of the volume intervals, by structure.
     """
-    margins = margins or {}
+    fitted = {structure: margin_for(of_structure, len(samples)) for structure, of_structure in (margins or {}).items()}
     two_dimensional = segmentation.shape[0] == 1
     column = size_column(2 if two_dimensional else 3, dataset_json["file_ending"] in FORMATS_WITH_SPACING)
     voxel_size = size_of_voxel(column, float(np.prod(spacing_mm[1:] if two_dimensional else spacing_mm)))
     return {structure: StructureSize(
-        measure=column, interval="conformal" if structure in margins else "samples",
-        **describe_structure(in_memory(segmentation), samples, values, voxel_size, margins.get(structure)))
+        measure=column, interval="samples" if fitted.get(structure) is None else "conformal",
+        **describe_structure(in_memory(segmentation), samples, values, voxel_size, fitted.get(structure)))
         for structure, values in structure_labels(dataset_json).items()}
 
 

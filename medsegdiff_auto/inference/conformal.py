@@ -5,6 +5,7 @@
     upper      95 % quantile
     middle     median over the samples
     margin     q, fitted per structure: the interval becomes [lower - q middle, upper + q middle], never below 0
+    margins    q for intervals of 1, 2, ... samples: fewer samples have a narrower interval, which needs a wider margin
 
 Romano, Patterson and Candes 2019 (conformalised quantile regression), with the score relative to the size of the structure:
 E = max(lower - V, V - upper) / middle for a reference of size V. With q the ceil((n + 1) level)-th smallest E of n cases, the
@@ -20,6 +21,8 @@ import numpy as np
 
 LEVEL = 0.9
 QUANTILES = (0.05, 0.5, 0.95)
+
+Margins = list[float | None]
 
 
 def sample_quantiles(sizes: np.ndarray) -> tuple[float, float, float]:
@@ -37,6 +40,24 @@ def conformal_margin(scores: Sequence[float], level: float = LEVEL) -> float | N
     """q of the scores of n cases; None where n is too small for the level (below 9 for 0.9)."""
     rank = math.ceil((len(scores) + 1) * level)
     return sorted(scores)[rank - 1] if rank <= len(scores) else None
+
+
+def margins_by_samples(sizes: Sequence[np.ndarray], references: Sequence[float]) -> Margins:
+    """q for intervals of the first 1, 2, ... samples of every case.
+
+    Args:
+        sizes: of a structure over the samples of each case, (S,) in any unit; references: its size in each reference.
+    """
+    def margin(num_samples: int) -> float | None:
+        scores = [conformal_score(of_case[:num_samples], reference) for of_case, reference in zip(sizes, references)]
+        return conformal_margin([score for score in scores if score is not None])
+
+    return [margin(count + 1) for count in range(min(map(len, sizes), default=0))]
+
+
+def margin_for(margins: Margins | None, num_samples: int) -> float | None:
+    """q for this many samples; for more than it was fitted with, of the most: their interval is no narrower."""
+    return margins[min(num_samples, len(margins)) - 1] if margins else None
 
 
 def widened(lower: float, middle: float, upper: float, margin: float | None) -> tuple[float, float]:

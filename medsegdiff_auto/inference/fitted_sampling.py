@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.inference.conformal import Margins
 
 FILE = "sampling.json"
 
@@ -22,7 +23,7 @@ class FittedSampling:
         num_samples, num_steps: that it was fitted with; other steps need a fit of their own.
         num_cases: that it was fitted on.
         dice_between_samples, dice_sample_reference: means over these cases.
-        volume_margins: by structure, of :mod:`~medsegdiff_auto.inference.conformal`.
+        volume_margins: by structure, for 1, 2, ... samples, of :mod:`~medsegdiff_auto.inference.conformal`.
         temperature: of the fused probabilities, :mod:`~medsegdiff_auto.inference.temperature`; 1 leaves them.
     """
 
@@ -33,7 +34,7 @@ class FittedSampling:
     num_cases: int
     dice_between_samples: float
     dice_sample_reference: float
-    volume_margins: dict[str, float] = field(default_factory=dict)
+    volume_margins: dict[str, Margins] = field(default_factory=dict)
     temperature: float = 1.0
 
     def write(self, model_folder: Path) -> Path:
@@ -58,7 +59,10 @@ def read_fitted_sampling(model_folder: Path) -> FittedSampling | None:
     if not file.is_file():
         return None
     try:
-        return FittedSampling(**json.loads(file.read_text(encoding="utf-8")))
+        fitted = FittedSampling(**json.loads(file.read_text(encoding="utf-8")))
+        if not all(isinstance(margins, list) for margins in fitted.volume_margins.values()):
+            raise ValueError("one margin per structure, as an earlier version fitted it")
+        return fitted
     except (ValueError, TypeError) as failure:
         raise UserError(f"{file} cannot be read.", found=str(failure), expected="a file written by medsegdiff_calibrate",
                         fix="run medsegdiff_calibrate again, or delete the file") from failure

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medsegdiff_auto.inference.conformal import conformal_margin, conformal_score, sample_quantiles, widened
+from medsegdiff_auto.inference.conformal import conformal_margin, conformal_score, margin_for, margins_by_samples, sample_quantiles, widened
 
 
 def cases(num_cases, spread_of_samples, bias, generator):
@@ -23,6 +23,24 @@ def test_intervals_hold_ninety_percent_of_new_references_whether_samples_are_too
             lower, upper = widened(*sample_quantiles(sizes), margin)
             held.append(lower <= reference <= upper)
     assert 0.88 <= np.mean(held) <= 0.95
+
+
+def test_fewer_samples_than_were_fitted_with_hold_as_often_by_a_margin_of_their_own():
+    generator, held, with_margin_of_all = np.random.default_rng(0), [], []
+    for _ in range(100):
+        sizes, references = zip(*cases(40, 0.2, 0.0, generator))
+        margins = margins_by_samples(sizes, references)
+        for of_case, reference in cases(40, 0.2, 0.0, generator):
+            for found, margin in ((held, margin_for(margins, 2)), (with_margin_of_all, margins[-1])):
+                lower, upper = widened(*sample_quantiles(of_case[:2]), margin)
+                found.append(lower <= reference <= upper)
+    assert len(margins) == 8 and 0.88 <= np.mean(held) <= 0.95
+    assert np.mean(with_margin_of_all) < 0.85
+
+
+def test_more_samples_than_were_fitted_with_take_the_margin_of_the_most():
+    assert margin_for([0.4, 0.3, 0.2], 16) == 0.2 and margin_for([0.4, 0.3, 0.2], 1) == 0.4
+    assert margin_for(None, 8) is None and margins_by_samples([], []) == []
 
 
 def test_the_margin_is_the_score_of_the_conformal_rank():
