@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model
 from medsegdiff_auto.benchmarks.upgrade import judged
 from medsegdiff_auto.cores import num_threads
 from medsegdiff_auto.evaluation.audit import validation_cases
-from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
+from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, best_weight, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
+from medsegdiff_auto.evaluation.temperature import fit_temperature
 from medsegdiff_auto.inference.conformal import Margins
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 
@@ -26,28 +28,33 @@ COLUMNS = {"dice": "Dice", "ece": "ECE", "nll": "NLL", "expected_dice_between_sa
            "conformal": "in the conformal interval", "conformal_width": "its width"}
 
 
-def fitted(folds: list[FoldCases]) -> tuple[float, float, dict[str, Margins]]:
-    """Dispersion, weight of the plain network and volume margins by the cases of these folds."""
+class Fit(NamedTuple):
+    """What the cases of some folds say."""
+
+    dispersion: float
+    weight: float
+    margins: dict[str, Margins]
+    temperature: float
+
+
+def fitted(folds: list[FoldCases]) -> Fit:
+    """By the cases of these folds, as ``medsegdiff_calibrate`` does it."""
     sampler = CaseSampler(folds)
     tau = best_dispersion(fit_dispersion(sampler.measure))
-    dice = sampler.dice_of_weights()
-    return tau, max(dice, key=dice.get), sampler.volume_margins()
+    of_weights = sampler.scores_of_weights()
+    weight = best_weight(of_weights)
+    return Fit(tau, weight, sampler.volume_margins(), fit_temperature(of_weights[weight].curves)[0])
 
 
-def rows_of_fold(fold: FoldCases, tau: float, weight: float, margins: dict[str, Margins]) -> list[dict]:
+def rows_of_fold(fold: FoldCases, fit: Fit) -> list[dict]:
     """Scores of the fold's cases at these values."""
     network = fold.predictor.network
-    network.configuration = replace(network.configuration, dispersion=tau)
+    network.configuration = replace(network.configuration, dispersion=fit.dispersion)
 
     def distribution(case: str, image: np.ndarray) -> CaseDistribution:
-        return replace(fold.predictor.sample_case(image, case), conditioner_weight=weight)
+        return replace(fold.predictor.sample_case(image, case), conditioner_weight=fit.weight)
 
-    return judged(distribution, list(fold.cases), fold.model, margins)
-
-
-def plain_rows(fold: FoldCases) -> list[dict]:
-    """Scores of the plain network with the same views."""
-    return rows_of_fold(fold, 0.0, 1.0, {})
+    return judged(distribution, list(fold.cases), fold.model, fit.margins, fit.temperature)
 
 
 def print_rows(label: str, rows: list[dict]) -> None:
@@ -77,12 +84,14 @@ def main() -> None:
     tables = defaultdict(list)
     for judge in args.judge or args.f:
         others = [folds[fold] for fold in args.f if fold != judge]
-        tau, weight, margins = fitted(others)
-        print(f"fold {judge}: dispersion {tau:.3f}, weight {weight:g}, margins {({name: round(each[-1], 3) for name, each in margins.items()})}, fitted on "
-              f"{sum(len(fold.cases) for fold in others)} cases", flush=True)
-        tables["plain network, same views"] += plain_rows(folds[judge])
-        tables["as planned"] += rows_of_fold(folds[judge], 0.0, folds[judge].model.diffusion.conditioner_weight, {})
-        tables["fitted on other folds"] += rows_of_fold(folds[judge], tau, weight, margins)
+        fit = fitted(others)
+        margins = {name: round(of_structure[-1], 3) for name, of_structure in fit.margins.items()}
+        print(f"fold {judge}: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature {fit.temperature:.2f}, margins "
+              f"{margins}, fitted on {sum(len(fold.cases) for fold in others)} cases", flush=True)
+        planned = folds[judge].model.diffusion.conditioner_weight
+        for label, of_label in (("plain network, same views", Fit(0.0, 1.0, {}, 1.0)), ("as planned", Fit(0.0, planned, {}, 1.0)),
+                                ("fitted on other folds", fit)):
+            tables[label] += rows_of_fold(folds[judge], of_label)
     num_cases = len({row["case"] for row in tables["as planned"]})
     print(f"| on {num_cases} cases | {' | '.join(COLUMNS.values())} | gap (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")
     for label, rows in tables.items():

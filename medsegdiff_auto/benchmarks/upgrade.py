@@ -20,7 +20,7 @@ from medsegdiff_auto.benchmarks.stochastic_segmentation import LowRankGaussianHe
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
 from medsegdiff_auto.cores import num_threads
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
-from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
+from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, best_weight, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.evaluation.structures import structures_of
 from medsegdiff_auto.evaluation.temperature import TEMPERATURES
@@ -50,12 +50,13 @@ def at_temperature(probabilities: Tensor, temperature: float, target: str) -> Te
     return torch.from_numpy(scaled(probabilities.numpy(), temperature, target == "regions"))
 
 
-def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel, margins: dict[str, Margins]) -> list[dict]:
+def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel, margins: dict[str, Margins],
+           temperature: float = 1.0) -> list[dict]:
     """Rows of all cases and structures; ``conformal`` and ``conformal_width`` are of the interval with its margin."""
     rows = []
     for case, image, reference, _ in cases:
         drawn = distribution(case, image)
-        rows += [row | interval for row, interval in zip(scores(case, drawn, reference, model, drawn.conditioner_weight),
+        rows += [row | interval for row, interval in zip(scores(case, drawn, reference, model, drawn.conditioner_weight, temperature),
                                                          intervals(drawn, reference, model, margins))]
     return rows
 
@@ -161,8 +162,7 @@ def methods(model: TrainedModel, twin: TrainedModel, to_fit: list[tuple], cases:
     yield "upgraded, as planned", lambda case, image: predictor.sample_case(image, case), {}
     sampler = CaseSampler([FoldCases(predictor, model, to_fit)])
     tau = best_dispersion(fit_dispersion(sampler.measure))
-    dice = sampler.dice_of_weights()
-    weight = max(dice, key=dice.get)
+    weight = best_weight(sampler.scores_of_weights())
     predictor.network.configuration = replace(predictor.network.configuration, dispersion=tau)
     yield (f"upgraded, dispersion {tau:.2f}, weight {weight:g}",
            lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=weight), sampler.volume_margins())

@@ -53,7 +53,7 @@ def _fit(folder: Path, preprocessed: Path, args):
     import torch
 
     from medsegdiff_auto.evaluation.audit import validation_cases
-    from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
+    from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, best_weight, fit_dispersion
     from medsegdiff_auto.evaluation.temperature import fit_temperature
     from medsegdiff_auto.inference.fitted_sampling import FittedSampling
     from medsegdiff_auto.inference.model import load_model
@@ -80,11 +80,11 @@ def _fit(folder: Path, preprocessed: Path, args):
 
     tried = fit_dispersion(measure)
     tau = best_dispersion(tried)
-    dice, margins = sampler.dice_of_weights(), sampler.volume_margins()
-    weight = max(dice, key=dice.get)
-    print("\n| weight of the plain network | Dice of the fused mask |\n|---|---|")
-    print("\n".join(f"| {w:g} | {value:.4f} |" for w, value in dice.items()))
-    temperature, nll = fit_temperature(sampler.nll_curves(weight))
+    of_weights, margins = sampler.scores_of_weights(), sampler.volume_margins()
+    weight = best_weight(of_weights)
+    print("\n| weight of the plain network | Dice of the fused mask | negative log-likelihood at the best temperature |\n|---|---|---|")
+    print("\n".join(f"| {w:g} | {fused.dice:.4f} | {fused.nll:.4f} |" for w, fused in of_weights.items()))
+    temperature, nll = fit_temperature(of_weights[weight].curves)
     print(f"\nTemperature of the probabilities {temperature:.2f}: " + (
         f"negative log-likelihood {nll['as drawn']:.4f} as drawn, {nll['unseen']:.4f} by a temperature fitted on the other half "
         "of the cases." if nll else "at least 2 cases with a structure are needed to fit it."))

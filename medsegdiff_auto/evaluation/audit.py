@@ -22,6 +22,7 @@ from medsegdiff_auto.evaluation.case_files import Grid
 from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor
+from medsegdiff_auto.inference.temperature import at_temperature
 
 METRICS = ("dice", "ece", "nll", "expected_dice_between_samples", "expected_dice_sample_reference")
 TOLERANCE_MM = 1.0
@@ -68,8 +69,11 @@ def validation_cases(model: TrainedModel, preprocessed_folder: Path, fold: int) 
 
 
 def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, model: TrainedModel,
-           conditioner_weight: float = 0.0) -> list[dict]:
-    """One row per structure: the mean of the samples (by default without the plain network) against the reference."""
+           conditioner_weight: float = 0.0, temperature: float = 1.0) -> list[dict]:
+    """One row per structure: the mean of the samples (by default without the plain network) against the reference.
+
+    The label map does not depend on the temperature of the probabilities.
+    """
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
     mean = replace(distribution, conditioner_weight=conditioner_weight).fused
 
@@ -78,7 +82,8 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
 
     spacing = model.configuration_manager.spacing
     grid = Grid(reference.shape, (1.0,) * (reference.ndim - len(spacing)) + tuple(spacing), has_spacing=True)
-    arrays = CaseArrays(reference, label_map(mean), grid, mean.numpy(),
+    probabilities = at_temperature(mean.numpy(), temperature, label_manager.has_regions)
+    arrays = CaseArrays(reference, label_map(mean), grid, probabilities,
                         np.stack([label_map(sample) for sample in distribution.samples]),
                         ignore_label=ignore_label_of(model.dataset_json))
     return [{"case": case, "structure": structure.name, **evaluate_structure(arrays, structure, TOLERANCE_MM)}

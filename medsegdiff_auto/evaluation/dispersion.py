@@ -14,7 +14,7 @@ import numpy as np
 
 from medsegdiff_auto.evaluation.audit import scores
 from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
-from medsegdiff_auto.evaluation.temperature import nll_by_temperature
+from medsegdiff_auto.evaluation.temperature import lowest_nll, nll_by_temperature
 from medsegdiff_auto.inference.conformal import Margins, margins_by_samples
 from medsegdiff_auto.inference.fusion import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
@@ -22,6 +22,7 @@ from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 
 FIRST_DISPERSION, HIGHEST_DISPERSION, GAP_TOLERANCE, MAX_EVALUATIONS = 0.5, 16.0, 0.005, 10
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+DICE_TOLERANCE = 0.001  # below what folds of a few dozen cases resolve
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,25 @@ def mean_dispersion(rows: list[dict]) -> Dispersion:
 
 
 @dataclass(frozen=True)
+class FusedScores:
+    """Mean Dice of the fused mask, and negative log-likelihood of its probabilities by temperature, (num_cases, 25)."""
+
+    dice: float
+    curves: np.ndarray
+
+    @property
+    def nll(self) -> float:
+        """At the best temperature, in nats."""
+        return lowest_nll(self.curves)
+
+
+def best_weight(of_weights: dict[float, FusedScores]) -> float:
+    """The weight of the most likely probabilities among those whose Dice is within :data:`DICE_TOLERANCE` of the best."""
+    near = max(fused.dice for fused in of_weights.values()) - DICE_TOLERANCE
+    return min((weight for weight, fused in of_weights.items() if not fused.dice < near), key=lambda weight: of_weights[weight].nll)
+
+
+@dataclass(frozen=True)
 class FoldCases:
     """One fold's network and the cases that it has not seen.
 
@@ -111,10 +131,10 @@ class CaseSampler:
             self.best = abs(dispersion.gap), tau, drawn
         return dispersion
 
-    def dice_of_weights(self) -> dict[float, float]:
-        """Mean Dice of the fused mask by the plain network's weight, at the best tau so far."""
-        return {weight: float(np.nanmean([row["dice"] for one in self.best[2] for row in scores(*one, weight)]))
-                for weight in WEIGHTS}
+    def scores_of_weights(self) -> dict[float, FusedScores]:
+        """How good the fused mean is by the plain network's weight in it, at the best tau so far."""
+        return {weight: FusedScores(float(np.nanmean([row["dice"] for one in self.best[2] for row in scores(*one, weight)])),
+                                    self.nll_curves(weight)) for weight in WEIGHTS}
 
     def volume_margins(self) -> dict[str, Margins]:
         """The conformal margins of every structure's size at the best tau so far; absent where there are too few cases."""

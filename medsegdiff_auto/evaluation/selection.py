@@ -23,7 +23,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from medsegdiff_auto.evaluation.stored_samples import StoredCase
 from medsegdiff_auto.evaluation.structures import Structure
-from medsegdiff_auto.evaluation.temperature import TEMPERATURES, best_temperature
+from medsegdiff_auto.evaluation.temperature import TEMPERATURES, best_temperature, lowest_nll
 from medsegdiff_auto.inference.fusion import fuse, structure_masks
 from medsegdiff_auto.overlap import dice, mean_without_nan
 
@@ -196,8 +196,3 @@ def select(scores: Scores) -> Selection:
              for candidate in scores.candidates}
     return Selection(choose(scores, scores.cases, scores.cases), every, held_out,
                      mean_without_nan(means_of_structures(rows)) if rows else None, mean_without_nan(nll) if nll else None)
-
-
-def lowest_nll(curves: np.ndarray) -> float:
-    """Mean negative log-likelihood at the best temperature."""
-    return mean_without_nan(curves[:, best_temperature(curves)])

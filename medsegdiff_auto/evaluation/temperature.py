@@ -17,6 +17,7 @@ import numpy as np
 from medsegdiff_auto.evaluation.calibration import negative_log_likelihood, relevant_mask
 from medsegdiff_auto.evaluation.structures import Structure
 from medsegdiff_auto.inference.temperature import at_temperature
+from medsegdiff_auto.overlap import mean_without_nan
 
 TEMPERATURES = np.geomspace(0.5, 4, 25).round(4)  # as many digits as a command line shows
 UNCHANGED = 8  # TEMPERATURES[8] is 1
@@ -47,6 +48,11 @@ def best_temperature(curves: np.ndarray) -> int:
     """Number of the temperature with the lowest mean over cases, curves (num_cases, 25); 1 where none has a structure."""
     scored = curves[~np.isnan(curves).any(1)]
     return int(np.argmin(scored.mean(0))) if len(scored) else UNCHANGED
+
+
+def lowest_nll(curves: np.ndarray) -> float:
+    """Mean negative log-likelihood over cases at their best temperature, in nats."""
+    return mean_without_nan(curves[:, best_temperature(curves)])
 
 
 def fit_temperature(curves: np.ndarray) -> tuple[float, dict[str, float]]:

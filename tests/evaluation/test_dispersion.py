@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from medsegdiff_auto.evaluation.dispersion import (GAP_TOLERANCE, HIGHEST_DISPERSION, MAX_EVALUATIONS, Dispersion,
-                                                   best_dispersion, fit_dispersion, mean_dispersion)
+from medsegdiff_auto.evaluation.dispersion import (GAP_TOLERANCE, HIGHEST_DISPERSION, MAX_EVALUATIONS, Dispersion, FusedScores,
+                                                   best_dispersion, best_weight, fit_dispersion, mean_dispersion)
 
 
 def curve(zero: float):
@@ -34,3 +35,14 @@ def test_structures_that_are_nowhere_are_left_out_of_the_mean():
     rows = [{"expected_dice_between_samples": value, "expected_dice_sample_reference": value / 2}
             for value in (0.9, math.nan, 0.7)]
     assert mean_dispersion(rows) == Dispersion(pytest.approx(0.8), pytest.approx(0.4))
+
+
+def test_the_weight_is_the_most_likely_of_those_that_score_alike():
+    def fused(dice, nll):
+        return FusedScores(dice, np.full((3, 25), nll))
+
+    of_weights = {0.0: fused(0.8, 0.1), 0.5: fused(0.8995, 0.2), 0.75: fused(0.8999, 0.3), 1.0: fused(0.9, 0.4)}
+    assert best_weight(of_weights) == 0.5
+    of_weights[0.5] = fused(0.8985, 0.2)
+    assert best_weight(of_weights) == 0.75
+    assert best_weight({0.0: fused(np.nan, np.nan), 1.0: fused(np.nan, np.nan)}) in (0.0, 1.0)
