@@ -37,10 +37,10 @@ class Fit(NamedTuple):
     temperature: float
 
 
-def fitted(folds: list[FoldCases], tau: float | None = None) -> Fit:
-    """By the cases of these folds, as ``medsegdiff_calibrate`` does it; the rest of it alone where tau is known."""
+def fitted(folds: list[FoldCases]) -> Fit:
+    """By the cases of these folds, as ``medsegdiff_calibrate`` does it."""
     sampler = CaseSampler(folds)
-    tau = best_dispersion(fit_dispersion(sampler.measure) if tau is None else {tau: sampler.measure(tau)})
+    tau = best_dispersion(fit_dispersion(sampler.measure))
     of_weights = sampler.scores_of_weights()
     weight = best_weight(of_weights)
     return Fit(tau, weight, sampler.volume_margins(), fit_temperature(of_weights[weight].curves)[0])
@@ -73,7 +73,6 @@ def main() -> None:
     parser.add_argument("--cases", type=int, help="only the first N validation cases of each fold")
     parser.add_argument("--samples", type=int, help="default: the plan's")
     parser.add_argument("--steps", type=int, help="default: the plan's")
-    parser.add_argument("--dispersion", type=float, help="fitted elsewhere: a tenth of the time")
     args = parser.parse_args()
     preprocessed = paths.preprocessed_folder(args.d)
     torch.set_num_threads(num_threads())
@@ -85,7 +84,7 @@ def main() -> None:
     tables = defaultdict(list)
     for judge in args.judge or args.f:
         others = [folds[fold] for fold in args.f if fold != judge]
-        fit = fitted(others, args.dispersion)
+        fit = fitted(others)
         margins = {name: round(of_structure[-1], 3) for name, of_structure in fit.margins.items()}
         print(f"fold {judge}: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature {fit.temperature:.2f}, margins "
               f"{margins}, fitted on {sum(len(fold.cases) for fold in others)} cases", flush=True)

@@ -1,6 +1,12 @@
 """The table of cases: which of them a person should look at."""
 
-from medsegdiff_auto.inference.case_table import add_to_case_table, flag_cases, read_case_table
+import numpy as np
+import pytest
+
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.inference.case_table import add_to_case_table, flag_cases, read_case_table, structure_sizes
+from medsegdiff_auto.inference.fitted_sampling import FILE, FittedSampling, read_fitted_sampling
+from medsegdiff_auto.inference.volume_store import in_memory
 
 
 def row(case: str, structure: str, expected_dice: float) -> dict:
@@ -26,3 +32,28 @@ def test_another_limit_marks_all_rows_anew_those_of_earlier_runs_included(tmp_pa
 
 def test_a_folder_without_a_table_has_nothing_to_flag(tmp_path):
     assert flag_cases(tmp_path, 0.8) == []
+
+
+@pytest.mark.parametrize("num_samples, margin", [(2, 0.5), (3, 0.1), (5, 0.1)])
+def test_the_interval_takes_the_margin_of_as_many_samples_as_there_are(num_samples, margin):
+    mask = np.zeros((1, 8, 8), np.uint8)
+    mask[0, :4, :5] = 1
+    dataset_json = {"labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}
+    found = structure_sizes(mask, [in_memory(mask)] * num_samples, dataset_json, [1.0, 1.0, 1.0], {"organ": [0.9, 0.5, 0.1]})["organ"]
+    assert found.interval == "conformal" and (found.lower, found.upper) == pytest.approx((20 * (1 - margin), 20 * (1 + margin)))
+
+
+def test_an_interval_without_a_margin_for_so_few_samples_is_that_of_the_samples():
+    mask = np.ones((1, 4, 4), np.uint8)
+    dataset_json = {"labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}
+    found = structure_sizes(mask, [in_memory(mask)] * 2, dataset_json, [1.0, 1.0, 1.0], {"organ": [None, None, 0.1]})["organ"]
+    assert found.interval == "samples" and (found.lower, found.upper) == (16, 16)
+
+
+def test_margins_of_an_earlier_version_are_refused_and_those_of_this_one_read_back(tmp_path):
+    fitted = FittedSampling(1.0, 0.5, 8, 2, 20, 0.8, 0.8, {"organ": [None, 0.2]})
+    fitted.write(tmp_path)
+    assert read_fitted_sampling(tmp_path) == fitted
+    (tmp_path / FILE).write_text((tmp_path / FILE).read_text().replace("[\n      null,\n      0.2\n    ]", "0.2"))
+    with pytest.raises(UserError, match="cannot be read"):
+        read_fitted_sampling(tmp_path)
