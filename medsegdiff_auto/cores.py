@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from medsegdiff_auto.heap import keep_freed_memory
+
 
 def num_cores() -> int:
     """Cores of the process's affinity mask where the system has one, else all of the machine."""
@@ -18,3 +20,11 @@ def num_threads() -> int:
     """
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(wanted), num_cores()) if wanted.isdigit() and int(wanted) else num_cores()
+
+
+def compute_on_cpu(num_processes: int = 1) -> None:
+    """Sets up torch in a process that computes on the CPU: its threads, shared with others like it, and memory that is reused."""
+    import torch  # seconds, which commands that compute nothing are spared
+
+    torch.set_num_threads(max(1, num_threads() // num_processes))
+    keep_freed_memory()

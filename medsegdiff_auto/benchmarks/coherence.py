@@ -18,7 +18,7 @@ from torch import Tensor
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
-from medsegdiff_auto.cores import num_threads
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.structures import structures_of
 from medsegdiff_auto.inference.fusion import label_maps
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("-o", help="picture to write")
     args = parser.parse_args()
     preprocessed = paths.preprocessed_folder(args.d)
-    torch.set_num_threads(num_threads())
+    compute_on_cpu()
     model = model_of(args, args.f, use_fitted=True)
     if args.dispersion is not None:
         model.network.configuration = replace(model.network.configuration, dispersion=args.dispersion)

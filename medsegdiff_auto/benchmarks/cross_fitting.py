@@ -15,7 +15,7 @@ import torch
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
 from medsegdiff_auto.benchmarks.upgrade import judged
-from medsegdiff_auto.cores import num_threads
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, best_weight, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="default: the plan's")
     args = parser.parse_args()
     preprocessed = paths.preprocessed_folder(args.d)
-    torch.set_num_threads(num_threads())
+    compute_on_cpu()
     folds = {}
     for fold in args.f:
         model = model_of(args, fold)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
-from medsegdiff_auto.cores import num_threads
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.calibration import NUM_BINS, Reliability, reliability, relevant_mask
 from medsegdiff_auto.evaluation.structures import Structure, structures_of
 from medsegdiff_auto.inference.model import TrainedModel
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="default: the plan's")
     parser.add_argument("-o", help="picture to write")
     args = parser.parse_args()
-    torch.set_num_threads(num_threads())
+    compute_on_cpu()
     rows = defaultdict(list)
     for method, use_fitted in (("as planned", False), ("fitted", True)):
         model = model_of(args, args.f, use_fitted=use_fitted)

@@ -10,7 +10,7 @@ import torch
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import folder_of, model_of, model_parser
-from medsegdiff_auto.cores import num_threads
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
 from medsegdiff_auto.evaluation.distribution import generalised_energy_distance
 from medsegdiff_auto.evaluation.structures import structures_of
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--as_planned", action="store_true", help="without what medsegdiff_calibrate fitted")
     args = parser.parse_args()
     preprocessed = paths.preprocessed_folder(args.d)
-    torch.set_num_threads(num_threads())
+    compute_on_cpu()
     model, fit = model_of(args, args.f), None if args.as_planned else read_fitted_sampling(folder_of(args))
     weight = model.diffusion.conditioner_weight if fit is None else fit.conditioner_weight
     if fit is not None:

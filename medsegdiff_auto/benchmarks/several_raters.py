@@ -17,7 +17,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import case_means, folder_of, model_of, model_parser
-from medsegdiff_auto.cores import num_threads
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation import distribution
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.paired import compare_paired
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--as_planned", action="store_true", help="without what medsegdiff_calibrate fitted")
     args = parser.parse_args()
     preprocessed, of_majority = paths.preprocessed_folder(args.d), folder_of(args, "nnUNetTrainer")
-    torch.set_num_threads(num_threads())
+    compute_on_cpu()
     rows = []
     for fold in args.f:
         model = model_of(args, fold, use_fitted=not args.as_planned)

@@ -18,7 +18,7 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
 from medsegdiff_auto.benchmarks.stochastic_segmentation import LowRankGaussianHead, sampled_probabilities, train_head
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
-from medsegdiff_auto.cores import num_threads
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
 from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, best_weight, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="network evaluations per sample")
     args = parser.parse_args()
     preprocessed = paths.preprocessed_folder(args.d)
-    torch.set_num_threads(num_threads())
+    compute_on_cpu()
     model, twin = (model_of(args, args.f, trainer=trainer) for trainer in (paths.OUR_TRAINER, f"{paths.OUR_TRAINER}Twin"))
     cases = list(validation_cases(model, preprocessed, args.f))
     to_fit, to_judge = cases[::2], cases[1::2]

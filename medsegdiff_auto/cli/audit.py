@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
-from medsegdiff_auto.cores import num_cores, num_threads
+from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.run_record import command_line, write_run
 
 TRAINER, TWIN = paths.OUR_TRAINER, f"{paths.OUR_TRAINER}Twin"
@@ -69,7 +69,7 @@ def _with_model(audit_states, folder: Path, preprocessed: Path, args) -> list[di
 
     device = require_device(args.device)
     if args.device == "cpu":
-        torch.set_num_threads(num_threads())
+        compute_on_cpu()
     model = load_model(folder, [args.f], args.chk)
     options = SamplingOptions(args.samples, args.steps, num_mirrors=1, seed=args.seed)
     return audit_states(MedSegDiffPredictor(model, options, device), model, preprocessed, args.f, args.cases, args.seed)

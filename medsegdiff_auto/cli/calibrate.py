@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
-from medsegdiff_auto.cores import num_cores, num_threads
+from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.run_record import command_line, write_run
 
 RUN_RECORD = "sampling_run.json"
@@ -62,7 +62,7 @@ def _fit(folder: Path, preprocessed: Path, args):
 
     device = require_device(args.device)
     if args.device == "cpu":
-        torch.set_num_threads(num_threads())
+        compute_on_cpu()
     folds = []
     for fold in args.f:
         model = load_model(folder, [fold], args.chk, use_fitted=False)

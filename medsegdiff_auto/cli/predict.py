@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
-from medsegdiff_auto.cores import num_cores, num_threads
+from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.speed import SPEEDS, at_speed
 from medsegdiff_auto.run_record import command_line
@@ -97,7 +97,7 @@ def _predict(args, command: list[str]) -> int:
                                       model.dataset_json["file_ending"])
     require_writable(Path(args.o))
     if args.device == "cpu":
-        torch.set_num_threads(num_threads())
+        compute_on_cpu()
     options = SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.fusion, args.seed,
                               max_memory_gb=args.max_memory, temperature=args.temperature)
     predictor = MedSegDiffPredictor(model, at_speed(args.speed, options, model), device, args.step_size)

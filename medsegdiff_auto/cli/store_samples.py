@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
-from medsegdiff_auto.cores import num_cores, num_threads
+from medsegdiff_auto.cores import compute_on_cpu, num_cores
 
 CHECKPOINT = "checkpoint_final.pth"
 
@@ -45,7 +45,7 @@ def _store(args) -> None:
 
     device = require_device(args.device)
     if args.device == "cpu":
-        torch.set_num_threads(num_threads())
+        compute_on_cpu()
     for fold in args.f:
         for written in _store_fold(folder, fold, preprocessed, device, args):
             print(f"Stored: {written}")

@@ -10,9 +10,10 @@ from typing import Iterator, Sequence
 import SimpleITK as sitk
 import torch
 
-from medsegdiff_auto.cores import num_threads
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.diffusion.configuration import FUSIONS
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.grid import Grid
 from medsegdiff_auto.inference.image_input import ImageFiles, PathLike, image_files, written
@@ -83,7 +84,7 @@ class Segmenter:
         """
         ending = self.model.dataset_json["file_ending"]
         self._require_previous_stage(previous_stage)
-        with TemporaryDirectory(prefix="medsegdiff_image_") as folder, _threads(self.predictor.device):
+        with TemporaryDirectory(prefix="medsegdiff_image_") as folder, _computing(self.predictor.device):
             files = image_files(image, ending, Path(folder))
             check_case(files.paths, self.model.dataset_json, files.shown)
             if isinstance(previous_stage, sitk.Image):
@@ -126,15 +127,16 @@ def _origin(files: ImageFiles) -> tuple[Path | None, Grid | None]:
 
 
 @contextmanager
-def _threads(device: torch.device) -> Iterator[None]:
-    """On a CPU as many threads as the command takes; the caller's number comes back, which nnU-Net's export changes too."""
+def _computing(device: torch.device) -> Iterator[None]:
+    """On a CPU threads and memory as the command has them; the caller's threads come back, whose number nnU-Net's export changes too."""
     before = torch.get_num_threads()
     if device.type == "cpu":
-        torch.set_num_threads(num_threads())
+        compute_on_cpu()
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        give_back_freed_memory()
 
 
 def _require_at_least_1(**values: int | None) -> None:

@@ -10,7 +10,7 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from medsegdiff_auto.cores import num_threads
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.paths import model_name
@@ -220,7 +220,7 @@ def checkpoint_to_load(fold_folder: Path, request: TrainingRequest) -> Path | No
 def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> Path:
     """Trains and validates one fold as nnU-Net does and returns its folder."""
     if request.device == "cpu" and not torch.distributed.is_initialized():
-        torch.set_num_threads(num_threads())
+        compute_on_cpu()
     fold_folder = request.fold_folder(results_folder)
     checkpoint = checkpoint_to_load(fold_folder, request)
     if request.seed is not None:
