@@ -1,14 +1,18 @@
 """One state over the volume beside independent tiles: spread where tiles overlap, and components per sample.
 
 The spread of the samples differs between places for reasons of anatomy. So every case is drawn twice, the second time with the
-tiles shifted by half of one, and voxels that lie inside a tile once and between tiles the other time are compared with themselves.
+tiles moved by half of their distance, and voxels that lie inside a tile once and between tiles the other time are compared with
+themselves. One state over the volume has the same noise and the same field both times.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Sequence
 
 import matplotlib
 import numpy as np
@@ -30,35 +34,56 @@ COHERENT, INDEPENDENT = "one state over the volume", "independent tiles"
 INSIDE_FROM, BETWEEN_TO = 0.9, 0.6  # share of the nearest tile in the blended value
 
 
+class MovableTiles(MedSegDiffPredictor):
+    """A predictor whose tiles can be moved by half of their distance.
+
+    Attributes:
+        are_moved: whether they are; tiles at both ends stay, so that the volume is covered.
+    """
+
+    are_moved = False
+
+    def tiles_of(self, shape: Sequence[int]) -> Tiles:
+        tiles = super().tiles_of(shape)
+        if not self.are_moved:
+            return tiles
+        along = [halfway(sorted({place[axis].start for place in tiles.places})) for axis in range(len(self.patch_size))]
+        return Tiles(tiles.shape, self.patch_size, [
+            (slice(None), *(slice(start, start + size) for start, size in zip(starts, self.patch_size))) for starts in product(*along)])
+
+
+def halfway(starts: Sequence[int]) -> list[int]:
+    """The first and the last of these, and the middles between neighbours."""
+    return sorted({starts[0], starts[-1], *((one + following) // 2 for one, following in zip(starts, starts[1:]))})
+
+
 class TiledSampler:
-    """Samples of a case, coherent or as independent tiles."""
+    """Samples of a case, coherent or as independent tiles, for 3-D plans."""
 
     def __init__(self, model: TrainedModel, num_samples: int):
         self.patch_size = model.configuration_manager.patch_size
-        self.predictor = MedSegDiffPredictor(model, SamplingOptions(num_samples, num_mirrors=1))
+        self.predictor = MovableTiles(model, SamplingOptions(num_samples, num_mirrors=1))
 
     def _draw(self, image: np.ndarray, case: str) -> Tensor:
         return self.predictor.sample_case(image, case).samples.float()
 
-    def tiles_of(self, image: np.ndarray) -> Tiles:
-        """The tiles that the predictor uses for an image (C, *spatial) at least as large as a tile."""
-        return Tiles(image.shape[1:], self.patch_size, self.predictor._internal_get_sliding_window_slicers(image.shape[1:]))
+    def draw(self, kind: str, image: np.ndarray, case: str, are_moved: bool) -> tuple[Tensor, np.ndarray]:
+        """Probabilities (S, K, *spatial) of an image (C, *spatial), and of every voxel the share of the nearest tile.
 
-    def draw(self, kind: str, image: np.ndarray, case: str, is_shifted: bool) -> tuple[Tensor, np.ndarray]:
-        """Probabilities (S, K, *spatial), and of every voxel the share of the nearest tile.
-
-        The image is continued by its mirror image, by the same on both counts, so that every tile is full of anatomy.
+        The image is continued by its mirror image, three quarters of a tile on every side: every tile is full of anatomy, and
+        those at the ends of the volume, which do not move, reach no voxel of the image as the nearest.
         """
-        before = [size // 2 if is_shifted else 0 for size in self.patch_size]
-        unshifted = tuple(slice(first, first + size) for first, size in zip(before, image.shape[1:]))
-        image = np.pad(image, [(0, 0), *((first, size - first) for first, size in zip(before, self.patch_size))], "symmetric")
-        tiles = self.tiles_of(image)
+        margin = [3 * size // 4 for size in self.patch_size]
+        own = tuple(slice(first, first + size) for first, size in zip(margin, image.shape[1:]))
+        image = np.pad(image, [(0, 0), *((one, one) for one in margin)], "symmetric")
+        self.predictor.are_moved = are_moved
+        tiles = self.predictor.tiles_of(image.shape[1:])
         if kind == COHERENT:
             samples = self._draw(image, case)
         else:
             samples = tiles.blended((self.predictor.num_samples, self.predictor.label_manager.num_segmentation_heads),
                                     lambda index: self._draw(tiles.cut(torch.from_numpy(image), index).numpy(), f"{case}/{index}"))
-        return samples[(..., *unshifted)], largest_share(tiles)[unshifted]
+        return samples[(..., *own)], largest_share(tiles)[own]
 
 
 def largest_share(tiles: Tiles) -> np.ndarray:
@@ -73,6 +98,22 @@ def largest_share(tiles: Tiles) -> np.ndarray:
 def spread(samples: Tensor) -> np.ndarray:
     """Variance between samples, summed over the channels, (*spatial)."""
     return samples.var(0).sum(0).numpy()
+
+
+def between_and_inside(first: np.ndarray, second: np.ndarray, first_share: np.ndarray, second_share: np.ndarray) -> tuple[float, float]:
+    """Spread of two draws, summed over the voxels that lie between the tiles of one and inside a tile of the other."""
+    between = inside = 0.0
+    for one, other, own, others in ((first, second, first_share, second_share), (second, first, second_share, first_share)):
+        voxels = (own <= BETWEEN_TO) & (others >= INSIDE_FROM)
+        between, inside = between + float(one[voxels].sum()), inside + float(other[voxels].sum())
+    return between, inside
+
+
+def interval_of_ratio(numerators: np.ndarray, denominators: np.ndarray, num_resamples: int = 2000) -> tuple[float, float]:
+    """95 % of the ratio of sums over cases, by bootstrap."""
+    chosen = np.random.default_rng(0).integers(0, len(numerators), (num_resamples, len(numerators)))
+    low, high = np.percentile(numerators[chosen].sum(1) / denominators[chosen].sum(1), (2.5, 97.5))
+    return float(low), float(high)
 
 
 def components(maps: np.ndarray, structure) -> list[int]:
@@ -112,15 +153,14 @@ def main() -> None:
         model.network.configuration = replace(model.network.configuration, dispersion=args.dispersion)
     sampler = TiledSampler(model, args.samples)
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
-    sums, counts, of_reference, pictured = defaultdict(float), defaultdict(list), defaultdict(list), None
+    sums, counts, of_reference, pictured = defaultdict(list), defaultdict(list), defaultdict(list), None
     for _, (case, image, reference, _) in zip(range(args.cases), validation_cases(model, preprocessed, args.f)):
         maps = {}
         for kind in (COHERENT, INDEPENDENT):
-            (samples, share), (shifted_samples, shifted_share) = (sampler.draw(kind, image, case, shift) for shift in (False, True))
+            (samples, share), (moved_samples, moved_share) = (sampler.draw(kind, image, case, moved) for moved in (False, True))
             maps[kind] = label_maps(samples, label_manager)
-            for one, own, other in ((samples, share, shifted_share), (shifted_samples, shifted_share, share)):
-                sums[kind, "between"] += float(spread(one)[(own <= BETWEEN_TO) & (other >= INSIDE_FROM)].sum())
-                sums[kind, "inside"] += float(spread(one)[(own >= INSIDE_FROM) & (other <= BETWEEN_TO)].sum())
+            sums[kind].append(between_and_inside(spread(samples), spread(moved_samples), share, moved_share))
+            print(case, kind, *sums[kind][-1], file=sys.stderr, flush=True)
         for structure in structures_of(model.dataset_json):
             of_reference[structure.name] += components(reference[None], structure)
             for kind, of_kind in maps.items():
@@ -128,11 +168,12 @@ def main() -> None:
         pictured = pictured or (reference, {kind: of_kind[:4] for kind, of_kind in maps.items()})
     names = list(of_reference)
     print(f"dispersion {model.network.configuration.dispersion:.3f}, {args.samples} samples, tiles of {list(sampler.patch_size)}\n")
-    print(f"| samples drawn as | spread between tiles over spread inside a tile, the same voxels | "
+    print(f"| samples drawn as | spread between tiles over spread inside a tile, the same voxels (95 %) | "
           f"{' | '.join(f'components of {one}' for one in names)} |\n|{'---|' * (len(names) + 2)}")
     for kind in (COHERENT, INDEPENDENT):
-        ratio = sums[kind, "between"] / sums[kind, "inside"]
-        print(f"| {kind} | {ratio:.3f} | {' | '.join(f'{np.mean(counts[kind, one]):.2f}' for one in names)} |")
+        between, inside = np.array(sums[kind]).T
+        low, high = interval_of_ratio(between, inside)
+        print(f"| {kind} | {between.sum() / inside.sum():.3f} ({low:.3f} to {high:.3f}) | {' | '.join(f'{np.mean(counts[kind, one]):.2f}' for one in names)} |")
     print(f"| the reference | | {' | '.join(f'{np.mean(of_reference[one]):.2f}' for one in names)} |")
     if args.o:
         draw_picture(*pictured, Path(args.o))

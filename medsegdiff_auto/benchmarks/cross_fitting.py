@@ -10,16 +10,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
 from medsegdiff_auto.benchmarks.upgrade import judged
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
-from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, best_weight, fit_dispersion
+from medsegdiff_auto.evaluation.dispersion import FoldCases, SamplingFit, fit_sampling
 from medsegdiff_auto.evaluation.paired import compare_paired
-from medsegdiff_auto.evaluation.temperature import fit_temperature
 from medsegdiff_auto.inference.conformal import Margins
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 
@@ -28,8 +26,8 @@ COLUMNS = {"dice": "Dice", "ece": "ECE", "nll": "NLL", "expected_dice_between_sa
            "conformal": "in the conformal interval", "conformal_width": "its width"}
 
 
-class Fit(NamedTuple):
-    """What the cases of some folds say."""
+class Values(NamedTuple):
+    """What a fold is judged at."""
 
     dispersion: float
     weight: float
@@ -37,24 +35,15 @@ class Fit(NamedTuple):
     temperature: float
 
 
-def fitted(folds: list[FoldCases]) -> Fit:
-    """By the cases of these folds, as ``medsegdiff_calibrate`` does it."""
-    sampler = CaseSampler(folds)
-    tau = best_dispersion(fit_dispersion(sampler.measure))
-    of_weights = sampler.scores_of_weights()
-    weight = best_weight(of_weights)
-    return Fit(tau, weight, sampler.volume_margins(), fit_temperature(of_weights[weight].curves)[0])
-
-
-def rows_of_fold(fold: FoldCases, fit: Fit) -> list[dict]:
+def rows_of_fold(fold: FoldCases, values: Values | SamplingFit) -> list[dict]:
     """Scores of the fold's cases at these values."""
     network = fold.predictor.network
-    network.configuration = replace(network.configuration, dispersion=fit.dispersion)
+    network.configuration = replace(network.configuration, dispersion=values.dispersion)
 
     def distribution(case: str, image: np.ndarray) -> CaseDistribution:
-        return replace(fold.predictor.sample_case(image, case), conditioner_weight=fit.weight)
+        return replace(fold.predictor.sample_case(image, case), conditioner_weight=values.weight)
 
-    return judged(distribution, list(fold.cases), fold.model, fit.margins, fit.temperature)
+    return judged(distribution, list(fold.cases), fold.model, values.margins, values.temperature)
 
 
 def print_rows(label: str, rows: list[dict]) -> None:
@@ -84,12 +73,12 @@ def main() -> None:
     tables = defaultdict(list)
     for judge in args.judge or args.f:
         others = [folds[fold] for fold in args.f if fold != judge]
-        fit = fitted(others)
+        fit = fit_sampling(others)
         margins = {name: round(of_structure[-1], 3) for name, of_structure in fit.margins.items()}
         print(f"fold {judge}: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature {fit.temperature:.2f}, margins "
               f"{margins}, fitted on {sum(len(fold.cases) for fold in others)} cases", flush=True)
         planned = folds[judge].model.diffusion.conditioner_weight
-        for label, of_label in (("plain network, same views", Fit(0.0, 1.0, {}, 1.0)), ("as planned", Fit(0.0, planned, {}, 1.0)),
+        for label, of_label in (("plain network, same views", Values(0.0, 1.0, {}, 1.0)), ("as planned", Values(0.0, planned, {}, 1.0)),
                                 ("fitted on other folds", fit)):
             tables[label] += rows_of_fold(folds[judge], of_label)
     num_cases = len({row["case"] for row in tables["as planned"]})

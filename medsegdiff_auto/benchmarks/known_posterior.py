@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Iterator
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from medsegdiff_auto import paths

@@ -6,7 +6,6 @@ from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
-import torch
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import folder_of, model_of, model_parser

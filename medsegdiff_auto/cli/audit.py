@@ -61,8 +61,6 @@ def _audit(args, command: list[str]) -> None:
 
 
 def _with_model(audit_states, folder: Path, preprocessed: Path, args) -> list[dict]:
-    import torch
-
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
     from medsegdiff_auto.training.run import require_device

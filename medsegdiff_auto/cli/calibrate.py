@@ -50,11 +50,8 @@ def _calibrate(args, command: list[str]) -> None:
 
 
 def _fit(folder: Path, preprocessed: Path, args):
-    import torch
-
     from medsegdiff_auto.evaluation.audit import validation_cases
-    from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, best_weight, fit_dispersion
-    from medsegdiff_auto.evaluation.temperature import fit_temperature
+    from medsegdiff_auto.evaluation.dispersion import FoldCases, fit_sampling
     from medsegdiff_auto.inference.fitted_sampling import FittedSampling
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
@@ -68,30 +65,20 @@ def _fit(folder: Path, preprocessed: Path, args):
         model = load_model(folder, [fold], args.chk, use_fitted=False)
         predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, seed=args.seed), device)
         folds.append(FoldCases(predictor, model, list(validation_cases(model, preprocessed, fold))[:args.cases]))
-    sampler = CaseSampler(folds)
-
+    num_cases = sum(len(fold.cases) for fold in folds)
     print("| dispersion | Dice between samples | Dice sample-reference | gap |\n|---|---|---|---|")
-
-    def measure(tau: float):
-        dispersion = sampler.measure(tau)
-        print(f"| {tau:.3f} | {dispersion.between_samples:.4f} | {dispersion.sample_reference:.4f} | {dispersion.gap:+.4f} |",
-              flush=True)
-        return dispersion
-
-    tried = fit_dispersion(measure)
-    tau = best_dispersion(tried)
-    of_weights, margins = sampler.scores_of_weights(), sampler.volume_margins()
-    weight = best_weight(of_weights)
+    fit = fit_sampling(folds, lambda tau, found: print(
+        f"| {tau:.3f} | {found.between_samples:.4f} | {found.sample_reference:.4f} | {found.gap:+.4f} |", flush=True))
     print("\n| weight of the plain network | Dice of the fused mask | negative log-likelihood at the best temperature |\n|---|---|---|")
-    print("\n".join(f"| {w:g} | {fused.dice:.4f} | {fused.nll:.4f} |" for w, fused in of_weights.items()))
-    temperature, nll = fit_temperature(of_weights[weight].curves)
-    print(f"\nTemperature of the probabilities {temperature:.2f}: " + (
-        f"negative log-likelihood {nll['as drawn']:.4f} as drawn, {nll['unseen']:.4f} by a temperature fitted on the other half "
-        "of the cases." if nll else "at least 2 cases with a structure are needed to fit it."))
-    for name, of_structure in margins.items():
+    print("\n".join(f"| {weight:g} | {fused.dice:.4f} | {fused.nll:.4f} |" for weight, fused in fit.of_weights.items()))
+    print(f"\nTemperature of the probabilities {fit.temperature:.2f}: " + (
+        f"negative log-likelihood {fit.nll['as drawn']:.4f} as drawn, {fit.nll['unseen']:.4f} by a temperature fitted on the other half "
+        "of the cases." if fit.nll else "at least 2 cases with a structure are needed to fit it."))
+    for name, of_structure in fit.margins.items():
         print(f"Size of {name}: the samples' 5 to 95 % interval and {of_structure[-1]:+.1%} of its median on either side hold 90 %.")
-    if not margins:
+    if not fit.margins:
         print("Too few cases for volume intervals that hold 90 %: at least 9 with the structure are needed.")
-    print(f"\nChosen on {sampler.num_cases} cases: dispersion {tau:.3f}, weight {weight:g}, temperature {temperature:.2f}.")
-    return FittedSampling(tau, weight, predictor.num_samples, args.steps or model.diffusion.num_steps, sampler.num_cases,
-                          tried[tau].between_samples, tried[tau].sample_reference, margins, temperature)
+    print(f"\nChosen on {num_cases} cases: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature {fit.temperature:.2f}.")
+    at_best = fit.tried[fit.dispersion]
+    return FittedSampling(fit.dispersion, fit.weight, predictor.num_samples, args.steps or model.diffusion.num_steps, num_cases,
+                          at_best.between_samples, at_best.sample_reference, fit.margins, fit.temperature)

@@ -75,8 +75,6 @@ def _predict(args, command: list[str]) -> int:
     model_folder = _model_folder(args)
     folds = [int(fold) if fold.isdigit() else fold for fold in args.f] if args.f else None
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
-    import torch
-
     from medsegdiff_auto.inference.folder import finished_cases, predict_folder
     from medsegdiff_auto.inference.inputs import check_inputs, require_other_folder, require_writable
     from medsegdiff_auto.inference.model import load_model

@@ -39,8 +39,6 @@ def _store(args) -> None:
     paths.use_folders(preprocessed=args.preprocessed, results=args.results)
     preprocessed, folder = paths.preprocessed_folder(args.d), paths.model_folder(args.d, args.c, args.p, args.tr)
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
-    import torch
-
     from medsegdiff_auto.training.run import require_device
 
     device = require_device(args.device)

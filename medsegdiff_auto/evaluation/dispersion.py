@@ -14,7 +14,7 @@ import numpy as np
 
 from medsegdiff_auto.evaluation.audit import scores
 from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
-from medsegdiff_auto.evaluation.temperature import lowest_nll, nll_by_temperature
+from medsegdiff_auto.evaluation.temperature import fit_temperature, lowest_nll, nll_by_temperature
 from medsegdiff_auto.inference.conformal import Margins, margins_by_samples
 from medsegdiff_auto.inference.fusion import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
@@ -113,11 +113,6 @@ class CaseSampler:
         self.folds = folds
         self.best: tuple[float, float, list[tuple]] | None = None  # gap, tau, what was drawn
 
-    @property
-    def num_cases(self) -> int:
-        """Of all folds."""
-        return sum(len(fold.cases) for fold in self.folds)
-
     def measure(self, tau: float) -> Dispersion:
         """How far apart samples are with this field."""
         drawn = []
@@ -161,3 +156,45 @@ class CaseSampler:
             curves.append(nll_by_temperature(fused.numpy(), prediction, reference, structures_of(model.dataset_json),
                                              label_manager.has_regions, ignore_label_of(model.dataset_json)))
         return np.stack(curves)
+
+
+@dataclass(frozen=True)
+class SamplingFit:
+    """What the cases of some folds say.
+
+    Attributes:
+        dispersion: tau of the smallest gap.
+        tried: every tau, with what it gave.
+        weight: of the plain network in the fused mean.
+        of_weights: every weight, with what it gave.
+        temperature: of the probabilities fused with this weight.
+        nll: of :func:`~medsegdiff_auto.evaluation.temperature.fit_temperature`.
+        margins: conformal, by structure; absent where there are too few cases.
+    """
+
+    dispersion: float
+    tried: dict[float, Dispersion]
+    weight: float
+    of_weights: dict[float, FusedScores]
+    temperature: float
+    nll: dict[str, float]
+    margins: dict[str, Margins]
+
+
+def fit_sampling(folds: Sequence[FoldCases], on_tried: Callable[[float, Dispersion], None] = lambda tau, found: None) -> SamplingFit:
+    """Dispersion first; weight, temperature and margins from the samples at the best one.
+
+    Args:
+        on_tried: told of every tau as soon as it is measured.
+    """
+    sampler = CaseSampler(folds)
+
+    def measure(tau: float) -> Dispersion:
+        found = sampler.measure(tau)
+        on_tried(tau, found)
+        return found
+
+    tried, of_weights = fit_dispersion(measure), sampler.scores_of_weights()
+    weight = best_weight(of_weights)
+    temperature, nll = fit_temperature(of_weights[weight].curves)
+    return SamplingFit(best_dispersion(tried), tried, weight, of_weights, temperature, nll, sampler.volume_margins())

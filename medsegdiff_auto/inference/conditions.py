@@ -54,6 +54,7 @@ class Conditions:
         self.room_bytes, self.num_forwards = room_bytes, 0
         self.is_active = [False] * len(tiles)
         self._kept: dict[int, Condition | ImageTerms] = {}  # of all views, in their order
+        self._latest: tuple[tuple[int, tuple[int, ...]], Condition | ImageTerms] | None = None
         self.plain = storage.empty((num_outputs, *tiles.shape))
         for rows, values in tiles.sweep((num_outputs,), self._first_look):
             self.plain.write(rows, values)
@@ -87,7 +88,17 @@ class Conditions:
             self._kept[index] = parts[0] if len(parts) == 1 else tree_map(_joined, *parts)
 
     def terms(self, index: int, views: Sequence[int]) -> Condition | ImageTerms:
-        """What the denoiser needs of a tile for samples that look through these views, repeats allowed."""
+        """What the denoiser needs of a tile for samples that look through these views, repeats allowed.
+
+        The latest are at hand: the next call of the denoiser often has the same tile and views.
+        """
+        wanted = index, tuple(views)
+        if self._latest is None or self._latest[0] != wanted:
+            self._latest = None  # before the next ones are made
+            self._latest = wanted, self._terms(index, views)
+        return self._latest[1]
+
+    def _terms(self, index: int, views: Sequence[int]) -> Condition | ImageTerms:
         if index in self._kept:
             return self._kept[index].of(views)
         needed = sorted(set(views))
