@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.inference.case_memory import CaseMemory
 from medsegdiff_auto.inference.case_size import CaseSize
-from medsegdiff_auto.inference.process_memory import free_bytes, peak_resident_bytes
+from medsegdiff_auto.inference.process_memory import free_bytes, peak_resident_bytes, resident_bytes
 from medsegdiff_auto.inference.volume_store import Storage
 
 GB = 1e9
@@ -52,13 +53,15 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
 
     Args:
         baseline: resident bytes of the process without a case.
-        max_memory_gb: of the whole process and, apart from it, on the GPU; None for 60 % of what is free beside the baseline.
+        max_memory_gb: of the whole process and, apart from it, on the GPU; None for 60 % of what is free beside the baseline,
+            to which counts what the process has freed and keeps.
         folder: of volumes on disk.
 
     Raises:
         UserError: the disk has too little space.
     """
-    limit = HEADROOM * GB * max_memory_gb if max_memory_gb else baseline + SHARE_OF_FREE_MEMORY * free_bytes(torch.device("cpu"))
+    free = free_bytes(torch.device("cpu")) + max(0.0, resident_bytes() - baseline)
+    limit = HEADROOM * GB * max_memory_gb if max_memory_gb else baseline + SHARE_OF_FREE_MEMORY * free
     samples = memory.num_samples
     if device.type != "cpu":
         on_device = GB * max_memory_gb if max_memory_gb else SHARE_OF_FREE_MEMORY * free_bytes(device)
@@ -76,6 +79,7 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
     expected, disk_bytes = baseline + memory.peak(together, on_disk), memory.on_disk(together) if on_disk else 0.0
     if on_disk:
         require_space(folder, disk_bytes)
+        give_back_freed_memory()  # of smaller cases: pieces of it may not fit
     if device.type == "cpu":
         terms = max(0.0, limit - expected)
         expected += min(terms, memory.all_terms)

@@ -17,7 +17,6 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from torch import Tensor
 
-from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.inference.case_memory import CaseMemory
 from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.coherent import CoherentSampler
@@ -159,7 +158,6 @@ class MedSegDiffPredictor(nnUNetPredictor):
         Args:
             folder: of volumes that the memory does not hold; None for the system's folder of temporary files.
         """
-        give_back_freed_memory()  # of the case before: it counts as free
         memory = CaseMemory(size, self.tiles_of(size.shape), len(self.list_of_parameters), self.num_samples, len(self.views),
                             self.diffusion, self.solver, self.tile_memory, self.samples_per_call, self.fusion)
         return memory_plan(memory, self.device, self.baseline_bytes, self.options.max_memory_gb, folder or Path(gettempdir()))
