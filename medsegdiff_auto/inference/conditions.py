@@ -88,22 +88,19 @@ class Conditions:
             self._kept[index] = parts[0] if len(parts) == 1 else tree_map(_joined, *parts)
 
     def terms(self, index: int, views: Sequence[int]) -> Condition | ImageTerms:
-        """What the denoiser needs of a tile for samples that look through these views, repeats allowed.
-
-        The latest are at hand: the next call of the denoiser often has the same tile and views.
-        """
-        wanted = index, tuple(views)
-        if self._latest is None or self._latest[0] != wanted:
-            self._latest = None  # before the next ones are made
-            self._latest = wanted, self._terms(index, views)
-        return self._latest[1]
-
-    def _terms(self, index: int, views: Sequence[int]) -> Condition | ImageTerms:
+        """What the denoiser needs of a tile for samples that look through these views, repeats allowed."""
         if index in self._kept:
-            return self._kept[index].of(views)
+            return self._of_kept(index, tuple(views))
         needed = sorted(set(views))
         parts = [self.evaluate(self.network.image_terms, self._condition(index, some)) for some in self._view_batches(needed)]
         return tree_map(_joined, *parts).of([needed.index(view) for view in views])
+
+    def _of_kept(self, index: int, views: tuple[int, ...]) -> Condition | ImageTerms:
+        """Those of the call before where it was the same tile and the same views: all calls of a small volume."""
+        if self._latest is None or self._latest[0] != (index, views):
+            self._latest = None  # before the next ones are made
+            self._latest = (index, views), self._kept[index].of(list(views))
+        return self._latest[1]
 
 
 def _joined(*leaves: Tensor | None) -> Tensor | None:

@@ -6,6 +6,7 @@ from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
+from math import prod
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Callable, Iterator, Sequence
@@ -35,7 +36,8 @@ from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.memory_format import channels_last
 from medsegdiff_auto.networks.sampling_network import Adjust, Observe
 
-SAMPLES_PER_CALL = 8  # in 3-D one by one takes three times as long on a CPU
+SAMPLES_PER_CALL = 8  # at least: in 3-D one by one takes three times as long on a CPU
+SAMPLED_VOXELS_PER_CALL = 2 ** 21  # small tiles gain from more samples in a call
 FORWARD, EVALUATION, LEFT_OUT = "forward", "evaluation", "left out"
 COUNTED_AS = {"condition": FORWARD, "predict_step": EVALUATION}  # functions of the network
 
@@ -51,7 +53,7 @@ class SamplingOptions:
         solver: ``ddim``, ``ddpm`` or ``dpm_solver_pp_2m``.
         fusion: ``mean``, ``staple`` or ``dice``.
         seed: of the noise.
-        samples_per_call: samples in one call of the network; None for eight. The masks do not depend on it.
+        samples_per_call: samples in one call of the network; None for eight, or more of small tiles. The masks do not depend on it.
         max_memory_gb: that the whole process may take (on a GPU: what lies on the GPU); None for most of what is free.
         temperature: of the fused probabilities; the labels do not depend on it. None takes the fitted value.
     """
@@ -149,8 +151,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
 
     @property
     def samples_per_call(self) -> int:
-        """The option's, or :data:`SAMPLES_PER_CALL`."""
-        return self.options.samples_per_call or SAMPLES_PER_CALL
+        """The option's, or :data:`SAMPLES_PER_CALL`, or as many as :data:`SAMPLED_VOXELS_PER_CALL` allows."""
+        return self.options.samples_per_call or max(SAMPLES_PER_CALL, SAMPLED_VOXELS_PER_CALL // prod(self.patch_size))
 
     def memory_plan(self, size: CaseSize, folder: Path | None = None) -> MemoryPlan:
         """How a case is predicted within the memory.

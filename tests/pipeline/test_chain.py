@@ -125,6 +125,7 @@ def test_neither_the_size_of_a_batch_nor_the_memory_changes_the_masks(chain_2d, 
     chain = chain_2d
     folders(chain.root)
     monkeypatch.setattr(predictor, "SAMPLES_PER_CALL", 1)
+    monkeypatch.setattr(predictor, "SAMPLED_VOXELS_PER_CALL", 1)
     assert command(f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
                    "--steps 2 --save_samples --max_memory 0.000001", chain.raw / "imagesTs", tmp_path / "one_by_one") == 0
     for case in chain.cases:
