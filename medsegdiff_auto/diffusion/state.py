@@ -42,6 +42,11 @@ def logits_from_probabilities(probabilities: Tensor, target: str) -> Tensor:
     return probabilities.log() if target == "classes" else torch.logit(probabilities)
 
 
+def logits_from_state(x_start: Tensor, target: str) -> Tensor:
+    """Finite logits of a predicted x_0 in [-1, 1]."""
+    return logits_from_probabilities((x_start + 1) / 2, target)
+
+
 def state_from_probabilities(probabilities: Tensor) -> Tensor:
     """The expected state E[x_0] = 2 p - 1, in [-1, 1]."""
     return 2 * probabilities - 1

@@ -14,10 +14,10 @@ from torch import Tensor
 from medsegdiff_auto.diffusion.guidance import StateGuidance
 from medsegdiff_auto.diffusion.process import q_sample
 from medsegdiff_auto.diffusion.samplers import Solver, trailing_times
-from medsegdiff_auto.diffusion.state import probabilities_from_state, state_from_probabilities
+from medsegdiff_auto.diffusion.state import logits_from_state, probabilities_from_state, state_from_probabilities
 from medsegdiff_auto.inference.conditions import Conditions, in_batches
 from medsegdiff_auto.inference.mirrors import flipped
-from medsegdiff_auto.inference.smooth_field import SmoothField, dispersed
+from medsegdiff_auto.inference.smooth_field import SmoothField, fields_at, moved_from_logits
 from medsegdiff_auto.inference.volume_store import InMemory, SlabReader, Storage, VolumeStore, blocks
 
 NoiseOfStep = Callable[[int, int, slice], Tensor]  # sample, step, rows -> (K, rows, *rest); step 0 is the start
@@ -95,20 +95,22 @@ class CoherentSampler:
                      fields: Sequence[SmoothField]) -> Iterator[tuple[slice, Tensor]]:
         """Rows and the blended x_0 there, (S, K, rows, *rest), no more at once than is computed voxel by voxel.
 
-        A row of tiles reads slices that no earlier row has left behind: those may change meanwhile. The fields move every
-        tile's prediction before the blending: where two sure tiles contradict each other, their mean is unsure, and would move.
+        A row of tiles reads slices that no earlier row has left behind: those may change meanwhile. Where fields move the
+        prediction, logits are blended and then moved: the mean of two tiles' moved probabilities would be less spread than
+        either, and the mean of two sure ones that contradict each other unsure.
         """
         seen = None if self.intervention is None else InMemory(self.intervention(x_t.read()))
         slabs = [None if store is None else SlabReader(store) for store in (x_t, previous, seen)]
-        plain = SlabReader(self.conditions.plain)
+        plain, configuration = SlabReader(self.conditions.plain), self.network.configuration
 
         def of_tile(index: int) -> Tensor:
             x_start = self._tile(index, samples, t, slabs, plain)
-            return dispersed(x_start, fields, self.tiles.places[index], self.network.configuration) if fields else x_start
+            return logits_from_state(x_start, configuration.target) if fields else x_start
 
-        for at, x_start in self.tiles.sweep(x_t.shape[:2], of_tile, self.storage.device):
-            for rows in blocks(at, x_start[:, :, 0].numel()):
-                yield rows, x_start[:, :, rows.start - at.start:rows.stop - at.start]
+        for at, blended in self.tiles.sweep(x_t.shape[:2], of_tile, self.storage.device):
+            for rows in blocks(at, blended[:, :, 0].numel()):
+                values = blended[:, :, rows.start - at.start:rows.stop - at.start]
+                yield rows, moved_from_logits(values, fields_at(fields, rows), configuration) if fields else values
 
     def _tile(self, index: int, samples: Sequence[int], t: Tensor, slabs: Sequence[SlabReader | None],
               plain: SlabReader) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.diffusion.state import logits_from_probabilities, probabilities_from_logits, state_from_probabilities
+from medsegdiff_auto.diffusion.state import logits_from_state, probabilities_from_logits, state_from_probabilities
 
 
 def correlation_vox(structure_diameter_vox: Sequence[float], num_axes: int) -> tuple[float, ...]:
@@ -61,13 +61,17 @@ class SmoothField:
         return values
 
 
-def dispersed(x_start: Tensor, fields: Sequence[SmoothField], place: Sequence[slice], configuration: DiffusionConfiguration) -> Tensor:
-    """Predicted states (S, K, *place), or (S, K, *patch) of a 2-D patch there, in [-1, 1] with every sample's field in their logits."""
-    return moved(x_start, torch.stack([one.at(place) for one in fields]).reshape(x_start.shape), configuration)
+def fields_at(fields: Sequence[SmoothField], rows: slice) -> Tensor:
+    """All fields (S, K, rows, *rest) in some slices of the first of three spatial axes."""
+    return torch.stack([one.at((rows, slice(None), slice(None))) for one in fields])
 
 
 def moved(x_start: Tensor, field: Tensor, configuration: DiffusionConfiguration) -> Tensor:
     """Predicted states in [-1, 1] with tau times a field of their shape (S, K, *spatial) added to their logits."""
-    target, field = configuration.target, field.to(x_start)
-    logits = logits_from_probabilities((x_start + 1) / 2, target) + configuration.dispersion * field
-    return state_from_probabilities(probabilities_from_logits(logits, target))
+    return moved_from_logits(logits_from_state(x_start, configuration.target), field, configuration)
+
+
+def moved_from_logits(logits: Tensor, field: Tensor, configuration: DiffusionConfiguration) -> Tensor:
+    """The same of logits."""
+    logits = logits + configuration.dispersion * field.to(logits)
+    return state_from_probabilities(probabilities_from_logits(logits, configuration.target))

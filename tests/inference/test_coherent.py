@@ -109,7 +109,8 @@ def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, chan
 @pytest.mark.parametrize("dispersion", [0.0, 2.0])
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimension, dispersion):
-    """Written out: predict every tile, move it by the field, weight with the window, divide, take the step, and again."""
+    """Written out: predict every tile, weight its state (with a field: its logits) with the window, divide, move, take the step,
+    and again."""
     network, volume, patch = network_of(dimension, replace(AUTO, dispersion=dispersion)), VOLUME[dimension], PATCH[dimension]
     field = SmoothField((NUM_OUTPUTS, *volume), (4.0, 4.0, 4.0), 5)
     whole = field.at((slice(None),) * 3)
@@ -123,11 +124,10 @@ def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimensi
             for at in slicers(dimension):
                 condition = network.condition(image[at][None])
                 predicted = network.predict_x_start(x_t[(slice(None), *at)], t.float().expand(1), condition)
-                moved = ((predicted + 1) / 2).clamp(min=1e-6).log() + dispersion * whole[at][None]
-                predicted = 2 * moved.softmax(1) - 1 if dispersion else predicted
-                total[(slice(None), *at)] += predicted * window
+                total[(slice(None), *at)] += (((predicted + 1) / 2).clamp(min=1e-6).log() if dispersion else predicted) * window
                 weight[at[1:]] += window
-            x_t = ddim_step(x_t, total / weight, t, s, network.schedule)
+            x_start = 2 * (total / weight + dispersion * whole).softmax(1) - 1 if dispersion else total / weight
+            x_t = ddim_step(x_t, x_start, t, s, network.schedule)
         found = CoherentSampler(conditions, 2, "ddim", 1).draw((0,), noise_of(dimension), lambda sample: field).read()
     expected = probabilities_from_state(x_t, "classes")
     assert torch.allclose(found, expected, atol=1e-5)

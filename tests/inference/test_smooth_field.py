@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox, dispersed, interpolation
+from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox, fields_at, interpolation, moved
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
 from tiny_networks import AUTO  # noqa: E402
@@ -61,8 +61,7 @@ def test_the_field_is_added_to_the_logits(target):
     configuration = replace(AUTO, target=target, dispersion=1.5)
     logits = torch.randn(1, 2, 9, 14, 11, generator=torch.Generator().manual_seed(0))
     p = logits.softmax(1) if target == "classes" else logits.sigmoid()
-    field = SmoothField(SHAPE, DISTANCE, 0)
-    place = (slice(2, 5), slice(None), slice(None))
-    moved = logits[:, :, 2:5] + 1.5 * field.at(place)[None]
-    expected = 2 * (moved.softmax(1) if target == "classes" else moved.sigmoid()) - 1
-    assert torch.allclose(dispersed(2 * p[:, :, 2:5] - 1, [field], place, configuration), expected, atol=1e-4)
+    field = fields_at([SmoothField(SHAPE, DISTANCE, 0)], slice(2, 5))
+    expected = logits[:, :, 2:5] + 1.5 * field
+    expected = 2 * (expected.softmax(1) if target == "classes" else expected.sigmoid()) - 1
+    assert torch.allclose(moved(2 * p[:, :, 2:5] - 1, field, configuration), expected, atol=1e-4)
