@@ -18,6 +18,7 @@ from medsegdiff_auto.inference.volume_store import Storage
 GB = 1e9
 SHARE_OF_FREE_MEMORY = 0.6
 MOST_FOR_STATES = 0.5  # of a GPU
+MUCH_BYTES = 1e9  # a case of this size takes so long that fresh memory costs it nothing
 HEADROOM = 0.95  # of a limit: the heap has gaps that no count sees
 
 
@@ -79,7 +80,8 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
     expected, disk_bytes = baseline + memory.peak(together, on_disk), memory.on_disk(together) if on_disk else 0.0
     if on_disk:
         require_space(folder, disk_bytes)
-        give_back_freed_memory()  # of smaller cases: pieces of it may not fit
+    if expected - baseline > MUCH_BYTES:
+        give_back_freed_memory()  # of the cases before: its pieces may not fit, and the peak would be higher than stated
     if device.type == "cpu":
         terms = max(0.0, limit - expected)
         expected += min(terms, memory.all_terms)
