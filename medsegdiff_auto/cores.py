@@ -22,9 +22,9 @@ def num_threads() -> int:
     return min(int(wanted), num_cores()) if wanted.isdigit() and int(wanted) else num_cores()
 
 
-def compute_on_cpu(num_processes: int = 1) -> None:
-    """Sets up torch in a process that computes on the CPU: its threads, shared with others like it, and memory that is reused."""
+def compute_on_cpu(threads: int | None = None) -> None:
+    """Sets up torch in a process that computes on the CPU: threads (None for :func:`num_threads`), and memory that is reused."""
     import torch  # seconds, which commands that compute nothing are spared
 
-    torch.set_num_threads(max(1, num_threads() // num_processes))
+    torch.set_num_threads(threads or num_threads())
     keep_freed_memory()

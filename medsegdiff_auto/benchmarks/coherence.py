@@ -173,7 +173,8 @@ def main() -> None:
     for kind in (COHERENT, INDEPENDENT):
         between, inside = np.array(sums[kind]).T
         low, high = interval_of_ratio(between, inside)
-        print(f"| {kind} | {between.sum() / inside.sum():.3f} ({low:.3f} to {high:.3f}) | {' | '.join(f'{np.mean(counts[kind, one]):.2f}' for one in names)} |")
+        of_names = " | ".join(f"{np.mean(counts[kind, one]):.2f}" for one in names)
+        print(f"| {kind} | {between.sum() / inside.sum():.3f} ({low:.3f} to {high:.3f}) | {of_names} |")
     print(f"| the reference | | {' | '.join(f'{np.mean(of_reference[one]):.2f}' for one in names)} |")
     if args.o:
         draw_picture(*pictured, Path(args.o))

@@ -15,7 +15,7 @@ import torch
 
 from medsegdiff_auto.benchmarks.prediction_time import nnunet_of
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
-from medsegdiff_auto.cores import compute_on_cpu, num_threads
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.fused_mean import FusedMean
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs least")
     parser.add_argument("-o", help="picture to write")
     args = parser.parse_args()
-    compute_on_cpu(num_threads() if args.cpu_seconds else 1)
+    compute_on_cpu(1 if args.cpu_seconds else None)
     clock = process_time if args.cpu_seconds else perf_counter
     model = model_of(args, args.f)
     nnunet, one = nnunet_of(model, 0, torch.device("cpu")), image_of(model, 1)

@@ -17,7 +17,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.benchmarks.training_time import median_ratio
-from medsegdiff_auto.cores import compute_on_cpu, num_threads
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.inference.fused_mean import FusedMean
 from medsegdiff_auto.inference.model import TrainedModel
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs least")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
-    compute_on_cpu(num_threads() if args.cpu_seconds else 1)
+    compute_on_cpu(1 if args.cpu_seconds else None)
     fold = int(args.f) if args.f.isdigit() else args.f
     model = model_of(args, fold)
     cases = validation_cases(model, paths.preprocessed_folder(args.d), 0 if fold == "all" else fold)

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.inference.case_memory import CaseMemory
 from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.process_memory import free_bytes, peak_resident_bytes, resident_bytes
@@ -34,6 +33,7 @@ class MemoryPlan:
         preparation_bytes: what nnU-Net's preprocessing takes beside the process.
         limit_bytes: that the peak should keep to.
         disk_bytes: 0 in memory.
+        is_large: whether what earlier cases have freed is given back first: its pieces may not fit, and the peak would be higher.
     """
 
     samples_together: int
@@ -43,6 +43,7 @@ class MemoryPlan:
     preparation_bytes: float
     limit_bytes: float
     disk_bytes: float
+    is_large: bool = False
 
     @property
     def is_on_disk(self) -> bool:
@@ -80,15 +81,14 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
     expected, disk_bytes = baseline + memory.peak(together, on_disk), memory.on_disk(together) if on_disk else 0.0
     if on_disk:
         require_space(folder, disk_bytes)
-    if expected - baseline > MUCH_BYTES:
-        give_back_freed_memory()  # of the cases before: its pieces may not fit, and the peak would be higher than stated
+    is_large = expected - baseline > MUCH_BYTES
     if device.type == "cpu":
         terms = max(0.0, limit - expected)
         expected += min(terms, memory.all_terms)
     else:
         terms = max(0.0, on_device - memory.networks(together))
     return MemoryPlan(together, terms, Storage(folder if on_disk else None), max(expected, peak_resident_bytes()),
-                      memory.preparation, limit, disk_bytes)
+                      memory.preparation, limit, disk_bytes, is_large)
 
 
 def fit_beside(in_use: MemoryPlan, following: MemoryPlan) -> bool:

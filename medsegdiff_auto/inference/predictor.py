@@ -18,6 +18,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from torch import Tensor
 
+from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.inference.case_memory import CaseMemory
 from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.coherent import CoherentSampler
@@ -176,6 +177,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
         """
         num_outputs = self.label_manager.num_segmentation_heads
         memory = memory or self.memory_plan(CaseSize(data.shape[0], num_outputs, data.shape[1:], data.shape[1:]))
+        if memory.is_large:
+            give_back_freed_memory()
         image, revert_padding = pad_nd_image(torch.from_numpy(np.asarray(data)).float(), self.patch_size, "constant",
                                              {"value": 0}, True, None)
         crop, tiles = revert_padding[1:], self.tiles_of(data.shape[1:])

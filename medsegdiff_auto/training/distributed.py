@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from nnunetv2.run.run_training import find_free_network_port
 
-from medsegdiff_auto.cores import compute_on_cpu
+from medsegdiff_auto.cores import compute_on_cpu, num_threads
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.training.run import TrainingRequest, load_plans, require_device, train
 
@@ -53,7 +53,7 @@ def _train_as(rank: int, num_processes: int, request: TrainingRequest, preproces
     if on_gpu:
         torch.cuda.set_device(rank)
     else:
-        compute_on_cpu(num_processes)
+        compute_on_cpu(max(1, num_threads() // num_processes))
     train(request, preprocessed_folder, results_folder)
     dist.barrier()
     dist.destroy_process_group()

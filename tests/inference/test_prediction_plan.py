@@ -144,13 +144,9 @@ def test_the_size_of_a_case_is_read_off_its_header_in_the_order_of_the_plan(tmp_
     assert found.image_shape == (1, 20, 30) and found.shape == (1, 10, 30)
 
 
-def test_a_large_case_gets_what_the_cases_before_have_freed_and_a_small_one_leaves_it(tmp_path, monkeypatch):
-    given_back = []
-    monkeypatch.setattr(memory, "give_back_freed_memory", lambda: given_back.append(True))
-    plan_of(100, tmp_path, shape=PATCH, num_samples=2, tile=TileMemory(0.1 * GB, 0.01 * GB, 0.05 * GB))
-    assert not given_back
-    plan_of(100, tmp_path)
-    assert given_back
+def test_only_a_large_case_starts_with_what_the_cases_before_have_freed_given_back(tmp_path):
+    assert not plan_of(100, tmp_path, shape=PATCH, num_samples=2, tile=TileMemory(0.1 * GB, 0.01 * GB, 0.05 * GB)).is_large
+    assert plan_of(100, tmp_path).is_large and plan_of(8, tmp_path).is_large
 
 
 def test_what_the_process_has_freed_and_keeps_counts_as_free(tmp_path, monkeypatch):
