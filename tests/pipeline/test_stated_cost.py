@@ -8,6 +8,7 @@ import pytest
 from chain import FOLDS, command
 
 from medsegdiff_auto.inference import conditions
+from medsegdiff_auto.inference import predictor as predictor_module
 from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.expected_cost import case_cost, time_calls
 from medsegdiff_auto.inference.model import load_model
@@ -86,3 +87,12 @@ def test_the_command_states_the_cost_once_before_the_first_case_and_then_a_line_
     forwards, evaluations, tiles, steps = map(int, stated.groups())
     assert forwards == tiles and evaluations == tiles * 3 * steps and steps == 2
     assert [line.split()[0] for line in lines[2:]] == chain_2d.cases
+
+
+@pytest.mark.parametrize("is_large", [True, False])
+def test_what_earlier_cases_have_freed_is_given_back_before_a_large_case_alone(chain_2d, folders, monkeypatch, is_large):
+    given_back = []
+    monkeypatch.setattr(predictor_module, "give_back_freed_memory", lambda: given_back.append(True))
+    predictor, data = prepared(chain_2d, SamplingOptions(2, 1))
+    next(predictor.draw_case(data, "case", memory_of(predictor, data, is_large=is_large)))
+    assert bool(given_back) == is_large
