@@ -15,7 +15,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from medsegdiff_auto.diffusion.process import noise_from_x_start, per_sample
+from medsegdiff_auto.diffusion.process import per_sample
 from medsegdiff_auto.diffusion.schedules import Schedule
 
 PredictXStart = Callable[[Tensor, Tensor], Tensor]
@@ -32,20 +32,25 @@ def trailing_times(num_steps: int, start_time: float = 1.0) -> Tensor:
     return torch.linspace(start_time, 0, num_steps + 1, dtype=torch.float64)
 
 
+def is_pure_noise(t: Tensor, schedule: Schedule) -> bool:
+    """Whether a state at t holds nothing of x_0: the signal-to-noise ratio is zero within float64."""
+    return bool(schedule.log_snr(t) < NO_SIGNAL_LOG_SNR)
+
+
 def ddim_step(x_t: Tensor, x_start: Tensor, t: Tensor, s: Tensor, schedule: Schedule,
               eta: float = 0.0, noise: Tensor | None = None) -> Tensor:
     """x_s = alpha_s x_0 + sqrt(sigma_s^2 - d^2) eps + d z, with d = eta (sigma_s / sigma_t) sqrt(1 - (alpha_t / alpha_s)^2).
 
-    Song et al. 2021, eq. 12 and 16. t > s are scalars; ``noise`` z is needed where eta > 0.
+    Song et al. 2021, eq. 12 and 16. t > s are scalars; ``noise`` z is needed where eta > 0. As eps = (x_t - alpha_t x_0) / sigma_t,
+    the step is a weighted sum of x_t, x_0 and z; its weights are computed in float64.
     """
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
     if s == 0:
         return x_start
-    direction = noise_from_x_start(x_start, x_t, alpha_t, sigma_t)
     stochastic = eta * (sigma_s / sigma_t) * (1 - (alpha_t / alpha_s) ** 2).clamp(min=0).sqrt()
-    deterministic = (sigma_s ** 2 - stochastic ** 2).clamp(min=0).sqrt()
-    x_s = per_sample(alpha_s, x_t) * x_start + per_sample(deterministic, x_t) * direction
-    return x_s if eta == 0 else x_s + per_sample(stochastic, x_t) * noise
+    of_x_t = (sigma_s ** 2 - stochastic ** 2).clamp(min=0).sqrt() / sigma_t
+    x_s = torch.add(of_x_t.item() * x_t, x_start, alpha=(alpha_s - of_x_t * alpha_t).item())
+    return x_s if eta == 0 else torch.add(x_s, noise, alpha=stochastic.item())
 
 
 def dpm_solver_pp_2m_step(x_t: Tensor, x_start: Tensor, previous_x_start: Tensor | None, previous_t: Tensor | None,
@@ -61,7 +66,7 @@ def dpm_solver_pp_2m_step(x_t: Tensor, x_start: Tensor, previous_x_start: Tensor
     (_, sigma_t), (alpha_s, sigma_s) = schedule.alpha_sigma(t), schedule.alpha_sigma(s)
     h = half[1] - half[0]
     estimate = x_start
-    if previous_x_start is not None and schedule.log_snr(previous_t) > NO_SIGNAL_LOG_SNR:
+    if previous_x_start is not None and not is_pure_noise(previous_t, schedule):
         ratio = (half[0] - schedule.log_snr(previous_t) / 2) / h
         estimate = (1 + 1 / (2 * ratio)) * x_start - 1 / (2 * ratio) * previous_x_start
     return per_sample(sigma_s / sigma_t, x_t) * x_t - per_sample(alpha_s * torch.expm1(-h), x_t) * estimate

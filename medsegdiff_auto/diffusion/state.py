@@ -48,8 +48,8 @@ def logits_from_state(x_start: Tensor, target: str) -> Tensor:
 
 
 def state_from_probabilities(probabilities: Tensor) -> Tensor:
-    """The expected state E[x_0] = 2 p - 1, in [-1, 1]."""
-    return 2 * probabilities - 1
+    """The expected state E[x_0] = 2 p - 1, in [-1, 1]; one pass over the memory."""
+    return torch.rsub(probabilities, -1, alpha=-2)
 
 
 def probabilities_from_state(x_start: Tensor, target: str) -> Tensor:

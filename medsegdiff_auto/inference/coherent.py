@@ -2,10 +2,15 @@
 
 Independent noise per tile would make overlapping tiles draw different hypotheses, which blending smears. Here there is one
 noise volume and one state per sample, so that a sample is one mask from border to border.
+
+The first of several steps from pure noise is predicted once per view and not once per sample: at signal-to-noise ratio zero the
+posterior mean does not depend on the state, and what a network's answers to two noises differ by is its error. The noise
+shown there is that of the samples whose numbers are those of the views.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Callable, Iterator, Sequence
 
 import torch
@@ -13,23 +18,48 @@ from torch import Tensor
 
 from medsegdiff_auto.diffusion.guidance import StateGuidance
 from medsegdiff_auto.diffusion.process import q_sample
-from medsegdiff_auto.diffusion.samplers import Solver, trailing_times
+from medsegdiff_auto.diffusion.samplers import Solver, is_pure_noise, trailing_times
 from medsegdiff_auto.diffusion.state import logits_from_state, probabilities_from_state, state_from_probabilities
 from medsegdiff_auto.inference.conditions import Conditions, in_batches
 from medsegdiff_auto.inference.mirrors import flipped
 from medsegdiff_auto.inference.smooth_field import SmoothField, fields_at, moved_from_logits
-from medsegdiff_auto.inference.volume_store import InMemory, SlabReader, Storage, VolumeStore, blocks
+from medsegdiff_auto.inference.volume_store import WHOLE, InMemory, SlabReader, Storage, VolumeStore, blocks
+from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 
 NoiseOfStep = Callable[[int, int, slice], Tensor]  # sample, step, rows -> (K, rows, *rest); step 0 is the start
 FieldOfSample = Callable[[int], SmoothField]
 Intervention = Callable[[Tensor], Tensor]
 
 
+def shown_samples(network: SamplingNetwork, samples: Sequence[int], num_views: int, step: int, num_steps: int) -> Sequence[int]:
+    """The samples whose states the denoiser is shown at a step: all, or one per view where all states are pure noise.
+
+    A single step is not shared: nothing would be left by which samples differ.
+    """
+    start = trailing_times(num_steps, network.configuration.start_time)[0]
+    if step == 0 and num_steps > 1 and is_pure_noise(start, network.schedule):
+        return sorted({sample % num_views for sample in samples})
+    return samples
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of some samples before a step, made as it is read: (S, K, rows, *rest)."""
+
+    samples: Sequence[int]
+    noise_of: NoiseOfStep
+    step: int
+    device: torch.device | str
+
+    def read(self, rows: slice = WHOLE) -> Tensor:
+        return torch.stack([self.noise_of(k, self.step, rows) for k in self.samples]).to(self.device)
+
+
 class CoherentSampler:
     """Joint masks of one volume by one network.
 
     Attributes:
-        num_evaluations: of the denoiser so far, one per tile, sample and step.
+        num_evaluations: of the denoiser so far, one per tile, step and shown sample.
 
     Args:
         conditions: of the volume.
@@ -61,14 +91,17 @@ class CoherentSampler:
         fields = [field_of(k) for k in samples] if c.dispersion else []
         for step, (t, s) in enumerate(zip(times[:-1], times[1:])):
             predicted = self.storage.empty(volume) if c.self_conditioning and s > 0 else None
-            for rows, x_start in self._predictions(samples, x_t, t, previous, fields):
+            shown = shown_samples(self.network, samples, len(self.conditions.views), step, self.num_steps)
+            states = x_t if shown is samples else Noise(shown, noise_of, 0, self.storage.device)
+            for rows, x_start in self._predictions(samples, shown, states, t, previous, fields):
                 if first is not None and step == 0:
                     first.write(rows, guidance.logits(x_start))
                 elif first is not None:
                     x_start = guidance.guided(x_start, first.read(rows))
                 if predicted is not None:
                     predicted.write(rows, x_start)
-                noise = self._noise(samples, noise_of, step + 1, rows) if self.solver.is_stochastic and s > 0 else None
+                takes_noise = self.solver.is_stochastic and s > 0
+                noise = Noise(samples, noise_of, step + 1, self.storage.device).read(rows) if takes_noise else None
                 history = (remembered.read(rows), times[step - 1]) if remembered is not None and step else (None, None)
                 x_s = self.solver.step(x_t.read(rows), x_start, t, s, noise, *history)
                 if remembered is not None and s > 0:
@@ -80,41 +113,44 @@ class CoherentSampler:
     def _start(self, volume: tuple[int, ...], samples: Sequence[int], noise_of: NoiseOfStep, time: Tensor) -> VolumeStore:
         """Pure noise, or the noised plain prediction where the plan starts from it."""
         x_t, schedule = self.storage.empty(volume), self.network.schedule
+        start = Noise(samples, noise_of, 0, self.storage.device)
         for rows in x_t.blocks():
-            noise = self._noise(samples, noise_of, 0, rows)
+            noise = start.read(rows)
             if time < 1:
                 prior = state_from_probabilities(self.conditions.plain.read(rows)).to(noise)
                 noise = q_sample(prior.expand(noise.shape), noise, *schedule.alpha_sigma(time.expand(len(noise))))
             x_t.write(rows, noise)
         return x_t
 
-    def _noise(self, samples: Sequence[int], noise_of: NoiseOfStep, step: int, rows: slice) -> Tensor:
-        return torch.stack([noise_of(k, step, rows) for k in samples]).to(self.storage.device)
-
-    def _predictions(self, samples: Sequence[int], x_t: VolumeStore, t: Tensor, previous: VolumeStore | None,
-                     fields: Sequence[SmoothField]) -> Iterator[tuple[slice, Tensor]]:
-        """Rows and the blended x_0 there, (S, K, rows, *rest), no more at once than is computed voxel by voxel.
+    def _predictions(self, samples: Sequence[int], shown: Sequence[int], x_t: VolumeStore | Noise, t: Tensor,
+                     previous: VolumeStore | None, fields: Sequence[SmoothField]) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and the blended x_0 of all samples there, (S, K, rows, *rest), no more at once than is computed voxel by voxel.
 
         A row of tiles reads slices that no earlier row has left behind: those may change meanwhile. Where fields move the
         prediction, logits are blended and then moved: the mean of two tiles' moved probabilities would be less spread than
         either, and the mean of two sure ones that contradict each other unsure.
+
+        Args:
+            x_t: states of the samples that are shown.
         """
         seen = None if self.intervention is None else InMemory(self.intervention(x_t.read()))
         slabs = [None if store is None else SlabReader(store) for store in (x_t, previous, seen)]
         plain, configuration = SlabReader(self.conditions.plain), self.network.configuration
+        shares = None if shown is samples else [shown.index(sample % len(self.conditions.views)) for sample in samples]
 
         def of_tile(index: int) -> Tensor:
-            x_start = self._tile(index, samples, t, slabs, plain)
+            x_start = self._tile(index, shown, t, slabs, plain)
             return logits_from_state(x_start, configuration.target) if fields else x_start
 
-        for at, blended in self.tiles.sweep(x_t.shape[:2], of_tile, self.storage.device):
-            for rows in blocks(at, blended[:, :, 0].numel()):
+        for at, blended in self.tiles.sweep((len(shown), self.conditions.plain.shape[0]), of_tile, self.storage.device):
+            for rows in blocks(at, len(samples) * blended[0, :, 0].numel()):
                 values = blended[:, :, rows.start - at.start:rows.stop - at.start]
+                values = values if shares is None else values[shares]
                 yield rows, moved_from_logits(values, fields_at(fields, rows), configuration) if fields else values
 
     def _tile(self, index: int, samples: Sequence[int], t: Tensor, slabs: Sequence[SlabReader | None],
               plain: SlabReader) -> Tensor:
-        """x_0 of one tile for every sample, (S, K, *patch) on the state's device; the plain network's without foreground.
+        """x_0 of one tile for these samples, (S, K, *patch) on the state's device; the plain network's without foreground.
 
         Args:
             slabs: of the state, the previous prediction and what the denoiser is shown.
@@ -131,12 +167,13 @@ class CoherentSampler:
             x_t, previous, seen = [None if x is None else self._mirrored(x[rows], views).to(self.conditions.device) for x in cut]
             x_start = self.conditions.evaluate(self.network.predict_step, x_t, t, self.conditions.terms(index, views),
                                                previous, seen)
-            predicted[rows] = self._mirrored(x_start.to(predicted), views)
+            for row, of_sample, view in zip(some, x_start.to(predicted), views):
+                predicted[row] = flipped(of_sample, self.conditions.views[view])
             self.num_evaluations += len(some)
         return predicted
 
     def _mirrored(self, x: Tensor, views: Sequence[int]) -> Tensor:
-        """Every row of x (S, K, *patch) through its own view; its own inverse."""
+        """Every row of x (S, K, *patch) through its own view."""
         if not any(self.conditions.views[view] for view in views):
             return x.contiguous()
         return torch.stack([flipped(row, self.conditions.views[view]) for row, view in zip(x, views)])

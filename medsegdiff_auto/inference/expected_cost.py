@@ -3,7 +3,7 @@
     code          meaning
     T, V          tiles of the volume, mirrored views
     forwards      of nnU-Net's network: T V a fold, and again for tiles whose features the memory does not hold
-    evaluations   of the denoiser: T samples steps a fold
+    evaluations   of the denoiser: T samples a step and fold; T V, at most, of a first step that samples share
 
 Both are upper bounds: tiles without foreground are left after their first look.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Callable, Sequence
+from typing import Callable, Iterable, Sequence
 
 import torch
 
@@ -61,19 +61,15 @@ def case_cost(predictor: MedSegDiffPredictor, image_shape: Sequence[int], calls:
     tiles = predictor.tiles_of(image_shape[1:])
     num_folds, num_views = len(predictor.list_of_parameters), len(predictor.views)
     num_kept = min(len(tiles), int(memory.terms_bytes // (calls.view_bytes * num_views)))
-    again = (len(tiles) - num_kept) * predictor.num_steps * sum(
-        views_of_samples(predictor, fold, memory.samples_together) for fold in range(num_folds))
+    shown = [samples for fold in range(num_folds) for samples in predictor.shown_samples(fold, memory.samples_together)]
+    again = (len(tiles) - num_kept) * views_in_calls(shown, num_views, predictor.samples_per_call)
     num_looks = num_folds * len(tiles) * num_views + again
-    return CaseCost(len(tiles), num_looks, num_looks * predictor.network.has_conditioner,
-                    num_folds * len(tiles) * predictor.num_samples * predictor.num_steps)
+    return CaseCost(len(tiles), num_looks, num_looks * predictor.network.has_conditioner, len(tiles) * sum(map(len, shown)))
 
 
-def views_of_samples(predictor: MedSegDiffPredictor, fold: int, samples_together: int) -> int:
-    """Views that one step of all samples of a fold asks for, in a tile whose features are not kept."""
-    first, num_views = fold * predictor.num_samples, len(predictor.views)
-    samples = range(first, first + predictor.num_samples)
-    return sum(len({sample % num_views for sample in batch}) for together in in_batches(samples, samples_together)
-               for batch in in_batches(together, predictor.samples_per_call))
+def views_in_calls(shown: Iterable[Sequence[int]], num_views: int, samples_per_call: int) -> int:
+    """Views that the calls for a tile whose features are not kept ask for, given the samples that are shown at every step."""
+    return sum(len({sample % num_views for sample in batch}) for samples in shown for batch in in_batches(samples, samples_per_call))
 
 
 @torch.inference_mode()

@@ -21,8 +21,8 @@ from torch import Tensor
 from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.inference.case_memory import CaseMemory
 from medsegdiff_auto.inference.case_size import CaseSize
-from medsegdiff_auto.inference.coherent import CoherentSampler
-from medsegdiff_auto.inference.conditions import Conditions
+from medsegdiff_auto.inference.coherent import CoherentSampler, shown_samples
+from medsegdiff_auto.inference.conditions import Conditions, in_batches
 from medsegdiff_auto.inference.fused_mean import PLAIN, SAMPLE
 from medsegdiff_auto.inference.memory import MemoryPlan, memory_plan
 from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
@@ -200,19 +200,29 @@ class MedSegDiffPredictor(nnUNetPredictor):
             self.network.load_state_dict(weights)
             conditions = Conditions(self.network, image, tiles, views, self.device, self.evaluate, num_outputs,
                                     memory.terms_bytes, memory.storage.on_cpu())
-            self.on_call(LEFT_OUT, (len(tiles) - sum(conditions.is_active)) * self.num_samples * self.num_steps)
+            evaluations_of_tile = sum(map(len, self.shown_samples(fold, memory.samples_together)))
+            self.on_call(LEFT_OUT, (len(tiles) - sum(conditions.is_active)) * evaluations_of_tile)
             yield PLAIN, conditions.plain.cropped(crop)
             sampler = CoherentSampler(conditions, self.num_steps, self.solver,
                                       self.samples_per_call, memory.storage, self.intervention)
-            for first in range(0, self.num_samples, memory.samples_together):
-                together = range(first, min(first + memory.samples_together, self.num_samples))
-                drawn = sampler.draw([fold * self.num_samples + k for k in together], noise_of, field_of)
+            for together in self._drawn_together(fold, memory.samples_together):
+                drawn = sampler.draw(together, noise_of, field_of)
                 for number in range(len(together)):
                     yield SAMPLE, drawn[number].on_cpu().cropped(crop)
                 del drawn
             self.num_forwards += conditions.num_forwards
             self.num_evaluations += sampler.num_evaluations
             del conditions, sampler  # before those of the next fold
+
+    def _drawn_together(self, fold: int, count: int) -> Iterator[tuple[int, ...]]:
+        """The numbers of a fold's samples, so many at a time."""
+        return in_batches(range(fold * self.num_samples, (fold + 1) * self.num_samples), count)
+
+    def shown_samples(self, fold: int, samples_together: int) -> Iterator[Sequence[int]]:
+        """The samples of a fold that the denoiser is shown in a tile: for those that are drawn together, step by step."""
+        for together in self._drawn_together(fold, samples_together):
+            for step in range(self.num_steps):
+                yield shown_samples(self.network, together, len(self.views), step, self.num_steps)
 
     @staticmethod
     def _stored(image: Tensor, storage: Storage) -> VolumeStore:

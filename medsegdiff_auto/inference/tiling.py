@@ -73,7 +73,7 @@ class Tiles:
             for index in row:
                 at = self.places[index][1:]
                 values = of_tile(index).to(device)
-                sums[(*before, slice(None), *at)] += (values.unsqueeze(-3) if self.flat else values) * window
+                sums[(*before, slice(None), *at)].addcmul_(values.unsqueeze(-3) if self.flat else values, window)
                 weights[(slice(None), *at)] += window
             final = following - start
             yield slice(start, following), sums[(*before, slice(0, final))].div_(weights[:final])

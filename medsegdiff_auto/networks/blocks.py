@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Sequence
 
+import torch
 from torch import Tensor, nn
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -101,3 +102,21 @@ def depth_to_space(x: Tensor, factor: Sequence[int]) -> Tensor:
     split = x.reshape(batch, -1, *factor, *cells)
     order = [0, 1, *[axis for i in range(d) for axis in (2 + d + i, 2 + i)]]
     return split.permute(order).reshape(batch, split.shape[1], *[n * f for n, f in zip(cells, factor)])
+
+
+def convolve_cells(convolve: nn.Module, x: Tensor, cell: Sequence[int]) -> Tensor:
+    """``convolve(space_to_depth(x, cell))`` of x (B, C, *spatial).
+
+    Of 3-D weights in channels-last order it is computed as a convolution of the voxels with the cells' strides, whose weights are
+    rearranged instead of the volume: a quarter faster on a CPU, where the volume would have to be rearranged twice.
+    """
+    weight, num_axes = convolve.weight, len(cell)
+    if num_axes != 3 or not weight.is_contiguous(memory_format=torch.channels_last_3d):
+        return convolve(space_to_depth(x, cell))
+    of_voxels = weight.reshape(len(weight), x.shape[1], *cell, *weight.shape[2:])
+    order = [0, 1, *[axis for i in range(num_axes) for axis in (2 + num_axes + i, 2 + i)]]
+    size = [kernel * n for kernel, n in zip(weight.shape[2:], cell)]
+    of_voxels = of_voxels.permute(order).reshape(len(weight), x.shape[1], *size)
+    x, of_voxels = (values.contiguous(memory_format=torch.channels_last_3d) for values in (x, of_voxels))
+    padding = [margin * n for margin, n in zip(convolve.padding, cell)]
+    return nn.functional.conv3d(x, of_voxels, convolve.bias, tuple(cell), padding)

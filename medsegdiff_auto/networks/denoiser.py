@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_map
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.state import probabilities_from_logits, state_from_probabilities
-from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, convolution, depth_to_space,
-                                             group_norm, space_to_depth, zero_initialised)
+from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, convolution, convolve_cells,
+                                             depth_to_space, group_norm, zero_initialised)
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.fusion import DynamicConditionalEncoding, FusionTerms
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention, SpectrumTransformer
@@ -129,16 +129,16 @@ class Denoiser(nn.Module):
         else:
             image = pyramid[0]
         return ImageTerms(
-            logits, self.image_stem(space_to_depth(image, self.cell)),
+            logits, convolve_cells(self.image_stem, image, self.cell),
             [fuse.image_terms(features) for fuse, features in zip(self.fusion or [], pyramid)],
             None if self.anchor is None else self.anchor.image_gate(pyramid[0]),
             None if self.spectrum_transformer is None else pyramid[-1])
 
-    def state_cells(self, x_t: Tensor, previous: Tensor | None) -> Tensor:
-        """State and, with self-conditioning, the previous prediction (0 where there is none) as cells."""
-        if self.self_conditioning:
-            x_t = torch.cat([x_t, torch.zeros_like(x_t) if previous is None else previous.to(x_t)], 1)
-        return space_to_depth(x_t, self.cell)
+    def shown_state(self, x_t: Tensor, previous: Tensor | None) -> Tensor:
+        """State and, with self-conditioning, the previous prediction (0 where there is none)."""
+        if not self.self_conditioning:
+            return x_t
+        return torch.cat([x_t, torch.zeros_like(x_t) if previous is None else previous.to(x_t)], 1)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms, previous: Tensor | None = None) -> Tensor:
         """Logits, noise or v, (B, K, *spatial); t is (B,) in [0, 1], ``previous`` as x_t in [-1, 1].
@@ -146,7 +146,8 @@ class Denoiser(nn.Module):
         The condition is that of each of the B images, or of one image that all samples share.
         """
         image, embedding = self.image_terms(condition), self.time_embedding(t)
-        h, skips = self.state_stem(self.state_cells(x_t.to(image.logits.dtype), previous)) + image.stem, []
+        state = self.shown_state(x_t.to(image.logits.dtype), previous)
+        h, skips = convolve_cells(self.state_stem, state, self.cell) + image.stem, []
         for stage, encode in enumerate(self.encoder):
             h = encode(h, embedding)
             if self.fusion is not None:
@@ -164,7 +165,7 @@ class Denoiser(nn.Module):
         if self.trust is None:
             return output
         trust = 1 + self.trust(embedding).reshape(len(x_t), -1, *[1] * (x_t.ndim - 2))
-        return output + trust * image.logits
+        return torch.addcmul(output, trust, image.logits)
 
     def at_bottleneck(self, h: Tensor, image_features: Tensor | None, embedding: Tensor) -> Tensor:
         """What happens at the lowest resolution."""

@@ -43,6 +43,7 @@ class FFParser(nn.Module):
         shape = (grid_size,) * (dimension - 1) + (grid_size // 2 + 1,)
         self.filter_real = nn.Parameter(torch.ones(channels, *shape))
         self.filter_imaginary = nn.Parameter(torch.zeros(channels, *shape))
+        self._kept: tuple[tuple, Tensor] | None = None
 
     def filter_at(self, size: tuple[int, ...]) -> Tensor:
         """A at the frequencies of ``torch.fft.rfftn`` for feature maps of this size, (C, *size with n // 2 + 1 last)."""
@@ -59,9 +60,19 @@ class FFParser(nn.Module):
         real, imaginary = values.chunk(2)
         return torch.complex(real, imaginary)
 
+    def _filter(self, size: tuple[int, ...]) -> Tensor:
+        """The same; in inference mode that of the call before, until the size or the stored filter changes."""
+        stored = self.filter_real, self.filter_imaginary
+        if not torch.is_inference_mode_enabled() or any(values.is_inference() for values in stored):
+            return self.filter_at(size)  # tensors made in inference mode do not count their changes
+        key = size, *((values.data_ptr(), values._version) for values in stored)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, self.filter_at(size)
+        return self._kept[1]
+
     def forward(self, x: Tensor) -> Tensor:
         axes = tuple(range(2, x.ndim))
         with without_autocast(x.device):
             frequencies = torch.fft.rfftn(x.float(), dim=axes)
-            filtered = torch.fft.irfftn(frequencies * self.filter_at(tuple(x.shape[2:])), s=x.shape[2:], dim=axes)
+            filtered = torch.fft.irfftn(frequencies * self._filter(tuple(x.shape[2:])), s=x.shape[2:], dim=axes)
         return filtered.to(x.dtype)

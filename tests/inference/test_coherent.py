@@ -10,7 +10,7 @@ import torch
 from medsegdiff_auto.diffusion.samplers import ddim_step, trailing_times
 from medsegdiff_auto.diffusion.state import probabilities_from_state
 from medsegdiff_auto.inference import volume_store
-from medsegdiff_auto.inference.coherent import CoherentSampler
+from medsegdiff_auto.inference.coherent import CoherentSampler, shown_samples
 from medsegdiff_auto.inference.conditions import Conditions
 from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.seeds import noise_volume
@@ -179,14 +179,50 @@ def test_a_tile_without_foreground_is_left_to_the_plain_network_and_costs_no_eva
     assert torch.allclose(samples[0], conditions.plain.read(), atol=1e-5) and torch.allclose(samples[1], samples[0])
 
 
-def test_evaluations_are_counted_per_tile_sample_and_step():
-    network = network_of(3)
+@pytest.mark.parametrize("num_steps, start_time, of_a_tile", [(3, 1.0, 2 + 2 * 8), (1, 1.0, 8), (3, 0.6, 3 * 8)])
+def test_evaluations_are_counted_per_tile_step_and_shown_sample(num_steps, start_time, of_a_tile):
+    """Two views: from pure noise the first of several steps takes one evaluation of each."""
+    network = network_of(3, replace(AUTO, start_time=start_time))
     with torch.inference_mode():
         conditions = conditions_of(network, 3)
-        sampler = CoherentSampler(conditions, 3, "ddim", 2)
+        sampler = CoherentSampler(conditions, num_steps, "ddim", 2)
         sampler.draw(SAMPLES, noise_of(3))
     assert conditions.num_forwards == 2 * len(conditions.tiles)
-    assert sampler.num_evaluations == 3 * 8 * len(conditions.tiles)
+    assert sampler.num_evaluations == of_a_tile * len(conditions.tiles)
+
+
+@pytest.mark.parametrize("schedule, shared", [({}, True), ({"schedule": "linear", "zero_terminal_snr": True}, True),
+                                              ({"schedule": "linear"}, False)], ids=str)
+def test_samples_share_a_first_step_only_where_the_state_holds_no_signal(schedule, shared):
+    """DDPM's own linear schedule keeps alpha = 0.006 at its end."""
+    network = network_of(2, replace(AUTO, **schedule))
+    first, second = [shown_samples(network, (5, 6, 7, 8, 9), 4, step, 2) for step in (0, 1)]
+    assert list(first) == ([0, 1, 2, 3] if shared else [5, 6, 7, 8, 9]) and second == (5, 6, 7, 8, 9)
+    assert list(shown_samples(network, (5, 9), 4, 0, 2)) == ([1] if shared else [5, 9])
+
+
+@pytest.mark.parametrize("dispersion", [0.0, 2.0])
+def test_samples_that_share_a_first_step_continue_from_it_with_their_own_noise_and_field(dispersion):
+    """Written out for one tile and one view: sample 2 takes its first step from what the noise of sample 0 predicts."""
+    network, size = network_of(3, replace(AUTO, dispersion=dispersion)), (8, 16, 24)
+    image, noise = random_image(*size, batch_size=1), [noise_volume((NUM_OUTPUTS, *size), 0, "case", k) for k in range(3)]
+    tiles = Tiles(size, size, [(slice(None), *(slice(0, n) for n in size))])
+    field, (start, middle, end) = SmoothField((NUM_OUTPUTS, *size), (4.0, 4.0, 4.0), 5), trailing_times(2)
+
+    def moved(x_start):
+        logits = ((x_start + 1) / 2).clamp(1e-6, 1 - 1e-6).log()
+        return 2 * (logits + dispersion * field.at((slice(None),) * 3)).softmax(1) - 1 if dispersion else x_start
+
+    with torch.inference_mode():
+        conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
+        found = CoherentSampler(conditions, 2, "ddim", 8).draw((2,), lambda k, step, rows: noise[k][:, rows], lambda k: field).read()
+        condition = network.condition(image)
+        first = moved(network.predict_x_start(noise[0][None], start.float().expand(1), condition))
+        x_t = ddim_step(noise[2][None], first, start, middle, network.schedule)
+        second = moved(network.predict_x_start(x_t, middle.float().expand(1), condition))
+        own = moved(network.predict_x_start(noise[2][None], start.float().expand(1), condition))
+    assert torch.allclose(found, probabilities_from_state(second, "classes"), atol=1e-5)
+    assert (own - first).abs().max() > 0.01
 
 
 def test_the_samples_of_neighbouring_tiles_agree_where_they_overlap():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from medsegdiff_auto.inference.expected_cost import CallCost, CaseCost, _timed, statement, views_of_samples
+from medsegdiff_auto.inference.expected_cost import CallCost, CaseCost, _timed, statement, views_in_calls
 
 CALLS = CallCost(forward_s=0.5, evaluation_s=0.25, view_bytes=100)
 
@@ -23,15 +23,16 @@ def test_a_preset_without_nnunets_network_still_pays_for_looking_at_the_image():
     assert CaseCost(num_tiles=1, num_looks=4, num_forwards=0, num_evaluations=8).seconds(CALLS) == 4 * 0.5 + 8 * 0.25
 
 
-@pytest.mark.parametrize("fold, num_views, samples_per_call, together, expected", [
-    (0, 4, 8, 8, 4),  # one batch of views 0 1 2 3 0 1 2 3
-    (0, 4, 2, 8, 8),  # 01 23 01 23
-    (0, 4, 8, 3, 8),  # 012 301 23
-    (0, 1, 3, 8, 3),  # three batches, one view
-    (1, 3, 4, 8, 6),  # samples 8 to 11 and 12 to 15: views 2 0 1 2, 0 1 2 0
+@pytest.mark.parametrize("shown, num_views, samples_per_call, expected", [
+    ([range(8)], 4, 8, 4),  # one batch of views 0 1 2 3 0 1 2 3
+    ([range(8)], 4, 2, 8),  # 01 23 01 23
+    ([range(3), range(3, 6), range(6, 8)], 4, 8, 8),  # 012 301 23
+    ([range(8)], 1, 3, 3),  # three batches, one view
+    ([range(8, 16)], 3, 4, 6),  # views 2 0 1 2, 0 1 2 0
+    ([range(4), range(8)], 4, 8, 8),  # two steps, the first one shared
 ])
-def test_views_are_looked_at_again_once_in_every_batch_that_asks_for_them(fold, num_views, samples_per_call, together, expected):
-    assert views_of_samples(predictor(8, num_views, samples_per_call), fold, together) == expected
+def test_views_are_looked_at_again_once_in_every_batch_that_asks_for_them(shown, num_views, samples_per_call, expected):
+    assert views_in_calls(shown, num_views, samples_per_call) == expected
 
 
 def told(*times):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_networks import randomised
 
-from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, depth_to_space, group_norm,
-                                             space_to_depth)
+from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, convolution, convolve_cells, depth_to_space,
+                                             group_norm, space_to_depth)
 
 FACTORS = [((6, 8), (2, 2)), ((6, 9), (2, 3)), ((4, 6, 8), (1, 2, 2)), ((4, 3, 8), (2, 1, 4)), ((4, 6, 8), (2, 2, 2))]
 
@@ -20,6 +20,23 @@ def test_depth_to_space_undoes_space_to_depth_exactly(size, factor):
     cells = space_to_depth(x, factor)
     assert torch.equal(depth_to_space(cells, factor), x)
     assert torch.equal(space_to_depth(depth_to_space(cells, factor), factor), cells)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (1, 1, 1)], ids=str)
+@pytest.mark.parametrize("size, cell", [((4, 6, 8), (1, 1, 1)), ((4, 6, 8), (1, 2, 2)), ((8, 6, 12), (2, 1, 4)), ((8, 12, 6), (2, 2, 2))], ids=str)
+def test_cells_are_convolved_the_same_in_either_memory_order(size, cell, kernel):
+    """Values and gradients."""
+    torch.manual_seed(0)
+    x, found = torch.randn(2, 3, *size), []
+    convolve = convolution(3, 3 * torch.Size(cell).numel(), 5, kernel)
+    of_output = torch.randn(2, 5, *[n // f for n, f in zip(size, cell)])
+    for order in (torch.contiguous_format, torch.channels_last_3d):
+        convolve.to(memory_format=order).zero_grad()
+        values = convolve_cells(convolve, x, cell)
+        (values * of_output).sum().backward()
+        found.append((values.detach(), *(p.grad.clone() for p in convolve.parameters())))
+    assert torch.allclose(found[0][0], convolve(space_to_depth(x, cell)), atol=1e-5)
+    assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(*found))
 
 
 @pytest.mark.parametrize("size, factor", FACTORS, ids=str)

@@ -96,3 +96,23 @@ def test_autocast_does_not_change_what_is_computed(size):
 def test_an_even_grid_is_refused():
     with pytest.raises(ValueError, match="grid_size is 8, expected an odd number"):
         FFParser(2, 1, 8)
+
+
+@pytest.mark.parametrize("changed", ["copied", "loaded", "replaced"])
+def test_in_inference_mode_a_kept_filter_follows_every_change(changed):
+    """Of the stored values, in place or not, and of the size; and it is not computed again where nothing changes."""
+    parser, other, x = randomised_parser(2), FFParser(2, 3, 5), features(6, 9)
+    expected = parser(x).detach()
+    with torch.inference_mode():
+        assert torch.equal(parser(x), expected) and torch.equal(parser(x), expected)
+        kept = parser._filter((6, 9))
+        assert parser._filter((6, 9)) is kept and parser._filter((9, 6)).shape == (3, 9, 4)
+        if changed == "copied":
+            parser.filter_real.copy_(other.filter_real)
+            parser.filter_imaginary.copy_(other.filter_imaginary)
+        else:
+            parser.load_state_dict(other.state_dict(), assign=changed == "replaced")
+        assert torch.allclose(parser(x), x, atol=1e-5) and not torch.allclose(expected, x, atol=0.1)
+    parser.filter_real.grad = None
+    parser(x).square().sum().backward()
+    assert parser.filter_real.grad.abs().max() > 0
