@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.plane import Plane
+from medsegdiff_auto.inference.coherent import shown_samples
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.inference.smooth_field import moved
 from medsegdiff_auto.networks.fusion import DynamicConditionalEncoding
@@ -76,11 +77,14 @@ def draw(predictor: MedSegDiffPredictor, tile: Tile) -> Drawing:
     trajectories, gates = [], []
     for number, noise in enumerate(tile.noise):
         steps: list[Step] = []
+        shown = shown_samples(network, (number,), 1, 0, predictor.num_steps)
+        shown_first = None if shown == (number,) else tile.noise[list(shown)]
         adjust = None
         if tile.field is not None:
             adjust = partial(moved, field=tile.field[number][None], configuration=network.configuration)
         with recorded_gates(network, tile.plane) if number == 0 else nullcontext() as recorded:
-            probabilities = predictor.draw(condition, noise[None], observe=observer(steps, tile.plane), adjust=adjust)[0]
+            probabilities = predictor.draw(condition, noise[None], observe=observer(steps, tile.plane), adjust=adjust,
+                                           shown_first=shown_first)[0]
         gates = gates if recorded is None else recorded
         trajectories.append(Trajectory(steps, probabilities.numpy()))
     return Drawing(trajectories, plain, gates)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.samplers import is_pure_noise
 from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.colours import grey_image, legend_of, masks_on_image, state_as_colours
 from medsegdiff_auto.explanation.layout import Panels, title
@@ -131,12 +132,16 @@ def _parting_words(tile: Tile, trajectories: list[Trajectory], c: DiffusionConfi
     values = ", ".join(f"{dice_words(by_step[index])} at t = {steps[index].t:.2f}" for index in drawn_steps(len(steps)))
     words = ("How far the samples are apart in this slice, as the mean Dice between the masks that two of them predict: "
              f"{values}. ")
-    if c.start_time == 1 and len(steps) > 1:
-        words += ("At t = 1 the state says (almost) nothing: the network should predict what the image leaves open, a "
-                  "soft mask that is the same for all, and where it does not, it answers to the noise. From the second "
-                  "step on the state carries the sample's own earlier prediction. A Dice that falls over the steps is a "
-                  "sampler that makes decisions.")
-    return words
+    if len(steps) == 1 or c.start_time < 1:
+        return words
+    if is_pure_noise(torch.tensor(steps[0].t), schedule_of(c)):
+        words += ("At t = 1 the state holds nothing of the mask, and what the image leaves open is the same for all samples: "
+                  "they share one prediction, a soft mask that the network makes from the first sample's noise. ")
+    else:
+        words += ("At t = 1 the state says almost nothing: the network should predict what the image leaves open, a "
+                  "soft mask that is the same for all, and where it does not, it answers to the noise. ")
+    return words + ("From the second step on the state carries the sample's own noise. A Dice that falls over the steps is a "
+                    "sampler that makes decisions.")
 
 
 def _step_words(solver: str) -> str:

@@ -141,8 +141,11 @@ class CaseMemory:
         return max(resampling, maps) + 2 * m + self.temporaries()
 
     def states(self, samples: int) -> float:
-        """Volumes of samples that are drawn together, and their sums over a row of tiles."""
-        return samples * (self.per_sample + self.share_of_slab * self.volume)
+        """Volumes of samples that are drawn together, and their sums over a row of tiles; or the sums and noise of the views, which
+        they may share at the first step.
+        """
+        over_a_row = max(samples, 2 * min(samples, self.num_views)) * self.share_of_slab * self.volume
+        return samples * self.per_sample + over_a_row
 
     def beside_states(self) -> float:
         """At the peak, without states and networks: for a GPU that holds these."""

@@ -52,7 +52,12 @@ class Noise:
     device: torch.device | str
 
     def read(self, rows: slice = WHOLE) -> Tensor:
-        return torch.stack([self.noise_of(k, self.step, rows) for k in self.samples]).to(self.device)
+        one = self.noise_of(self.samples[0], self.step, rows)
+        noise = torch.empty((len(self.samples), *one.shape), device=self.device)
+        noise[0] = one
+        for row, sample in enumerate(self.samples[1:], 1):  # one by one: all at once would take the memory twice
+            noise[row] = self.noise_of(sample, self.step, rows)
+        return noise
 
 
 class CoherentSampler:

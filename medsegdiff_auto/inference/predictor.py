@@ -260,7 +260,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
         """Logits and features of tiles (B, C, *patch)."""
         return self.evaluate(self.network.condition, tiles.to(self.device))
 
-    def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None, adjust: Adjust | None = None) -> Tensor:
+    def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None, adjust: Adjust | None = None,
+             shown_first: Tensor | None = None) -> Tensor:
         """One mask per noise of single tiles, (B, K, *patch) probabilities on the CPU."""
         return self.evaluate(self.network.sample_probabilities, condition, noise, self.options.num_steps, self.options.solver,
-                             observe, adjust).cpu()
+                             observe, adjust, shown_first).cpu()

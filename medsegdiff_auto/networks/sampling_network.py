@@ -172,7 +172,7 @@ class SamplingNetwork(nn.Module, ABC):
 
     def sample_probabilities(self, condition: Condition, noise: Tensor, num_steps: int | None = None,
                              solver: str | None = None, observe: Observe | None = None,
-                             adjust: Adjust | None = None) -> Tensor:
+                             adjust: Adjust | None = None, shown_first: Tensor | None = None) -> Tensor:
         """One mask per noise as probabilities, (B, K, *spatial) float32, each image a whole volume.
 
         Args:
@@ -181,6 +181,7 @@ class SamplingNetwork(nn.Module, ABC):
                 stochastic steps included.
             observe: called with t, x_t and the predicted x_0 of every step.
             adjust: what becomes of every predicted x_0, (B, K, *spatial), before the step; the fitted field, for instance.
+            shown_first: what the denoiser is shown at the first step in the place of the state, as ``noise``.
         """
         c = self.configuration
         noise = noise.to(condition.logits[0].device, state_dtype(condition.logits[0].device))
@@ -195,7 +196,8 @@ class SamplingNetwork(nn.Module, ABC):
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             nonlocal previous
-            previous = guided(self.predict_step(x_t, t, terms, previous))
+            seen = None if shown_first is None or t != times[0] else shown_first.to(x_t)
+            previous = guided(self.predict_step(x_t, t, terms, previous, seen))
             previous = previous if adjust is None else adjust(previous)
             if observe is not None:
                 observe(t, x_t, previous)

@@ -63,7 +63,8 @@ def tile_of(dimension: int, target: str, num_samples: int = 2) -> Tile:
 
 def predictor_of(network: nn.Module) -> SimpleNamespace:
     """What the explanation uses of the predictor, on the CPU."""
-    return SimpleNamespace(network=network, condition_on=network.condition, draw=network.sample_probabilities)
+    return SimpleNamespace(network=network, condition_on=network.condition, draw=network.sample_probabilities,
+                           num_steps=network.configuration.num_steps)
 
 
 COMBINATIONS = [("auto", 2, "regions"), ("auto", 3, "classes"), ("paper", 2, "classes"), ("paper", 3, "regions"),

@@ -14,11 +14,16 @@ from medsegdiff_auto.explanation.samples import agreement, spread
 
 
 def test_the_last_prediction_of_a_trajectory_is_the_sample_of_the_same_noise(network, predictor, tile):
+    """Where the schedule begins at pure noise, the first step is that of the first sample."""
     drawing = draw(predictor, tile)
+    alpha = network.schedule.alpha_sigma(torch.ones((), dtype=torch.float64))[0]
+    shown_first = tile.noise[:1] if alpha < 1e-12 else None
+    first = [trajectory.steps[0].x_start for trajectory in drawing.trajectories]
+    assert all(np.array_equal(x_start, first[0]) for x_start in first) == (shown_first is not None)
     with torch.inference_mode():
         condition = network.condition(tile.image[None])
         for noise, trajectory in zip(tile.noise, drawing.trajectories, strict=True):
-            expected = network.sample_probabilities(condition, noise[None])[0]
+            expected = network.sample_probabilities(condition, noise[None], shown_first=shown_first)[0]
             np.testing.assert_array_equal(trajectory.probabilities, expected.numpy())
             last = torch.from_numpy(trajectory.steps[-1].x_start)[None].double()
             found = probabilities_from_state(last, tile.target)[0].numpy()
@@ -63,6 +68,13 @@ def test_a_guided_model_says_by_how_much_and_an_unguided_one_nothing(make):
     plain = reverse_section(tile, trajectories, network.configuration, "ddim").html
     guided = reverse_section(tile, trajectories, replace(network.configuration, state_guidance=1.75), "ddim").html
     assert "γ = 1.75" in guided and "γ" not in plain
+
+
+@pytest.mark.parametrize("preset, shared", [("auto", True), ("paper", False)])
+def test_the_page_says_whether_the_samples_share_their_first_prediction(make, preset, shared):
+    tile, network = make.tile(2, "classes"), make.network(preset, 2, "classes")
+    page = reverse_section(tile, draw(make.predictor(network), tile).trajectories, network.configuration, "ddim").html
+    assert ("they share one prediction" in page) == shared and ("says almost nothing" in page) == (not shared)
 
 
 @pytest.mark.parametrize("num_steps, expected", [(1, [0]), (3, [0, 1, 2]), (50, [0, 10, 20, 29, 39, 49])])

@@ -207,7 +207,7 @@ def test_samples_that_share_a_first_step_continue_from_it_with_their_own_noise_a
     network, size = network_of(3, replace(AUTO, dispersion=dispersion)), (8, 16, 24)
     image, noise = random_image(*size, batch_size=1), [noise_volume((NUM_OUTPUTS, *size), 0, "case", k) for k in range(3)]
     tiles = Tiles(size, size, [(slice(None), *(slice(0, n) for n in size))])
-    field, (start, middle, end) = SmoothField((NUM_OUTPUTS, *size), (4.0, 4.0, 4.0), 5), trailing_times(2)
+    field, (start, middle, _) = SmoothField((NUM_OUTPUTS, *size), (4.0, 4.0, 4.0), 5), trailing_times(2)
 
     def moved(x_start):
         logits = ((x_start + 1) / 2).clamp(1e-6, 1 - 1e-6).log()

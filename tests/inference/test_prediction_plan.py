@@ -145,7 +145,7 @@ def test_the_size_of_a_case_is_read_off_its_header_in_the_order_of_the_plan(tmp_
 
 
 def test_only_a_large_case_starts_with_what_the_cases_before_have_freed_given_back(tmp_path):
-    assert not plan_of(100, tmp_path, shape=PATCH, num_samples=2, tile=TileMemory(0.1 * GB, 0.01 * GB, 0.05 * GB)).is_large
+    assert not plan_of(100, tmp_path, shape=PATCH, num_samples=1, tile=TileMemory(0.1 * GB, 0.01 * GB, 0.05 * GB)).is_large
     assert plan_of(100, tmp_path).is_large and plan_of(8, tmp_path).is_large
 
 

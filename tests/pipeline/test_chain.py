@@ -133,12 +133,14 @@ def test_neither_the_size_of_a_batch_nor_the_memory_changes_the_masks(chain_2d, 
             np.testing.assert_array_equal(volume(tmp_path / "one_by_one" / name), volume(chain.predictions / name))
 
 
-def test_parts_and_a_continued_prediction_give_the_files_of_one_run(chain_2d, folders, tmp_path, capsys):
+@pytest.mark.parametrize("num_parts", [2, 3])
+def test_parts_and_a_continued_prediction_give_the_files_of_one_run(chain_2d, folders, tmp_path, capsys, num_parts):
+    """Two cases: the last of three parts has none."""
     chain = chain_2d
     folders(chain.root)
     line = (f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 --steps 2 "
-            "--save_samples -num_parts 2 -part_id ")
-    for part in ("0", "1"):
+            f"--save_samples -num_parts {num_parts} -part_id ")
+    for part in map(str, range(num_parts)):
         assert command(line + part, chain.raw / "imagesTs", tmp_path) == 0
     assert without_flags(tmp_path) == without_flags(chain.predictions)
     first, second = chain.cases
@@ -147,7 +149,7 @@ def test_parts_and_a_continued_prediction_give_the_files_of_one_run(chain_2d, fo
     (tmp_path / f"{first}_samples.nii.gz").unlink()
     written = (tmp_path / f"{second}.nii.gz").stat().st_mtime_ns
     capsys.readouterr()
-    for part in ("0", "1"):
+    for part in map(str, range(num_parts)):
         assert command(line + part + " --continue_prediction", chain.raw / "imagesTs", tmp_path) == 0
     assert "1 were there before" in capsys.readouterr().out
     assert (tmp_path / f"{first}_samples.nii.gz").is_file() and (tmp_path / f"{second}.nii.gz").stat().st_mtime_ns == written
