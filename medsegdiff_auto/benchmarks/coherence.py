@@ -47,9 +47,12 @@ class MovableTiles(MedSegDiffPredictor):
         tiles = super().tiles_of(shape)
         if not self.are_moved:
             return tiles
-        along = [halfway(sorted({place[axis].start for place in tiles.places})) for axis in range(len(self.patch_size))]
+        starts = [sorted({place[axis].start for place in tiles.places}) for axis in range(3)]
+        slices = starts[:tiles.flat]  # 2-D tiles lie in slices, which stay
+        along = [halfway(of_axis) for of_axis in starts[tiles.flat:]]
         return Tiles(tiles.shape, self.patch_size, [
-            (slice(None), *(slice(start, start + size) for start, size in zip(starts, self.patch_size))) for starts in product(*along)])
+            (slice(None), *first, *(slice(start, start + size) for start, size in zip(place, self.patch_size)))
+            for first in product(*slices) for place in product(*along)])
 
 
 def halfway(starts: Sequence[int]) -> list[int]:
@@ -58,10 +61,11 @@ def halfway(starts: Sequence[int]) -> list[int]:
 
 
 class TiledSampler:
-    """Samples of a case, coherent or as independent tiles, for 3-D plans."""
+    """Samples of a case, coherent or as independent tiles."""
 
     def __init__(self, model: TrainedModel, num_samples: int):
         self.patch_size = model.configuration_manager.patch_size
+        self.is_flat = len(self.patch_size) == 2
         self.predictor = MovableTiles(model, SamplingOptions(num_samples, num_mirrors=1))
 
     def _draw(self, image: np.ndarray, case: str) -> Tensor:
@@ -73,16 +77,18 @@ class TiledSampler:
         The image is continued by its mirror image, three quarters of a tile on every side: every tile is full of anatomy, and
         those at the ends of the volume, which do not move, reach no voxel of the image as the nearest.
         """
-        margin = [3 * size // 4 for size in self.patch_size]
+        margin = [0] * self.is_flat + [3 * size // 4 for size in self.patch_size]
         own = tuple(slice(first, first + size) for first, size in zip(margin, image.shape[1:]))
         image = np.pad(image, [(0, 0), *((one, one) for one in margin)], "symmetric")
         self.predictor.are_moved = are_moved
         tiles = self.predictor.tiles_of(image.shape[1:])
-        if kind == COHERENT:
-            samples = self._draw(image, case)
-        else:
-            samples = tiles.blended((self.predictor.num_samples, self.predictor.label_manager.num_segmentation_heads),
-                                    lambda index: self._draw(tiles.cut(torch.from_numpy(image), index).numpy(), f"{case}/{index}"))
+
+        def of_tile(index: int) -> Tensor:
+            samples = self._draw(image[(slice(None), *tiles.places[index])], f"{case}/{index}")
+            return samples.squeeze(-3) if self.is_flat else samples
+
+        leading = (self.predictor.num_samples, self.predictor.label_manager.num_segmentation_heads)
+        samples = self._draw(image, case) if kind == COHERENT else tiles.blended(leading, of_tile)
         return samples[(..., *own)], largest_share(tiles)[own]
 
 

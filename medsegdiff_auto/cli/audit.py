@@ -11,14 +11,15 @@ from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.run_record import command_line, write_run
 
 TRAINER, TWIN = paths.OUR_TRAINER, f"{paths.OUR_TRAINER}Twin"
-HEADINGS = ("Dice", "ECE", "NLL", "Dice between samples", "Dice sample-reference")
+HEADINGS = ("Dice", "ECE", "NLL", "Dice between samples", "Dice sample-reference", "Dice to own state")
 
 
 def main(argv=None) -> int:
     parser = CommandParser(prog="medsegdiff_audit",
-                           description="Shows on a fold's validation cases what the scores owe to the noisy state: with another "
+                           description="Shows on a fold's validation cases what scores and masks owe to the noisy state: with another "
                                        "sample's state, with fresh noise at every step, and beside the no-diffusion twin "
-                                       f"(trained by medsegdiff_train -tr {TWIN}).")
+                                       f"(trained by medsegdiff_train -tr {TWIN}). Dice to own state: of each mask with that of "
+                                       "the same sample under its own state; 1 where the state decides nothing.")
     parser.add_argument("-d", required=True, metavar="DATASET", help="dataset ID or name")
     parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="2d, 3d_fullres or 3d_lowres")
     parser.add_argument("-f", type=int, default=0, metavar="FOLD", help="default: 0")

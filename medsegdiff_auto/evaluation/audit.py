@@ -1,12 +1,14 @@
 """Does a model use its diffusion? State reliance and the no-diffusion twin, on the validation cases of a fold.
 
-The denoiser is shown another state than the sampler's own at every step. Where the scores stay, the mask is drawn from the
-image alone, and the diffusion is decoration.
+The denoiser is shown another state than the sampler's own at every step. Where the masks stay, they are drawn from the image
+alone, and the diffusion is decoration. Scores alone do not tell: in two steps, the first of them shared, another sample's
+state only makes the samples change places.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -19,12 +21,14 @@ from torch import Tensor
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure
 from medsegdiff_auto.evaluation.case_files import Grid
-from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
+from medsegdiff_auto.evaluation.structures import Structure, ignore_label_of, structures_of
+from medsegdiff_auto.inference.fusion import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor
 from medsegdiff_auto.inference.temperature import at_temperature
+from medsegdiff_auto.overlap import dice
 
-METRICS = ("dice", "ece", "nll", "expected_dice_between_samples", "expected_dice_sample_reference")
+METRICS = ("dice", "ece", "nll", "expected_dice_between_samples", "expected_dice_sample_reference", "dice_to_own_state")
 TOLERANCE_MM = 1.0
 
 
@@ -90,18 +94,32 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
             for structure in structures_of(model.dataset_json)]
 
 
+def dice_to_own_state(samples: np.ndarray, own: np.ndarray, structure: Structure) -> float:
+    """Mean Dice of each sample with the same sample under its own state; 1 where the state decides nothing.
+
+    Args:
+        samples, own: label maps, (num_samples, *spatial), in the same order.
+    """
+    return float(np.mean([dice(of_own, sample, both_empty=1.0)
+                          for of_own, sample in zip(structure.mask(own), structure.mask(samples))]))
+
+
 def audit_states(predictor: MedSegDiffPredictor, model: TrainedModel, preprocessed_folder: Path, fold: int,
                  num_cases: int | None, seed: int) -> list[dict]:
-    """Rows of every intervention: ``state`` and :data:`METRICS`; the same cases and noise for all."""
+    """Rows of every intervention: ``state``, ``case``, ``structure`` and :data:`METRICS`; the same cases and noise for all."""
     rows, shown = [], interventions(seed)
-    cases = list(validation_cases(model, preprocessed_folder, fold))[:num_cases]
-    for name, intervention in shown.items():
-        predictor.intervention = intervention
-        for case, image, reference, _ in cases:
-            of_case = scores(case, predictor.sample_case(image, case), reference, model)
-            rows += [{"state": name, **{key: row[key] for key in ("case", "structure", *METRICS)}} for row in of_case]
+    structures = structures_of(model.dataset_json)
+    for case, image, reference, _ in islice(validation_cases(model, preprocessed_folder, fold), num_cases):
+        own = None
+        for name, intervention in shown.items():
+            predictor.intervention = intervention
+            drawn = predictor.sample_case(image, case)
+            samples = label_maps(drawn.samples, predictor.label_manager)
+            own = samples if own is None else own
+            rows += [{"state": name, **row, "dice_to_own_state": dice_to_own_state(samples, own, structure)}
+                     for structure, row in zip(structures, scores(case, drawn, reference, model))]
     predictor.intervention = None
-    return rows
+    return [{key: row[key] for key in ("state", "case", "structure", *METRICS)} for row in rows]
 
 
 def summary(rows: list[dict]) -> dict[str, dict[str, float]]:

@@ -74,7 +74,15 @@ def test_the_audit_compares_the_same_cases_under_other_states_and_the_twin(chain
     cases = [[(row["case"], row["structure"]) for row in rows] for rows in states.values()]
     assert cases[0] and all(c == cases[0] for c in cases)
     own, others, fresh, twin = states.values()
-    assert own != others and own != fresh  # the denoiser looks at what it is shown
-    assert all(float(row["expected_dice_between_samples"]) == pytest.approx(1, abs=1e-6) for row in twin
-               if row["expected_dice_between_samples"])  # one view, no state: every sample of the twin is the same
+    def values(rows: list[dict], key: str) -> list[float]:
+        return [float(row[key]) for row in rows if row[key]]
+
+    assert own != fresh  # the denoiser looks at what it is shown
+    assert values(own, "dice_to_own_state") == pytest.approx([1] * len(own), abs=1e-6)
+    # After a shared first step each sample follows the state it is shown in the second: the samples change places.
+    assert values(others, "dice") == pytest.approx(values(own, "dice"), abs=1e-6)
+    between = values(own, "expected_dice_between_samples")
+    assert values(others, "dice_to_own_state") == pytest.approx(between, abs=1e-4) and min(between) < 1
+    for key in ("expected_dice_between_samples", "dice_to_own_state"):  # one view, no state: the twin's samples are all the same
+        assert values(twin, key) == pytest.approx([1] * len(twin), abs=1e-6)
     assert "| its own state |" in capsys.readouterr().out
