@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from dataclasses import replace
-from itertools import product
+from dataclasses import dataclass, field, replace
+from itertools import islice, product
 from pathlib import Path
 from typing import Sequence
 
@@ -30,7 +30,7 @@ from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.inference.tiling import Tiles
 
-COHERENT, INDEPENDENT = "one state over the volume", "independent tiles"
+COHERENT, INDEPENDENT, REFERENCE = "one state over the volume", "independent tiles", "the reference"
 INSIDE_FROM, BETWEEN_TO = 0.9, 0.6  # share of the nearest tile in the blended value
 
 
@@ -127,6 +127,45 @@ def components(maps: np.ndarray, structure) -> list[int]:
     return [ndimage.label(structure.mask(one))[1] for one in maps]
 
 
+@dataclass
+class Measured:
+    """What the cases so far show.
+
+    Attributes:
+        first: reference and four samples of each kind, label maps, of the first case.
+    """
+
+    spreads: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    components: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
+    first: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
+
+    def add(self, model: TrainedModel, sampler: TiledSampler, case: str, image: np.ndarray, reference: np.ndarray) -> None:
+        """Draws a case both ways, each with the tiles as usual and moved."""
+        maps, label_manager = {}, model.plans_manager.get_label_manager(model.dataset_json)
+        for kind in (COHERENT, INDEPENDENT):
+            (samples, share), (moved_samples, moved_share) = (sampler.draw(kind, image, case, moved) for moved in (False, True))
+            maps[kind] = label_maps(samples, label_manager)
+            self.spreads[kind].append(between_and_inside(spread(samples), spread(moved_samples), share, moved_share))
+            print(case, kind, *self.spreads[kind][-1], file=sys.stderr, flush=True)
+        for structure in structures_of(model.dataset_json):
+            for kind, of_kind in (maps | {REFERENCE: reference[None]}).items():
+                self.components[kind, structure.name] += components(of_kind, structure)
+        self.first = self.first or (reference, {kind: of_kind[:4] for kind, of_kind in maps.items()})
+
+    def table(self) -> str:
+        """Ratio of the spreads and mean numbers of components as a Markdown table."""
+        names = list(dict.fromkeys(name for _, name in self.components))
+        lines = ["| samples drawn as | spread between tiles over spread inside a tile, the same voxels (95 %) | "
+                 f"{' | '.join(f'components of {name}' for name in names)} |", f"|{'---|' * (len(names) + 2)}"]
+        for kind in (COHERENT, INDEPENDENT, REFERENCE):
+            ratio = ""
+            if kind in self.spreads:
+                between, inside = np.array(self.spreads[kind]).T
+                ratio = "{:.3f} ({:.3f} to {:.3f})".format(between.sum() / inside.sum(), *interval_of_ratio(between, inside))
+            lines.append(f"| {kind} | {ratio} | {' | '.join(f'{np.mean(self.components[kind, name]):.2f}' for name in names)} |")
+        return "\n".join(lines)
+
+
 def draw_picture(reference: np.ndarray, maps: dict[str, np.ndarray], path: Path) -> None:
     """The slice with the most foreground: reference, and four samples of each kind."""
     matplotlib.use("Agg")
@@ -146,44 +185,25 @@ def draw_picture(reference: np.ndarray, maps: dict[str, np.ndarray], path: Path)
 
 def main() -> None:
     parser = model_parser(__doc__)
-    parser.add_argument("-f", type=int, default=0, help="fold")
-    parser.add_argument("--cases", type=int, default=10)
+    parser.add_argument("-f", type=int, nargs="+", default=[0], help="folds, each with its own validation cases")
+    parser.add_argument("--cases", type=int, default=10, help="of each fold")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--dispersion", type=float, help="default: the fitted or planned one")
     parser.add_argument("-o", help="picture to write")
     args = parser.parse_args()
-    preprocessed = paths.preprocessed_folder(args.d)
     compute_on_cpu()
-    model = model_of(args, args.f, use_fitted=True)
-    if args.dispersion is not None:
-        model.network.configuration = replace(model.network.configuration, dispersion=args.dispersion)
-    sampler = TiledSampler(model, args.samples)
-    label_manager = model.plans_manager.get_label_manager(model.dataset_json)
-    sums, counts, of_reference, pictured = defaultdict(list), defaultdict(list), defaultdict(list), None
-    for _, (case, image, reference, _) in zip(range(args.cases), validation_cases(model, preprocessed, args.f)):
-        maps = {}
-        for kind in (COHERENT, INDEPENDENT):
-            (samples, share), (moved_samples, moved_share) = (sampler.draw(kind, image, case, moved) for moved in (False, True))
-            maps[kind] = label_maps(samples, label_manager)
-            sums[kind].append(between_and_inside(spread(samples), spread(moved_samples), share, moved_share))
-            print(case, kind, *sums[kind][-1], file=sys.stderr, flush=True)
-        for structure in structures_of(model.dataset_json):
-            of_reference[structure.name] += components(reference[None], structure)
-            for kind, of_kind in maps.items():
-                counts[kind, structure.name] += components(of_kind, structure)
-        pictured = pictured or (reference, {kind: of_kind[:4] for kind, of_kind in maps.items()})
-    names = list(of_reference)
-    print(f"dispersion {model.network.configuration.dispersion:.3f}, {args.samples} samples, tiles of {list(sampler.patch_size)}\n")
-    print(f"| samples drawn as | spread between tiles over spread inside a tile, the same voxels (95 %) | "
-          f"{' | '.join(f'components of {one}' for one in names)} |\n|{'---|' * (len(names) + 2)}")
-    for kind in (COHERENT, INDEPENDENT):
-        between, inside = np.array(sums[kind]).T
-        low, high = interval_of_ratio(between, inside)
-        of_names = " | ".join(f"{np.mean(counts[kind, one]):.2f}" for one in names)
-        print(f"| {kind} | {between.sum() / inside.sum():.3f} ({low:.3f} to {high:.3f}) | {of_names} |")
-    print(f"| the reference | | {' | '.join(f'{np.mean(of_reference[one]):.2f}' for one in names)} |")
+    measured = Measured()
+    for fold in args.f:
+        model = model_of(args, fold, use_fitted=True)
+        if args.dispersion is not None:
+            model.network.configuration = replace(model.network.configuration, dispersion=args.dispersion)
+        cases = validation_cases(model, paths.preprocessed_folder(args.d), fold)
+        for case, image, reference, _ in islice(cases, args.cases):
+            measured.add(model, TiledSampler(model, args.samples), case, image, reference)
+    print(f"dispersion {model.network.configuration.dispersion:.3f}, {args.samples} samples, "
+          f"tiles of {list(model.configuration_manager.patch_size)}\n\n{measured.table()}")
     if args.o:
-        draw_picture(*pictured, Path(args.o))
+        draw_picture(*measured.first, Path(args.o))
 
 
 if __name__ == "__main__":

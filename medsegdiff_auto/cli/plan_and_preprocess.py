@@ -28,7 +28,8 @@ def main(argv=None) -> int:
                              "caps the batch, 'tiny' is for demonstrations (default: gpu)")
     parser.add_argument("-gpu_memory_target", type=float, metavar="GB",
                         help="nnU-Net's memory target; overrides that of --resources")
-    parser.add_argument("-overwrite_plans_name", default="MedSegDiffPlans", metavar="NAME", help="name of the plans")
+    parser.add_argument("-overwrite_plans_name", metavar="NAME",
+                        help=f"name of the plans (default: {paths.OUR_PLANS}, or that of the file of --plans)")
     parser.add_argument("-overwrite_target_spacing", nargs="+", type=float, metavar="MM",
                         help="target spacing of 3d_fullres, three numbers")
     parser.add_argument("--no_integrity_check", action="store_true", help="skip the check of the raw dataset")
@@ -57,19 +58,20 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
             prepare.check(raw / name, folder, args.np)
         prepare.fingerprint(name, args.np, args.clean)
         if args.plans:
-            prepare.adopt_plans(Path(args.plans), folder, args.overwrite_plans_name)
-            print(f"Plan: {args.plans}")
+            plans_name = prepare.adopt_plans(Path(args.plans), folder, args.overwrite_plans_name)
+            print(f"Plan: {args.plans}, here {folder / plans_name}.json")
         else:
-            _plan(name, args)
-            print(f"Plan: {folder / args.overwrite_plans_name}.md")
-        write_run(folder, command, file=f"{args.overwrite_plans_name}_run.json")
+            plans_name = args.overwrite_plans_name or paths.OUR_PLANS
+            _plan(name, plans_name, args)
+            print(f"Plan: {folder / plans_name}.md")
+        write_run(folder, command, file=f"{plans_name}_run.json")
         if not args.no_pp:
-            chosen = prepare.preprocess(raw / name, folder, args.overwrite_plans_name, args.c, args.np)
+            chosen = prepare.preprocess(raw / name, folder, plans_name, args.c, args.np)
             fold = 0 if is_divisible(folder) else "all"
             print(f"Preprocessed {', '.join(chosen)}. Next: medsegdiff_train {int(name[7:10])} {chosen[-1]} {fold}")
 
 
-def _plan(name: str, args) -> None:
+def _plan(name: str, plans_name: str, args) -> None:
     from medsegdiff_auto.planning import prepare
     from medsegdiff_auto.planning.planner import ENCODER_MEMORY_TARGETS_GB, PLANNERS
     from medsegdiff_auto.planning.resources import RESOURCES
@@ -77,5 +79,5 @@ def _plan(name: str, args) -> None:
     target_gb = args.gpu_memory_target
     if target_gb is None and args.resources == "gpu":
         target_gb = ENCODER_MEMORY_TARGETS_GB.get(args.encoder)
-    prepare.plan(PLANNERS[args.encoder](name, args.preset, RESOURCES[args.resources], target_gb, args.overwrite_plans_name,
+    prepare.plan(PLANNERS[args.encoder](name, args.preset, RESOURCES[args.resources], target_gb, plans_name,
                                         args.overwrite_target_spacing, args.c or ()))

@@ -34,14 +34,21 @@ def plan(planner: MedSegDiffPlanner) -> dict:
     return planner.plan_experiment()
 
 
-def adopt_plans(plans_file: Path, preprocessed_folder: Path, plans_identifier: str) -> None:
+def adopt_plans(plans_file: Path, preprocessed_folder: Path, plans_identifier: str | None) -> str:
     """Takes finished plans, of this dataset or of another one with the same channels and labels, instead of planning.
+
+    Args:
+        plans_identifier: their name here; None keeps their own.
+
+    Returns:
+        Their name here.
 
     Raises:
         UserError: the file is no plans of MedSegDiff-Auto.
     """
     try:
         plans = load_json(str(plans_file))
+        plans_identifier = plans_identifier or plans["plans_name"]
         sections = [configuration for configuration in plans["configurations"].values() if "architecture" in configuration]
         for section in sections:
             DiffusionConfiguration.from_plan(section[PLANS_KEY])
@@ -52,6 +59,7 @@ def adopt_plans(plans_file: Path, preprocessed_folder: Path, plans_identifier: s
                         fix="correct --plans, or leave it out to plan anew") from failure
     plans |= {"dataset_name": preprocessed_folder.name, "plans_name": plans_identifier}
     save_json(plans, str(preprocessed_folder / f"{plans_identifier}.json"), sort_keys=False)
+    return plans_identifier
 
 
 def fingerprint(dataset_name: str, num_processes: int, clean: bool) -> dict:

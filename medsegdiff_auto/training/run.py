@@ -6,9 +6,11 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
@@ -125,6 +127,7 @@ def build_trainer(request: TrainingRequest, preprocessed_folder: Path, model_fol
         raise UserError(f"The plans {request.plans_identifier} have no diffusion section.",
                         found="plans of plain nnU-Net", expected="plans by medsegdiff_plan_and_preprocess",
                         fix="plan with medsegdiff_plan_and_preprocess, or train with -tr nnUNetTrainer")
+    require_fitting_patch(plans, request.configuration)
     require_previous_stage(request, section)
     if request.trainer == nnUNetTrainerMedSegDiffTwin.__name__:
         without_state(plans)
@@ -137,6 +140,21 @@ def build_trainer(request: TrainingRequest, preprocessed_folder: Path, model_fol
         trainer.conditioner_checkpoint = str(request.conditioner_checkpoint)
     set_length(trainer, request.length, request.max_hours)
     return trainer
+
+
+def require_fitting_patch(plans: dict, configuration: str) -> None:
+    """Checks that the network can halve the patch as often as it is built to: plans are also edited by hand.
+
+    Raises:
+        UserError: an axis of the patch is no multiple of the product of its strides.
+    """
+    configuration_manager = PlansManager(plans).get_configuration(configuration)
+    strides = np.prod(configuration_manager.network_arch_init_kwargs["strides"], axis=0).tolist()
+    patch_size = list(configuration_manager.patch_size)
+    if any(size % stride for size, stride in zip(patch_size, strides)):
+        raise UserError(f"The patch of {configuration} does not fit the network.", found=f"patch_size {patch_size}",
+                        expected=f"multiples of {strides}, the products of the strides along each axis",
+                        fix="correct patch_size in the plans, or plan anew")
 
 
 def require_previous_stage(request: TrainingRequest, section: dict) -> None:

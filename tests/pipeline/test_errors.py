@@ -103,6 +103,16 @@ def test_a_plan_that_changed_between_two_folds_is_refused(chain_2d, folders, cap
         plans.write_text(before)
 
 
+def test_a_patch_that_the_network_cannot_halve_is_refused_before_training(chain_2d, folders, capsys):
+    folders(chain_2d.root)
+    plans = json.loads((chain_2d.preprocessed / "MedSegDiffPlans.json").read_text(encoding="utf-8"))
+    plans["configurations"]["2d"]["patch_size"] = [33, 32]
+    edited = chain_2d.preprocessed / "OddPlans.json"
+    edited.write_text(json.dumps(plans | {"plans_name": "OddPlans"}), encoding="utf-8")
+    message = refused("train 902 2d 3 -p OddPlans --iterations 4 -device cpu", capsys)
+    assert "patch_size [33, 32]" in message and "multiples of" in message
+
+
 def test_an_unset_folder_is_named_with_what_to_type(images, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("nnUNet_results")
     message = refused("predict -i {0} -o {1} -d 902 -c 2d -device cpu", capsys, images, tmp_path / "out")
@@ -124,6 +134,20 @@ def test_finished_plans_are_taken_as_they_are(chain_2d, folders, tmp_path):
     assert adopted["plans_name"] == "Adopted" and adopted["configurations"]["2d"].pop("data_identifier") == "Adopted_2d"
     assert theirs["configurations"]["2d"].pop("data_identifier") == "MedSegDiffPlans_2d"
     assert adopted["configurations"]["2d"] == theirs["configurations"]["2d"]
+
+
+def test_finished_plans_keep_their_own_name_and_leave_other_plans_alone(chain_2d, folders, tmp_path):
+    folders(chain_2d.root)
+    ours = chain_2d.preprocessed / "MedSegDiffPlans.json"
+    before = ours.read_text(encoding="utf-8")
+    plans = json.loads(before)
+    plans["plans_name"], plans["configurations"]["2d"]["batch_size"] = "Edited", 3
+    edited = tmp_path / "plans.json"
+    edited.write_text(json.dumps(plans), encoding="utf-8")
+    assert command("plan_and_preprocess -d 902 --plans {0} --no_pp -np 1 --no_integrity_check", edited) == 0
+    adopted = json.loads((chain_2d.preprocessed / "Edited.json").read_text(encoding="utf-8"))
+    assert adopted["plans_name"] == "Edited" and adopted["configurations"]["2d"]["batch_size"] == 3
+    assert ours.read_text(encoding="utf-8") == before
 
 
 def test_a_file_that_is_no_plans_is_refused(chain_2d, folders, capsys):

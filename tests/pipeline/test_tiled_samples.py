@@ -16,6 +16,7 @@ def test_tiles_move_by_half_of_their_distance_and_samples_stay_the_predictors(ch
     model = load_model(chain.model, [0])
     data, _ = prepare_case(model, sorted((chain.raw / "imagesTs").glob(f"{chain.cases[0]}_*")))
     sampler, patch = TiledSampler(model, 2), model.configuration_manager.patch_size
+    data = data[(..., *(slice(3 * size // 4) for size in patch))]  # few tiles, one of them inside
     (samples, share), (moved, moved_share) = (sampler.draw(kind, data, "case", are_moved) for are_moved in (False, True))
     assert samples.shape[-3:] == share.shape == data.shape[1:] and samples.shape == moved.shape
     assert ((0 <= samples) & (samples <= 1)).all() and not torch.allclose(samples, moved, atol=1e-3)
