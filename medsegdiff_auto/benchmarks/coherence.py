@@ -2,7 +2,9 @@
 
 The spread of the samples differs between places for reasons of anatomy. So every case is drawn twice, the second time with the
 tiles moved by half of their distance, and voxels that lie inside a tile once and between tiles the other time are compared with
-themselves. One state over the volume has the same noise and the same field both times.
+themselves. One state over the volume has the same noise and the same field both times. Several tiles may also know more than one,
+and each of them less off its middle: so the same voxels' error is measured, and both again without any blending, each voxel from
+its nearest tile alone. A spread that changes as the error does is true.
 """
 
 from __future__ import annotations
@@ -24,26 +26,35 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
-from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.evaluation.structures import Structure, structures_of
 from medsegdiff_auto.inference.fusion import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.inference.tiling import Tiles
 
-COHERENT, INDEPENDENT, REFERENCE = "one state over the volume", "independent tiles", "the reference"
+COHERENT, NEAREST, INDEPENDENT = "one state over the volume", "one state, each voxel from its nearest tile", "independent tiles"
+KINDS, REFERENCE = (COHERENT, NEAREST, INDEPENDENT), "the reference"
 INSIDE_FROM, BETWEEN_TO = 0.9, 0.6  # share of the nearest tile in the blended value
+SHARPNESS, SMALLEST_WEIGHT = 8, 1e-36  # power of the window by which the nearest tile counts alone
 
 
 class MovableTiles(MedSegDiffPredictor):
-    """A predictor whose tiles can be moved by half of their distance.
+    """A predictor whose tiles can be moved by half of their distance, and left unblended.
 
     Attributes:
         are_moved: whether they are; tiles at both ends stay, so that the volume is covered.
+        is_blended: whether a voxel is the weighted mean of its tiles, or the nearest one's value.
     """
 
-    are_moved = False
+    are_moved, is_blended = False, True
 
     def tiles_of(self, shape: Sequence[int]) -> Tiles:
+        tiles = self._places_of(shape)
+        if not self.is_blended:
+            tiles.window = (tiles.window / tiles.window.max()).pow(SHARPNESS).clamp_min(SMALLEST_WEIGHT)
+        return tiles
+
+    def _places_of(self, shape: Sequence[int]) -> Tiles:
         tiles = super().tiles_of(shape)
         if not self.are_moved:
             return tiles
@@ -61,7 +72,7 @@ def halfway(starts: Sequence[int]) -> list[int]:
 
 
 class TiledSampler:
-    """Samples of a case, coherent or as independent tiles."""
+    """Samples of a case, of any of the three kinds."""
 
     def __init__(self, model: TrainedModel, num_samples: int):
         self.patch_size = model.configuration_manager.patch_size
@@ -80,15 +91,16 @@ class TiledSampler:
         margin = [0] * self.is_flat + [3 * size // 4 for size in self.patch_size]
         own = tuple(slice(first, first + size) for first, size in zip(margin, image.shape[1:]))
         image = np.pad(image, [(0, 0), *((one, one) for one in margin)], "symmetric")
-        self.predictor.are_moved = are_moved
+        self.predictor.are_moved, self.predictor.is_blended = are_moved, True
         tiles = self.predictor.tiles_of(image.shape[1:])
+        self.predictor.is_blended = kind != NEAREST
 
         def of_tile(index: int) -> Tensor:
             samples = self._draw(image[(slice(None), *tiles.places[index])], f"{case}/{index}")
             return samples.squeeze(-3) if self.is_flat else samples
 
         leading = (self.predictor.num_samples, self.predictor.label_manager.num_segmentation_heads)
-        samples = self._draw(image, case) if kind == COHERENT else tiles.blended(leading, of_tile)
+        samples = tiles.blended(leading, of_tile) if kind == INDEPENDENT else self._draw(image, case)
         return samples[(..., *own)], largest_share(tiles)[own]
 
 
@@ -106,8 +118,14 @@ def spread(samples: Tensor) -> np.ndarray:
     return samples.var(0).sum(0).numpy()
 
 
+def squared_error(samples: Tensor, reference: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
+    """Of the samples' mean, summed over the structures, (*spatial)."""
+    mean = samples.mean(0).numpy()
+    return sum((mean[structure.channel] - structure.mask(reference)) ** 2 for structure in structures)
+
+
 def between_and_inside(first: np.ndarray, second: np.ndarray, first_share: np.ndarray, second_share: np.ndarray) -> tuple[float, float]:
-    """Spread of two draws, summed over the voxels that lie between the tiles of one and inside a tile of the other."""
+    """Spread or error of two draws, summed over the voxels that lie between the tiles of one and inside a tile of the other."""
     between = inside = 0.0
     for one, other, own, others in ((first, second, first_share, second_share), (second, first, second_share, first_share)):
         voxels = (own <= BETWEEN_TO) & (others >= INSIDE_FROM)
@@ -120,6 +138,12 @@ def interval_of_ratio(numerators: np.ndarray, denominators: np.ndarray, num_resa
     chosen = np.random.default_rng(0).integers(0, len(numerators), (num_resamples, len(numerators)))
     low, high = np.percentile(numerators[chosen].sum(1) / denominators[chosen].sum(1), (2.5, 97.5))
     return float(low), float(high)
+
+
+def ratio_of_sums(of_cases: Sequence[tuple[float, float]]) -> str:
+    """The first over the second, summed over cases, with its interval."""
+    between, inside = np.array(of_cases).T
+    return "{:.3f} ({:.3f} to {:.3f})".format(between.sum() / inside.sum(), *interval_of_ratio(between, inside))
 
 
 def components(maps: np.ndarray, structure) -> list[int]:
@@ -136,33 +160,34 @@ class Measured:
     """
 
     spreads: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    errors: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     components: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
     first: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
 
     def add(self, model: TrainedModel, sampler: TiledSampler, case: str, image: np.ndarray, reference: np.ndarray) -> None:
-        """Draws a case both ways, each with the tiles as usual and moved."""
-        maps, label_manager = {}, model.plans_manager.get_label_manager(model.dataset_json)
-        for kind in (COHERENT, INDEPENDENT):
+        """Draws a case in all three ways, each with the tiles as usual and moved."""
+        maps, label_manager, structures = {}, model.plans_manager.get_label_manager(model.dataset_json), structures_of(model.dataset_json)
+        for kind in KINDS:
             (samples, share), (moved_samples, moved_share) = (sampler.draw(kind, image, case, moved) for moved in (False, True))
             maps[kind] = label_maps(samples, label_manager)
             self.spreads[kind].append(between_and_inside(spread(samples), spread(moved_samples), share, moved_share))
-            print(case, kind, *self.spreads[kind][-1], file=sys.stderr, flush=True)
-        for structure in structures_of(model.dataset_json):
+            self.errors[kind].append(between_and_inside(
+                *(squared_error(drawn, reference, structures) for drawn in (samples, moved_samples)), share, moved_share))
+            print(case, kind, *self.spreads[kind][-1], *self.errors[kind][-1], file=sys.stderr, flush=True)
+        for structure in structures:
             for kind, of_kind in (maps | {REFERENCE: reference[None]}).items():
                 self.components[kind, structure.name] += components(of_kind, structure)
-        self.first = self.first or (reference, {kind: of_kind[:4] for kind, of_kind in maps.items()})
+        self.first = self.first or (reference, {kind: maps[kind][:4] for kind in (COHERENT, INDEPENDENT)})
 
     def table(self) -> str:
-        """Ratio of the spreads and mean numbers of components as a Markdown table."""
+        """Ratios of spreads and errors and mean numbers of components as a Markdown table."""
         names = list(dict.fromkeys(name for _, name in self.components))
-        lines = ["| samples drawn as | spread between tiles over spread inside a tile, the same voxels (95 %) | "
-                 f"{' | '.join(f'components of {name}' for name in names)} |", f"|{'---|' * (len(names) + 2)}"]
-        for kind in (COHERENT, INDEPENDENT, REFERENCE):
-            ratio = ""
-            if kind in self.spreads:
-                between, inside = np.array(self.spreads[kind]).T
-                ratio = "{:.3f} ({:.3f} to {:.3f})".format(between.sum() / inside.sum(), *interval_of_ratio(between, inside))
-            lines.append(f"| {kind} | {ratio} | {' | '.join(f'{np.mean(self.components[kind, name]):.2f}' for name in names)} |")
+        lines = ["| samples drawn as | spread between tiles over spread inside a tile, the same voxels (95 %) | squared error, likewise | "
+                 f"{' | '.join(f'components of {name}' for name in names)} |", f"|{'---|' * (len(names) + 3)}"]
+        for kind in (*KINDS, REFERENCE):
+            ratios = [ratio_of_sums(of_kind[kind]) if kind in of_kind else "" for of_kind in (self.spreads, self.errors)]
+            of_names = [f"{np.mean(self.components[kind, name]):.2f}" for name in names]
+            lines.append(f"| {' | '.join([kind, *ratios, *of_names])} |")
         return "\n".join(lines)
 
 

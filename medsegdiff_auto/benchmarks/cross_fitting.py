@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +22,9 @@ from medsegdiff_auto.evaluation.dispersion import FoldCases, SamplingFit, fit_sa
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.inference.conformal import Margins
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
+from medsegdiff_auto.overlap import mean_without_nan
 
-COLUMNS = {"dice": "Dice", "ece": "ECE", "nll": "NLL", "expected_dice_between_samples": "between samples",
+COLUMNS = {"dice": "Dice", "ece": "ECE", "pooled_ece": "ECE, cases pooled", "nll": "NLL", "expected_dice_between_samples": "between samples",
            "expected_dice_sample_reference": "sample-reference", "in_interval": "in the samples' interval",
            "conformal": "in the conformal interval", "conformal_width": "its width"}
 
@@ -46,9 +49,20 @@ def rows_of_fold(fold: FoldCases, values: Values | SamplingFit) -> list[dict]:
     return judged(distribution, list(fold.cases), fold.model, values.margins, values.temperature)
 
 
+def pooled_ece(rows: list[dict]) -> float:
+    """ECE of each structure over the voxels of all cases together, mean over structures.
+
+    Unlike the mean over cases it counts no error that evens out between cases: what a temperature can mend.
+    """
+    of_structure = defaultdict(list)
+    for row in rows:
+        of_structure[row["structure"]].append(row["reliability"])
+    return float(np.mean([reduce(add, curves).expected_calibration_error for curves in of_structure.values()]))
+
+
 def print_rows(label: str, rows: list[dict]) -> None:
     """One line of the table: means over cases and structures."""
-    means = [np.nanmean([row[key] for row in rows]) if any(np.isfinite(row[key]) for row in rows) else np.nan for key in COLUMNS]
+    means = [pooled_ece(rows) if key == "pooled_ece" else mean_without_nan(row[key] for row in rows) for key in COLUMNS]
     gaps = case_means(rows, lambda row: row["expected_dice_between_samples"] - row["expected_dice_sample_reference"])
     gap = compare_paired(gaps, [0.0] * len(gaps))
     print(f"| {label} | {' | '.join(f'{mean:.4f}' for mean in means)} "

@@ -19,7 +19,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from torch import Tensor
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure
+from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure, reliability_near
 from medsegdiff_auto.evaluation.case_files import Grid
 from medsegdiff_auto.evaluation.structures import Structure, ignore_label_of, structures_of
 from medsegdiff_auto.inference.fusion import label_maps
@@ -76,7 +76,8 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
            conditioner_weight: float = 0.0, temperature: float = 1.0) -> list[dict]:
     """One row per structure: the mean of the samples (by default without the plain network) against the reference.
 
-    The label map does not depend on the temperature of the probabilities.
+    The label map does not depend on the temperature of the probabilities. ``reliability`` are the bins behind ``ece``, which
+    add up over cases.
     """
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
     mean = replace(distribution, conditioner_weight=conditioner_weight).fused
@@ -90,8 +91,8 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
     arrays = CaseArrays(reference, label_map(mean), grid, probabilities,
                         np.stack([label_map(sample) for sample in distribution.samples]),
                         ignore_label=ignore_label_of(model.dataset_json))
-    return [{"case": case, "structure": structure.name, **evaluate_structure(arrays, structure, TOLERANCE_MM)}
-            for structure in structures_of(model.dataset_json)]
+    return [{"case": case, "structure": structure.name, "reliability": reliability_near(arrays, structure),
+             **evaluate_structure(arrays, structure, TOLERANCE_MM)} for structure in structures_of(model.dataset_json)]
 
 
 def dice_to_own_state(samples: np.ndarray, own: np.ndarray, structure: Structure) -> float:

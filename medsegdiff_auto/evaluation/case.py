@@ -57,6 +57,12 @@ def relevant_voxels(case: CaseArrays, structure: Structure) -> np.ndarray:
     return calibration.relevant_mask(reference, structure.mask(case.prediction) & case.valid) & case.valid
 
 
+def reliability_near(case: CaseArrays, structure: Structure) -> calibration.Reliability:
+    """The structure's predicted probabilities against the reference, over :func:`relevant_voxels`."""
+    mask = relevant_voxels(case, structure)
+    return calibration.reliability(case.probabilities[structure.channel][mask], structure.mask(case.reference)[mask])
+
+
 def _sizes(grid: Grid, reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     size, reference_size = (float(mask.sum()) * grid.size_of_voxel for mask in (prediction, reference))
     error_column = "{}_error_{}".format(*grid.size_column.split("_"))

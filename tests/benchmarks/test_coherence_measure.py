@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from medsegdiff_auto.benchmarks.coherence import between_and_inside, halfway, interval_of_ratio
+from medsegdiff_auto.benchmarks.coherence import between_and_inside, halfway, interval_of_ratio, squared_error
+from medsegdiff_auto.evaluation.structures import structures_of
 
 
 def test_moved_tiles_lie_halfway_and_cover_the_same_volume():
@@ -23,3 +25,10 @@ def test_only_voxels_between_and_inside_count_each_against_itself():
 
 def test_the_interval_of_a_ratio_that_all_cases_share_is_a_point():
     assert interval_of_ratio(np.array([1.0, 2.0, 4.0]), np.array([2.0, 4.0, 8.0])) == pytest.approx((0.5, 0.5))
+
+
+def test_the_error_is_that_of_the_mean_of_the_samples_over_all_structures():
+    structures = structures_of({"labels": {"background": 0, "organ": 1, "lesion": 2}})
+    samples = torch.tensor([[[0.0, 0.0], [1.0, 0.5], [0.0, 0.5]], [[0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]])  # (S, K, voxels)
+    error = squared_error(samples, np.array([1, 2]), structures)
+    assert error == pytest.approx([(0.5 - 1) ** 2 + 0.5 ** 2, 0.25 ** 2 + (0.25 - 1) ** 2])

@@ -4,13 +4,33 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff_auto.benchmarks.coherence import BETWEEN_TO, COHERENT, INDEPENDENT, INSIDE_FROM, TiledSampler
+from medsegdiff_auto.benchmarks.coherence import BETWEEN_TO, COHERENT, INSIDE_FROM, KINDS, MovableTiles, TiledSampler
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.prediction import prepare_case
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 
 
-@pytest.mark.parametrize("kind", [COHERENT, INDEPENDENT])
+def nearest_only(tiles):
+    """Per voxel the number of the tile in whose window it lies deepest, and how far ahead of the second that is."""
+    weights = np.stack([np.pad(tiles.window.numpy(), [(place.start, size - place.stop) for place, size in zip(places, tiles.shape)])
+                        for places in tiles.places])
+    first, second = np.sort(weights, 0)[[-1, -2]]
+    return weights.argmax(0), first / np.maximum(second, 1e-30)
+
+
+def test_without_blending_every_voxel_is_its_nearest_tiles(chain_2d, folders):
+    folders(chain_2d.root)
+    predictor = MovableTiles(load_model(chain_2d.model, [0]), SamplingOptions(2, num_mirrors=1))
+    size = 2 * predictor.patch_size[0]
+    blended = predictor.tiles_of((1, size, size))
+    nearest, lead = nearest_only(blended)
+    predictor.is_blended = False
+    numbers = predictor.tiles_of((1, size, size)).blended((), lambda index: torch.full(predictor.patch_size, float(index))).numpy()
+    clear = lead > 4
+    assert clear.mean() > 0.5 and np.abs(numbers - nearest)[clear].max() < 1e-3 * len(blended)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_tiles_move_by_half_of_their_distance_and_samples_stay_the_predictors(chain, folders, kind):
     folders(chain.root)
     model = load_model(chain.model, [0])
