@@ -20,6 +20,7 @@ from medsegdiff_auto.diffusion.guidance import StateGuidance
 from medsegdiff_auto.diffusion.process import q_sample
 from medsegdiff_auto.diffusion.samplers import Solver, is_pure_noise, trailing_times
 from medsegdiff_auto.diffusion.state import logits_from_state, probabilities_from_state, state_from_probabilities
+from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.inference.conditions import Conditions, in_batches
 from medsegdiff_auto.inference.mirrors import flipped
 from medsegdiff_auto.inference.smooth_field import SmoothField, fields_at, moved_from_logits
@@ -95,6 +96,8 @@ class CoherentSampler:
         first = self.storage.empty(volume) if c.state_guidance != 1 else None
         fields = [field_of(k) for k in samples] if c.dispersion else []
         for step, (t, s) in enumerate(zip(times[:-1], times[1:])):
+            if self.storage.is_on_disk:
+                give_back_freed_memory()  # of steps that hold other numbers of states: this one's volumes do not fit into its pieces
             predicted = self.storage.empty(volume) if c.self_conditioning and s > 0 else None
             shown = shown_samples(self.network, samples, len(self.conditions.views), step, self.num_steps)
             states = x_t if shown is samples else Noise(shown, noise_of, 0, self.storage.device)

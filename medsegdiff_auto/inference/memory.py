@@ -47,7 +47,7 @@ class MemoryPlan:
 
     @property
     def is_on_disk(self) -> bool:
-        return self.storage.folder is not None
+        return self.storage.is_on_disk
 
 
 def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_memory_gb: float | None, folder: Path) -> MemoryPlan:

@@ -226,7 +226,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
 
     @staticmethod
     def _stored(image: Tensor, storage: Storage) -> VolumeStore:
-        if storage.folder is None:
+        if not storage.is_on_disk:
             return InMemory(image)
         store = storage.empty(image.shape)
         for rows in store.blocks():

@@ -152,6 +152,10 @@ class Storage:
     folder: Path | None = None
     device: torch.device | str = "cpu"
 
+    @property
+    def is_on_disk(self) -> bool:
+        return self.folder is not None
+
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> VolumeStore:
         """A volume that is written before it is read."""
         if self.folder is None:

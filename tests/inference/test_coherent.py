@@ -9,7 +9,7 @@ import torch
 
 from medsegdiff_auto.diffusion.samplers import ddim_step, trailing_times
 from medsegdiff_auto.diffusion.state import probabilities_from_state
-from medsegdiff_auto.inference import volume_store
+from medsegdiff_auto.inference import coherent, volume_store
 from medsegdiff_auto.inference.coherent import CoherentSampler, shown_samples
 from medsegdiff_auto.inference.conditions import Conditions
 from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
@@ -104,6 +104,18 @@ def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, chan
             found.append((conditions.plain.read(), sampler.draw((0, 1, 2), noise_of(3), fields.__getitem__).read()))
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
     assert (found[0][1][0] - found[0][1][1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("on_disk, given_back", [(True, 3), (False, 0)])
+def test_on_disk_freed_memory_goes_back_before_every_step(on_disk, given_back, tmp_path, monkeypatch):
+    """The pieces that a shared first step leaves behind are too small for the next one's volumes: the peak was a tenth higher."""
+    calls = []
+    monkeypatch.setattr(coherent, "give_back_freed_memory", lambda: calls.append(True))
+    with torch.inference_mode():
+        conditions = conditions_of(network_of(2), 2)
+        calls.clear()
+        drawn(conditions, 2, storage=Storage(tmp_path) if on_disk else Storage())
+    assert len(calls) == given_back
 
 
 @pytest.mark.parametrize("dispersion", [0.0, 2.0])
