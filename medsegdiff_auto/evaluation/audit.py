@@ -19,7 +19,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from torch import Tensor
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure, reliability_near
+from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure, relevant_voxels, reliability_of
 from medsegdiff_auto.evaluation.case_files import Grid
 from medsegdiff_auto.evaluation.structures import Structure, ignore_label_of, structures_of
 from medsegdiff_auto.inference.fusion import label_maps
@@ -91,7 +91,8 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
     arrays = CaseArrays(reference, label_map(mean), grid, probabilities,
                         np.stack([label_map(sample) for sample in distribution.samples]),
                         ignore_label=ignore_label_of(model.dataset_json))
-    return [{"case": case, "structure": structure.name, "reliability": reliability_near(arrays, structure),
+    return [{"case": case, "structure": structure.name,
+             "reliability": reliability_of(arrays, structure, relevant_voxels(arrays, structure)),
              **evaluate_structure(arrays, structure, TOLERANCE_MM)} for structure in structures_of(model.dataset_json)]
 
 

@@ -57,10 +57,10 @@ def relevant_voxels(case: CaseArrays, structure: Structure) -> np.ndarray:
     return calibration.relevant_mask(reference, structure.mask(case.prediction) & case.valid) & case.valid
 
 
-def reliability_near(case: CaseArrays, structure: Structure) -> calibration.Reliability:
-    """The structure's predicted probabilities against the reference, over :func:`relevant_voxels`."""
-    mask = relevant_voxels(case, structure)
-    return calibration.reliability(case.probabilities[structure.channel][mask], structure.mask(case.reference)[mask])
+def reliability_of(case: CaseArrays, structure: Structure, mask: np.ndarray) -> calibration.Reliability:
+    """The structure's predicted probabilities against the reference, over a mask such as :func:`relevant_voxels`."""
+    p = np.clip(case.probabilities[structure.channel][mask], 0, 1)
+    return calibration.reliability(p, structure.mask(case.reference)[mask])
 
 
 def _sizes(grid: Grid, reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:

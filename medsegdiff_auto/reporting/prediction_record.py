@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medsegdiff_auto.evaluation.calibration import NUM_BINS, Reliability, reliability
-from medsegdiff_auto.evaluation.case import CaseArrays, relevant_voxels
+from medsegdiff_auto.evaluation.case import CaseArrays, relevant_voxels, reliability_of
 from medsegdiff_auto.evaluation.case_files import companion, read_map, read_posterior
 from medsegdiff_auto.evaluation.folder import evaluate_cases, pair_with_references, read_case
 from medsegdiff_auto.evaluation.metrics_table import read_rows
@@ -104,9 +104,9 @@ def _add_structure(curves: PooledCurves, arrays: CaseArrays, structure: Structur
                    posterior: np.ndarray | None) -> None:
     if arrays.probabilities is None:
         return
-    p = np.clip(arrays.probabilities[structure.channel][mask], 0, 1)
-    _add(curves.against_reference, structure.name, reliability(p, structure.mask(arrays.reference)[mask], NUM_BINS))
+    _add(curves.against_reference, structure.name, reliability_of(arrays, structure, mask))
     if posterior is not None:
+        p = np.clip(arrays.probabilities[structure.channel][mask], 0, 1)
         _add(curves.against_posterior, structure.name, reliability(p, structure.posterior(posterior)[mask], NUM_BINS))
 
 

@@ -112,9 +112,7 @@ def test_on_disk_freed_memory_goes_back_before_every_step(on_disk, given_back, t
     calls = []
     monkeypatch.setattr(coherent, "give_back_freed_memory", lambda: calls.append(True))
     with torch.inference_mode():
-        conditions = conditions_of(network_of(2), 2)
-        calls.clear()
-        drawn(conditions, 2, storage=Storage(tmp_path) if on_disk else Storage())
+        drawn(conditions_of(network_of(2), 2), 2, storage=Storage(tmp_path) if on_disk else Storage())
     assert len(calls) == given_back
 
 

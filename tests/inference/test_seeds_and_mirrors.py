@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medsegdiff_auto.inference.mirrors import mirror_views
-from medsegdiff_auto.inference.seeds import noise_volume, sample_seed
+from medsegdiff_auto.inference.seeds import field_seed, noise_volume, sample_seed
 
 
 def test_noise_differs_between_cases_samples_seeds_and_steps_and_repeats_otherwise():
@@ -42,3 +42,10 @@ def test_the_first_view_is_the_tile_itself_and_all_are_those_of_nnunet():
     assert mirror_views((0, 1), 3) == [(), (0,), (1,)]
     assert len(mirror_views((0, 1, 2), 100)) == len(set(mirror_views((0, 1, 2), 100))) == 8
     assert mirror_views(None, 8) == [()]
+
+
+def test_the_field_of_a_sample_is_its_own_in_every_seed_case_and_number_and_unrelated_to_its_noise():
+    chosen = [(seed, case, sample) for seed in (0, 1) for case in ("a", "b") for sample in (0, 1)]
+    seeds = [of(*one) for of in (field_seed, sample_seed) for one in chosen]
+    assert len(set(seeds)) == len(seeds)
+    assert field_seed(0, "a", 1) == field_seed(0, "a", 1)

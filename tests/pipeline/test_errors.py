@@ -136,15 +136,17 @@ def test_finished_plans_are_taken_as_they_are(chain_2d, folders, tmp_path):
     assert adopted["configurations"]["2d"] == theirs["configurations"]["2d"]
 
 
-def test_finished_plans_keep_their_own_name_and_leave_other_plans_alone(chain_2d, folders, tmp_path):
+def test_finished_plans_keep_their_own_name_and_leave_other_plans_alone(chain_2d, folders, tmp_path, capsys):
     folders(chain_2d.root)
     ours = chain_2d.preprocessed / "MedSegDiffPlans.json"
     before = ours.read_text(encoding="utf-8")
     plans = json.loads(before)
     plans["plans_name"], plans["configurations"]["2d"]["batch_size"] = "Edited", 3
+    plans["configurations"]["2d"]["data_identifier"] = "Edited_2d"
     edited = tmp_path / "plans.json"
     edited.write_text(json.dumps(plans), encoding="utf-8")
-    assert command("plan_and_preprocess -d 902 --plans {0} --no_pp -np 1 --no_integrity_check", edited) == 0
+    assert command("plan_and_preprocess -d 902 --plans {0} -c 2d -np 1 --no_integrity_check", edited) == 0
+    assert "Next: medsegdiff_train 902 2d 0 -p Edited\n" in capsys.readouterr().out
     adopted = json.loads((chain_2d.preprocessed / "Edited.json").read_text(encoding="utf-8"))
     assert adopted["plans_name"] == "Edited" and adopted["configurations"]["2d"]["batch_size"] == 3
     assert ours.read_text(encoding="utf-8") == before

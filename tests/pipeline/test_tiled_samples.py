@@ -10,7 +10,7 @@ from medsegdiff_auto.inference.prediction import prepare_case
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 
 
-def nearest_only(tiles):
+def nearest_tiles(tiles):
     """Per voxel the number of the tile in whose window it lies deepest, and how far ahead of the second that is."""
     weights = np.stack([np.pad(tiles.window.numpy(), [(place.start, size - place.stop) for place, size in zip(places, tiles.shape)])
                         for places in tiles.places])
@@ -23,7 +23,7 @@ def test_without_blending_every_voxel_is_its_nearest_tiles(chain_2d, folders):
     predictor = MovableTiles(load_model(chain_2d.model, [0]), SamplingOptions(2, num_mirrors=1))
     size = 2 * predictor.patch_size[0]
     blended = predictor.tiles_of((1, size, size))
-    nearest, lead = nearest_only(blended)
+    nearest, lead = nearest_tiles(blended)
     predictor.is_blended = False
     numbers = predictor.tiles_of((1, size, size)).blended((), lambda index: torch.full(predictor.patch_size, float(index))).numpy()
     clear = lead > 4

@@ -64,6 +64,11 @@ def audit_rows(model, fold: int) -> dict[str, list[dict]]:
     return states
 
 
+def values(rows: list[dict], key: str) -> list[float]:
+    """Those of the rows that have one."""
+    return [float(row[key]) for row in rows if row[key]]
+
+
 def test_the_audit_compares_the_same_cases_under_other_states_and_the_twin(chain_2d, folders, monkeypatch, capsys):
     folders(chain_2d.root)
     threads_for_processes(monkeypatch)
@@ -74,9 +79,6 @@ def test_the_audit_compares_the_same_cases_under_other_states_and_the_twin(chain
     cases = [[(row["case"], row["structure"]) for row in rows] for rows in states.values()]
     assert cases[0] and all(c == cases[0] for c in cases)
     own, others, fresh, twin = states.values()
-    def values(rows: list[dict], key: str) -> list[float]:
-        return [float(row[key]) for row in rows if row[key]]
-
     assert own != fresh  # the denoiser looks at what it is shown
     assert values(own, "dice_to_own_state") == pytest.approx([1] * len(own), abs=1e-6)
     # After a shared first step each sample follows the state it is shown in the second: the samples change places.
