@@ -117,7 +117,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         self.manual_initialization(model.network.to(device).eval(), model.plans_manager, model.configuration_manager,
                                    model.fold_weights, model.dataset_json, "", model.mirroring_axes)
         if device.type == "cpu":
-            channels_last(self.network)
+            channels_last(self.network.denoiser)
         self.options, self.diffusion = options, model.diffusion
         self.temperature = options.temperature or model.temperature
         self.views = mirror_views(model.mirroring_axes, options.num_mirrors or model.diffusion.num_mirrors)

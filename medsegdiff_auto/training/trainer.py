@@ -25,6 +25,7 @@ from medsegdiff_auto.diffusion.objective import denoiser_loss
 from medsegdiff_auto.diffusion.process import random_rows, uniform_times
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.networks.build import build_network
+from medsegdiff_auto.networks.instance_norm import with_faster_norm
 from medsegdiff_auto.networks.memory_format import channels_last
 from medsegdiff_auto.training.batches import batches, seed_everything
 from medsegdiff_auto.training.checkpoints import load_safely, nnunet_weights, random_states, restore_random_states, save_atomically
@@ -98,8 +99,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
                                    num_input_channels: int, num_output_channels: int,
                                    enable_deep_supervision: bool = True) -> nn.Module:
         """nnU-Net's planned network inside the network of the preset; also what inference calls."""
-        unet = nnUNetTrainer.build_network_architecture(plans_manager, configuration_manager, num_input_channels,
-                                                        num_output_channels, enable_deep_supervision)
+        unet = nnUNetTrainer.build_network_architecture(plans_manager, with_faster_norm(configuration_manager),
+                                                        num_input_channels, num_output_channels, enable_deep_supervision)
         return build_network(unet, num_output_channels, diffusion_configuration(configuration_manager),
                              enable_deep_supervision, num_input_channels)
 
@@ -120,7 +121,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         if self.conditioner_checkpoint is not None:
             self.bare_network.conditioner.unet.load_state_dict(nnunet_weights(self.conditioner_checkpoint))
         if self.device.type == "cpu":
-            channels_last(self.network)
+            channels_last(self.bare_network.denoiser)
         self.ema = EMA(self.bare_network, self.num_epochs * self.num_iterations_per_epoch, self.diffusion.ema_length)
         if super()._do_i_compile():
             self.bare_network.denoiser.compile()
