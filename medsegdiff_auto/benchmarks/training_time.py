@@ -11,6 +11,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from medsegdiff_auto.benchmarks.planned_training import initialized_trainer, random_batch, read_plans
+from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 NUM_WARM_UP, NUM_RESAMPLES = 2, 10_000
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="pairs of steps (default: 20)")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
+    compute_on_cpu()
     print("| dataset | configuration | nnU-Net, s | MedSegDiff-Auto, s | ratio of a pair, median (95 %) |\n|---|---|---|---|---|")
     for plans_file in args.plans:
         seconds = paired_seconds(plans_file, args.c, args.steps, torch.device(args.device))

@@ -1,4 +1,7 @@
-"""Channels last: the memory order in which a CPU convolves faster in 3-D, and slower in 2-D (``results/cost_training.md``)."""
+"""Channels last: the memory order in which a CPU convolves faster in 3-D, and slower in 2-D (``results/cost_training.md``).
+
+For networks of group norms, which take it as it is; instance norms copy it, which costs more than the convolutions gain.
+"""
 
 from __future__ import annotations
 
