@@ -40,6 +40,11 @@ def case_memory(shape=LARGE, **changes):
     return CaseMemory(**{**known, **changes})
 
 
+@pytest.fixture(autouse=True)
+def roomy_disk(monkeypatch):
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder: namedtuple("usage", "free")(1000 * GB))
+
+
 def plan_of(max_memory_gb, folder, **changes):
     return memory_plan(case_memory(**changes), CPU, BASELINE, max_memory_gb, folder)
 

@@ -17,11 +17,18 @@ def test_sigterm_is_a_request_while_active():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def sleep_after(running):
+    running.set()
+    time.sleep(60)
+
+
 def test_forked_workers_still_end_at_sigterm():
     with TerminationRequest() as request:
-        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        context = multiprocessing.get_context("fork")
+        running = context.Event()
+        worker = context.Process(target=sleep_after, args=(running,))
         worker.start()
-        time.sleep(0.2)
+        assert running.wait(30)
         worker.terminate()
         worker.join(10)
         ended = not worker.is_alive()
