@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.samplers import REMEMBERING_SOLVERS
 from medsegdiff_auto.inference.case_size import CaseSize
-from medsegdiff_auto.inference.conditions import VOXELS_PER_CALL
+from medsegdiff_auto.inference.conditions import views_per_call
 from medsegdiff_auto.inference.tile_memory import TileMemory
 from medsegdiff_auto.inference.tiling import Tiles
 from medsegdiff_auto.inference.volume_store import ELEMENTS_PER_BLOCK
@@ -114,7 +114,7 @@ class CaseMemory:
     def networks(self, samples: int) -> float:
         """While one tile is predicted, with what is cut out of the slabs for it."""
         patch = math.prod(self.tiles.window.shape)
-        views = min(self.num_views, max(1, VOXELS_PER_CALL // patch))
+        views = min(self.num_views, views_per_call(self.tiles.window.shape))
         together, tile = min(samples, self.samples_per_call), FLOAT * self.case.num_outputs * patch
         step = (self.tile.step + self.tile.terms) * together + self.tile.terms * min(self.num_views, together) + 5 * tile * samples
         return max(self.tile.look * views + self.tile.terms * self.num_views, step) + LIBRARIES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from math import prod
 from typing import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -29,6 +30,11 @@ def in_batches(items: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
     """The items in their order, ``size`` at a time, the last batch perhaps smaller."""
     items = iter(items)
     return iter(lambda: tuple(islice(items, size)), ())
+
+
+def views_per_call(patch_size: Sequence[int]) -> int:
+    """Mirrored views of a tile in one call of nnU-Net's network: as many as :data:`VOXELS_PER_CALL` allows, at least one."""
+    return max(1, VOXELS_PER_CALL // prod(patch_size))
 
 
 class Conditions:
@@ -70,8 +76,8 @@ class Conditions:
         return mean.cpu()
 
     def _view_batches(self, views: Iterable[int]) -> list[tuple[int, ...]]:
-        """Views that go through the network in one call: as many as :data:`VOXELS_PER_CALL` allows, at least one."""
-        return list(in_batches(views, max(1, VOXELS_PER_CALL // self.tiles.window.numel())))
+        """Those that go through the network in one call."""
+        return list(in_batches(views, views_per_call(self.tiles.window.shape)))
 
     def _has_foreground(self, probabilities: Tensor) -> bool:
         foreground = 1 - probabilities[0] if self.network.configuration.target == "classes" else probabilities

@@ -16,7 +16,7 @@ from typing import Callable, Iterable, Sequence
 
 import torch
 
-from medsegdiff_auto.inference.conditions import VOXELS_PER_CALL, in_batches, num_bytes
+from medsegdiff_auto.inference.conditions import in_batches, num_bytes, views_per_call
 from medsegdiff_auto.inference.memory import MemoryPlan
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 
@@ -76,7 +76,7 @@ def views_in_calls(shown: Iterable[Sequence[int]], num_views: int, samples_per_c
 def time_calls(predictor: MedSegDiffPredictor, clock: Callable[[], float] = perf_counter) -> CallCost:
     """One call of either network on a tile of the real size, in a batch as large as they will be."""
     network, device, patch = predictor.network, predictor.device, predictor.patch_size
-    num_views = min(len(predictor.views), max(1, VOXELS_PER_CALL // torch.Size(patch).numel()))
+    num_views = min(len(predictor.views), views_per_call(patch))
     num_samples = min(predictor.num_samples, predictor.samples_per_call)
     image = torch.zeros((num_views, predictor.num_inputs, *patch), device=device)
     x_t = torch.zeros((num_samples, predictor.label_manager.num_segmentation_heads, *patch), device=device)

@@ -6,7 +6,6 @@ a tensor of 32 x 64 x 112 x 112 where group norm takes 5 ms (``results/cost_infe
 
 from __future__ import annotations
 
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 
@@ -33,11 +32,11 @@ _FASTER = {f"{norm.__module__}.{norm.__qualname__}": f"{faster.__module__}.{fast
            for norm, faster in ((nn.InstanceNorm2d, InstanceNorm2d), (nn.InstanceNorm3d, InstanceNorm3d))}
 
 
-def with_faster_norm(configuration: ConfigurationManager) -> ConfigurationManager:
-    """The same planned network, whose instance norms are these; plans with another norm stay as they are."""
-    architecture = configuration.configuration["architecture"]
+def with_faster_norm(configuration: dict) -> dict:
+    """The same planned configuration, whose instance norms are these; one with another norm stays as it is."""
+    architecture = configuration["architecture"]
     norm = architecture["arch_kwargs"].get("norm_op")
     if norm not in _FASTER:
         return configuration
     architecture = architecture | {"arch_kwargs": architecture["arch_kwargs"] | {"norm_op": _FASTER[norm]}}
-    return ConfigurationManager(configuration.configuration | {"architecture": architecture})
+    return configuration | {"architecture": architecture}

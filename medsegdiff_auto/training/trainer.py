@@ -99,8 +99,9 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
                                    num_input_channels: int, num_output_channels: int,
                                    enable_deep_supervision: bool = True) -> nn.Module:
         """nnU-Net's planned network inside the network of the preset; also what inference calls."""
-        unet = nnUNetTrainer.build_network_architecture(plans_manager, with_faster_norm(configuration_manager),
-                                                        num_input_channels, num_output_channels, enable_deep_supervision)
+        faster = ConfigurationManager(with_faster_norm(configuration_manager.configuration))
+        unet = nnUNetTrainer.build_network_architecture(plans_manager, faster, num_input_channels, num_output_channels,
+                                                        enable_deep_supervision)
         return build_network(unet, num_output_channels, diffusion_configuration(configuration_manager),
                              enable_deep_supervision, num_input_channels)
 

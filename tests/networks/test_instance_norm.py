@@ -33,25 +33,25 @@ def test_values_and_gradients_are_those_of_torch_in_double_precision(dimension, 
     torch.testing.assert_close(norm.weight.grad.double(), reference.weight.grad, rtol=1e-4, atol=1e-2)
 
 
-def configuration_of(norm: str, residual: bool) -> ConfigurationManager:
+def configuration_of(norm: str, residual: bool) -> dict:
     name, blocks = ("ResidualEncoderUNet", "n_blocks_per_stage") if residual else ("PlainConvUNet", "n_conv_per_stage")
-    return ConfigurationManager({"architecture": {
+    return {"architecture": {
         "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
         "arch_kwargs": {"n_stages": 3, "features_per_stage": [4, 8, 8], "conv_op": "torch.nn.modules.conv.Conv2d",
                         "kernel_sizes": [[3, 3]] * 3, "strides": [[1, 1], [2, 2], [2, 2]], blocks: [1, 1, 1],
                         "n_conv_per_stage_decoder": [1, 1], "conv_bias": True, "norm_op": norm,
                         "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "dropout_op": None, "dropout_op_kwargs": None,
                         "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True}},
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"]}})
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"]}}
 
 
 @pytest.mark.parametrize("residual", [False, True])
 def test_the_planned_network_has_the_faster_norm_and_answers_as_nnunets_with_the_same_weights(residual):
     configuration = configuration_of("torch.nn.modules.instancenorm.InstanceNorm2d", residual)
-    before = copy.deepcopy(configuration.configuration)
-    plain, ours = (nnUNetTrainer.build_network_architecture(None, one, 2, 3, False).eval()
+    before = copy.deepcopy(configuration)
+    plain, ours = (nnUNetTrainer.build_network_architecture(None, ConfigurationManager(one), 2, 3, False).eval()
                    for one in (configuration, with_faster_norm(configuration)))
-    assert configuration.configuration == before
+    assert configuration == before
     ours.load_state_dict(plain.state_dict(), strict=True)
     norms = [module for module in ours.modules() if isinstance(module, nn.InstanceNorm2d)]
     assert norms and all(type(norm) is InstanceNorm2d for norm in norms)

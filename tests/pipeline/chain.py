@@ -5,8 +5,6 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset
 
 NUM_TRAINING, NUM_TEST, FOLDS = 6, 2, (0, 1)
@@ -49,11 +47,6 @@ def command(line: str, *paths: Path) -> int:
     """Runs ``medsegdiff_<line>`` in this process; ``{0}``, ``{1}``, ... in the line stand for the paths."""
     words = [word.format(*paths) for word in shlex.split(line)]
     return importlib.import_module(f"medsegdiff_auto.cli.{words[0]}").main(words[1:])
-
-
-def require_same_labels(found: np.ndarray, expected: np.ndarray) -> None:
-    """Of the same masks from other batches, whose probabilities differ by 1e-6: a voxel at the threshold may flip now and then."""
-    assert found.shape == expected.shape and (found != expected).mean() < 1e-3
 
 
 def run_chain(root: Path, dimension: int, **phantom_options) -> Chain:
