@@ -23,7 +23,7 @@ from medsegdiff_auto.inference.case_memory import CaseMemory
 from medsegdiff_auto.inference.case_size import CaseSize
 from medsegdiff_auto.inference.coherent import CoherentSampler, shown_samples
 from medsegdiff_auto.inference.conditions import Conditions, in_batches
-from medsegdiff_auto.inference.fused_mean import PLAIN, SAMPLE
+from medsegdiff_auto.inference.fused_mean import PLAIN, SAMPLE, FusedMean
 from medsegdiff_auto.inference.memory import MemoryPlan, memory_plan
 from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
@@ -87,10 +87,11 @@ class CaseDistribution:
     @property
     def fused(self) -> Tensor:
         """Mean probabilities of plain networks and samples, (K, *spatial) float32."""
-        mean = torch.zeros_like(self.conditioner)
+        mean = FusedMean(self.conditioner_weight)
+        mean.add(PLAIN, InMemory(self.conditioner))
         for sample in self.samples:
-            mean += sample.float() / len(self.samples)
-        return self.conditioner_weight * self.conditioner + (1 - self.conditioner_weight) * mean
+            mean.add(SAMPLE, InMemory(sample.float()))
+        return mean.finish().read()
 
 
 class MedSegDiffPredictor(nnUNetPredictor):

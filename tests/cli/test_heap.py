@@ -28,6 +28,36 @@ give_back_freed_memory()
 print(fresh, reused, kept - resident_bytes())
 """
 
+THREADS = """
+import ctypes
+import sys
+import threading
+from medsegdiff_auto.heap import keep_freed_memory
+
+if not keep_freed_memory():
+    sys.exit()
+libc = ctypes.CDLL(None)
+libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+barrier = threading.Barrier(4)
+
+def allocate():
+    for _ in range(100):
+        libc.malloc(2 ** 16)
+    barrier.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.fdopen.argtypes, libc.fdopen.restype = [ctypes.c_int, ctypes.c_char_p], ctypes.c_void_p
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+libc.fflush.argtypes = [ctypes.c_void_p]
+file = libc.fdopen(1, b"w")
+libc.malloc_info(0, file)
+libc.fflush(file)
+"""
+
 
 def test_blocks_are_reused_until_they_are_given_back():
     run = subprocess.run([sys.executable, "-c", BLOCKS], capture_output=True, text=True, check=True)
@@ -36,3 +66,10 @@ def test_blocks_are_reused_until_they_are_given_back():
     fresh, reused, given_back = map(int, map(float, run.stdout.split()))
     assert reused < fresh / 20, (reused, fresh)
     assert given_back > 3e7, given_back
+
+
+def test_threads_allocate_from_one_heap():
+    run = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=True)
+    if not run.stdout:
+        pytest.skip("the C library has no such setting")
+    assert run.stdout.count("<heap nr=") == 1, run.stdout

@@ -19,9 +19,9 @@ PAIRS = {2: (nn.InstanceNorm2d, InstanceNorm2d, torch.channels_last), 3: (nn.Ins
 def test_values_and_gradients_are_those_of_torch_in_double_precision(dimension, size, is_channels_last, mean):
     torch.manual_seed(0)
     exact, faster, channels_last = PAIRS[dimension]
-    norm = faster(6, eps=1e-5, affine=True)
+    norm = faster(6, eps=0.5, affine=True)
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
-    reference = exact(6, eps=1e-5, affine=True).double()
+    reference = exact(6, eps=0.5, affine=True).double()
     reference.load_state_dict(norm.state_dict())
     x, towards = 3 * torch.randn(2, 6, *size) + mean, torch.randn(2, 6, *size)
     given = (x.contiguous(memory_format=channels_last) if is_channels_last else x).detach().requires_grad_()

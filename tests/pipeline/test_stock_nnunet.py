@@ -8,8 +8,10 @@ import pytest
 import SimpleITK as sitk
 import torch
 from conftest import threads_for_processes
+from torch import nn
 
 import medsegdiff_auto.ext_trainers
+from medsegdiff_auto.networks.instance_norm import InstanceNorm2d, InstanceNorm3d
 
 
 @pytest.fixture
@@ -89,6 +91,8 @@ def test_a_checkpoint_of_plain_nnunet_loads_into_the_conditioner(stock):
                                                      model.plans_manager.get_label_manager(model.dataset_json).num_segmentation_heads, True)
     result = model.network.conditioner.unet.load_state_dict(plain.state_dict(), strict=True)
     assert not result.missing_keys and not result.unexpected_keys
+    norms = [module for module in model.network.modules() if isinstance(module, (nn.InstanceNorm2d, nn.InstanceNorm3d))]
+    assert norms and all(isinstance(norm, (InstanceNorm2d, InstanceNorm3d)) for norm in norms)
 
 
 def _made(folder: Path) -> Path:
