@@ -26,11 +26,11 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
-from medsegdiff_auto.evaluation.structures import Structure, structures_of
-from medsegdiff_auto.inference.fusion import label_maps
+from medsegdiff_auto.nnunet.structures import Structure, structures_of
+from medsegdiff_auto.decision.decoders import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-from medsegdiff_auto.inference.tiling import Tiles
+from medsegdiff_auto.sampling.tiling import Tiles
 
 COHERENT, NEAREST, INDEPENDENT = "one state over the volume", "one state, each voxel from its nearest tile", "independent tiles"
 KINDS, REFERENCE = (COHERENT, NEAREST, INDEPENDENT), "the reference"

@@ -18,9 +18,9 @@ from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model
 from medsegdiff_auto.benchmarks.upgrade import judged
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
-from medsegdiff_auto.evaluation.dispersion import FoldCases, SamplingFit, fit_sampling
+from medsegdiff_auto.selection.dispersion import FoldCases, SamplingFit, fit_sampling
 from medsegdiff_auto.evaluation.paired import compare_paired
-from medsegdiff_auto.inference.conformal import Margins
+from medsegdiff_auto.decision.conformal import Margins
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.overlap import mean_without_nan
 

@@ -17,7 +17,7 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.calibration import NUM_BINS, Reliability, reliability, relevant_mask
-from medsegdiff_auto.evaluation.structures import Structure, structures_of
+from medsegdiff_auto.nnunet.structures import Structure, structures_of
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.prediction import Prediction, fused_case, prepare_case
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions

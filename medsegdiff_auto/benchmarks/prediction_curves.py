@@ -17,7 +17,7 @@ from medsegdiff_auto.benchmarks.prediction_time import nnunet_of
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.inference.fused_mean import FusedMean
+from medsegdiff_auto.decision.fused_mean import FusedMean
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 
 SAMPLES, STEPS, TILES = (1, 2, 4, 8, 16, 32), (1, 2, 3, 4, 8, 16), (1, 2, 3, 4)

@@ -26,7 +26,7 @@ CASE, DATASET_ID, CONFIGURATION = "large", 1, "3d_fullres"
 PREDICT_AND_MEASURE = """
 import sys
 from medsegdiff_auto.cli.predict import main
-from medsegdiff_auto.inference.process_memory import peak_resident_bytes
+from medsegdiff_auto.sampling.process_memory import peak_resident_bytes
 code = main(sys.argv[1:])
 print("peak", peak_resident_bytes())
 sys.exit(code)

@@ -19,10 +19,10 @@ from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.benchmarks.training_time import median_ratio
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
-from medsegdiff_auto.inference.fused_mean import FusedMean
+from medsegdiff_auto.decision.fused_mean import FusedMean
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-from medsegdiff_auto.inference.uncertainty import entropy_map
+from medsegdiff_auto.decision.uncertainty import entropy_map
 
 
 NNUNET = "nnU-Net"

@@ -12,9 +12,9 @@ from medsegdiff_auto.benchmarks.trained_model import folder_of, model_of, model_
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
 from medsegdiff_auto.evaluation.distribution import generalised_energy_distance
-from medsegdiff_auto.evaluation.structures import structures_of
-from medsegdiff_auto.inference.fitted_sampling import read_fitted_sampling
-from medsegdiff_auto.inference.fusion import label_maps
+from medsegdiff_auto.nnunet.structures import structures_of
+from medsegdiff_auto.decision.fitted_sampling import read_fitted_sampling
+from medsegdiff_auto.decision.decoders import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 

@@ -20,16 +20,16 @@ from medsegdiff_auto.benchmarks.stochastic_segmentation import LowRankGaussianHe
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
-from medsegdiff_auto.evaluation.dispersion import CaseSampler, FoldCases, best_dispersion, best_weight, fit_dispersion
+from medsegdiff_auto.selection.dispersion import CaseSampler, FoldCases, best_dispersion, best_weight, fit_dispersion
 from medsegdiff_auto.evaluation.paired import compare_paired
-from medsegdiff_auto.evaluation.structures import structures_of
-from medsegdiff_auto.evaluation.temperature import TEMPERATURES
-from medsegdiff_auto.inference.conformal import Margins, margin_for, sample_quantiles, widened
-from medsegdiff_auto.inference.fusion import label_maps
+from medsegdiff_auto.nnunet.structures import structures_of
+from medsegdiff_auto.selection.temperature_fit import TEMPERATURES
+from medsegdiff_auto.decision.conformal import Margins, margin_for, sample_quantiles, widened
+from medsegdiff_auto.decision.decoders import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
-from medsegdiff_auto.inference.temperature import scaled
-from medsegdiff_auto.inference.tiling import Tiles
+from medsegdiff_auto.decision.temperature import scaled
+from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.networks.conditioner import Conditioner
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 

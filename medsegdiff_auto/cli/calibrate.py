@@ -51,8 +51,8 @@ def _calibrate(args, command: list[str]) -> None:
 
 def _fit(folder: Path, preprocessed: Path, args):
     from medsegdiff_auto.evaluation.audit import validation_cases
-    from medsegdiff_auto.evaluation.dispersion import FoldCases, fit_sampling
-    from medsegdiff_auto.inference.fitted_sampling import FittedSampling
+    from medsegdiff_auto.selection.dispersion import FoldCases, fit_sampling
+    from medsegdiff_auto.decision.fitted_sampling import FittedSampling
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
     from medsegdiff_auto.training.run import require_device

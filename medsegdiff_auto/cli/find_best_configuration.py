@@ -38,8 +38,8 @@ def _find_best(args) -> None:
     os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
     # nnU-Net prefers the references in nnUNet_raw and fails if that is unset, though preprocessing has copied them
     os.environ.setdefault("nnUNet_raw", str(preprocessed))
-    from medsegdiff_auto.inference.best_configuration import Request, find_best
-    from medsegdiff_auto.inference.instructions import inference_commands, write_instructions
+    from medsegdiff_auto.selection.best_configuration import Request, find_best
+    from medsegdiff_auto.selection.instructions import inference_commands, write_instructions
 
     information = find_best(Request(name, args.c, args.p, args.tr, args.f, not args.disable_ensembling, args.np,
                                     not args.no_overwrite), preprocessed, results)
@@ -60,7 +60,7 @@ def _choose_sampling(information: dict, preprocessed: Path, dataset_results: Pat
     models = information["best_model_or_ensemble"]["selected_model_or_models"]
     if len(models) > 1 or not models[0]["trainer"].startswith(paths.OUR_TRAINER):
         return None
-    from medsegdiff_auto.evaluation.sampling_choice import choose_sampling
+    from medsegdiff_auto.selection.sampling_choice import choose_sampling
 
     folder = dataset_results / paths.model_name(models[0]["trainer"], models[0]["plans_identifier"], models[0]["configuration"])
     found = choose_sampling(folder, preprocessed, list(information["folds"]))

@@ -76,7 +76,7 @@ def _predict(args, command: list[str]) -> int:
     folds = [int(fold) if fold.isdigit() else fold for fold in args.f] if args.f else None
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     from medsegdiff_auto.inference.folder import finished_cases, predict_folder
-    from medsegdiff_auto.inference.inputs import check_inputs, require_other_folder, require_writable
+    from medsegdiff_auto.checks.inputs import check_inputs, require_other_folder, require_writable
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.prediction import Outputs
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions

@@ -50,7 +50,7 @@ def _store(args) -> None:
 
 
 def _store_fold(model_folder: Path, fold: int, preprocessed: Path, device, args):
-    from medsegdiff_auto.evaluation.stored_samples import store_fold
+    from medsegdiff_auto.selection.stored_samples import store_fold
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 

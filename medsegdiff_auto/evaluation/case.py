@@ -7,7 +7,7 @@ import numpy as np
 from medsegdiff_auto.evaluation import calibration, distribution
 from medsegdiff_auto.evaluation.case_files import Grid
 from medsegdiff_auto.overlap import dice, iou
-from medsegdiff_auto.evaluation.structures import Structure
+from medsegdiff_auto.nnunet.structures import Structure
 from medsegdiff_auto.evaluation.surface import surface_agreement
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.inference.sizes import size_column, size_of_voxel
+from medsegdiff_auto.decision.sizes import size_column, size_of_voxel
 
 IMAGES_WITHOUT_SPACING = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 

@@ -10,8 +10,8 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure
 from medsegdiff_auto.evaluation.case_files import companion, read_channels, read_array, require_same_shape
 from medsegdiff_auto.evaluation.metrics_table import metrics_header, write_rows
-from medsegdiff_auto.evaluation.structures import ignore_label_of, structures_of
-from medsegdiff_auto.inference.prediction_folder import list_predictions, staged_predictions
+from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
+from medsegdiff_auto.files.prediction_folder import list_predictions, staged_predictions
 
 TOLERANCE_MM = 1.0
 CASES_PER_PROCESS = 4    # fewer do not repay the start of a process, which takes seconds where torch is imported

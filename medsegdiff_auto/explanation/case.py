@@ -17,11 +17,11 @@ from torch import Tensor
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.evaluation.structures import Structure, ignore_label_of, structures_of
+from medsegdiff_auto.nnunet.structures import Structure, ignore_label_of, structures_of
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.inference.seeds import field_seed, noise_volume
-from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
+from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
+from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.training.previews import patch_around
 
 NUM_CASES_NAMED = 6

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.diffusion.samplers import is_pure_noise
+from medsegdiff_auto.diffusion.solvers import is_pure_noise
 from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.colours import grey_image, legend_of, masks_on_image, state_as_colours
 from medsegdiff_auto.explanation.layout import Panels, title

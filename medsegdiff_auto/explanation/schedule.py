@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.diffusion.samplers import trailing_times
+from medsegdiff_auto.diffusion.solvers import trailing_times
 from medsegdiff_auto.diffusion.schedules import Schedule
 from medsegdiff_auto.explanation.layout import WIDTH_INCHES
 from medsegdiff_auto.explanation.words import Section, equation, number, section, source, text, upright

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from medsegdiff_auto.inference.companion_files import FORMATS_WITH_SPACING
-from medsegdiff_auto.inference.conformal import Margins, margin_for
-from medsegdiff_auto.inference.prediction_folder import CASES_FILE
-from medsegdiff_auto.inference.sizes import SIZE_COLUMNS, size_column, size_of_voxel
-from medsegdiff_auto.inference.uncertainty import describe_structure
-from medsegdiff_auto.inference.volume_store import VolumeStore, in_memory
+from medsegdiff_auto.files.companion_files import FORMATS_WITH_SPACING
+from medsegdiff_auto.decision.conformal import Margins, margin_for
+from medsegdiff_auto.files.prediction_folder import CASES_FILE
+from medsegdiff_auto.decision.sizes import SIZE_COLUMNS, size_column, size_of_voxel
+from medsegdiff_auto.decision.uncertainty import describe_structure
+from medsegdiff_auto.sampling.volume_store import VolumeStore, in_memory
 from medsegdiff_auto.planning.fingerprint import structure_labels
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.inference.inputs import require_writable
-from medsegdiff_auto.inference.nifti_geometry import copy_geometries
-from medsegdiff_auto.inference.prediction_folder import CASES_FILE, staged_output
+from medsegdiff_auto.checks.inputs import require_writable
+from medsegdiff_auto.files.nifti_geometry import copy_geometries
+from medsegdiff_auto.files.prediction_folder import CASES_FILE, staged_output
 
 
 def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilities: bool, num_processes: int,
@@ -50,7 +50,7 @@ def _decode(stage: Path, model_files: Path, fusion: str, keep_probabilities: boo
     from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from medsegdiff_auto.inference.fusion import fuse
+    from medsegdiff_auto.decision.decoders import fuse
 
     dataset_json, plans_manager = load_json(str(model_files / "dataset.json")), PlansManager(str(model_files / "plans.json"))
     labels, writer = plans_manager.get_label_manager(dataset_json), plans_manager.image_reader_writer_class()

@@ -16,8 +16,8 @@ from typing import Callable, Iterable, Sequence
 
 import torch
 
-from medsegdiff_auto.inference.conditions import in_batches, num_bytes, views_per_call
-from medsegdiff_auto.inference.memory import MemoryPlan
+from medsegdiff_auto.sampling.conditions import in_batches, num_bytes, views_per_call
+from medsegdiff_auto.sampling.memory_plan import MemoryPlan
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 
 LONG_CALL_S = 0.5

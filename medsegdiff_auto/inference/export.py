@@ -12,15 +12,15 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from medsegdiff_auto.inference.companion_files import write_npz, write_volumes
-from medsegdiff_auto.inference.fused_mean import SAMPLE, FusedMean
-from medsegdiff_auto.inference.fusion import fuse
+from medsegdiff_auto.files.companion_files import write_npz, write_volumes
+from medsegdiff_auto.decision.fused_mean import SAMPLE, FusedMean
+from medsegdiff_auto.decision.decoders import fuse
 from medsegdiff_auto.inference.image_grid import ImageGrid
-from medsegdiff_auto.inference.nifti_geometry import NIFTI_ENDINGS, copy_geometry
-from medsegdiff_auto.inference.prediction_folder import staged_output
-from medsegdiff_auto.inference.temperature import at_temperature
-from medsegdiff_auto.inference.uncertainty import MutualInformation, entropy_map
-from medsegdiff_auto.inference.volume_store import Storage, VolumeStore
+from medsegdiff_auto.files.nifti_geometry import NIFTI_ENDINGS, copy_geometry
+from medsegdiff_auto.files.prediction_folder import staged_output
+from medsegdiff_auto.decision.temperature import at_temperature
+from medsegdiff_auto.decision.uncertainty import MutualInformation, entropy_map
+from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore
 
 
 @dataclass

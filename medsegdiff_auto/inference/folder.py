@@ -11,14 +11,14 @@ from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
-from medsegdiff_auto.inference.case_size import size_of_file
+from medsegdiff_auto.sampling.case_size import size_of_file
 from medsegdiff_auto.inference.case_table import read_case_table
 from medsegdiff_auto.inference.expected_cost import case_cost, statement, time_calls
-from medsegdiff_auto.inference.memory import MemoryPlan, fit_beside
-from medsegdiff_auto.inference.memory import statement as memory_statement
+from medsegdiff_auto.sampling.memory_plan import MemoryPlan, fit_beside
+from medsegdiff_auto.sampling.memory_plan import statement as memory_statement
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.prediction import Outputs, fused_case, prepare_case, write_model_files
-from medsegdiff_auto.inference.prediction_folder import CASES_FILE
+from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.inference.progress import progress_over
 from medsegdiff_auto.run_record import write_run

@@ -15,7 +15,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from medsegdiff_auto.diffusion.state import logits_from_probabilities
-from medsegdiff_auto.inference.volume_store import Storage, VolumeStore
+from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore
 
 MOST_LABELS_OF_A_BYTE = 255
 

@@ -10,7 +10,7 @@ from typing import Callable, Sequence
 import SimpleITK as sitk
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.planning.dataset_json import channel_of
+from medsegdiff_auto.checks.dataset_json import channel_of
 
 PathLike = str | OsPathLike
 

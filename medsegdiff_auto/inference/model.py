@@ -12,7 +12,7 @@ from torch import nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.inference.fitted_sampling import FittedSampling, read_fitted_sampling
+from medsegdiff_auto.decision.fitted_sampling import FittedSampling, read_fitted_sampling
 from medsegdiff_auto.training.checkpoints import load_safely
 from medsegdiff_auto.training.trainer import diffusion_configuration, nnUNetTrainerMedSegDiff
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.case_table import read_case_table, with_sizes_of, write_case_table
-from medsegdiff_auto.inference.inputs import require_other_folder, require_writable
-from medsegdiff_auto.inference.nifti_geometry import copy_geometries
-from medsegdiff_auto.inference.prediction_folder import (CASES_FILE, list_companions, staged_output,
+from medsegdiff_auto.checks.inputs import require_other_folder, require_writable
+from medsegdiff_auto.files.nifti_geometry import copy_geometries
+from medsegdiff_auto.files.prediction_folder import (CASES_FILE, list_companions, staged_output,
                                                          staged_predictions)
 
 EVALUATIONS = ("summary.json", "metrics.csv", "metrics.json")  # of the predictions before postprocessing

@@ -14,10 +14,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from medsegdiff_auto.inference.case_table import StructureSize, add_to_case_table, case_rows, structure_sizes
 from medsegdiff_auto.inference.export import ImageGridPrediction, to_image_grid, write_case
-from medsegdiff_auto.inference.grid import Grid
+from medsegdiff_auto.files.grid import Grid
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
-from medsegdiff_auto.inference.volume_store import Storage, VolumeStore
+from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore
 
 
 @dataclass(frozen=True)

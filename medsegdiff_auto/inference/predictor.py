@@ -19,20 +19,20 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from torch import Tensor
 
 from medsegdiff_auto.heap import give_back_freed_memory
-from medsegdiff_auto.inference.case_memory import CaseMemory
-from medsegdiff_auto.inference.case_size import CaseSize
-from medsegdiff_auto.inference.coherent import CoherentSampler, shown_samples
-from medsegdiff_auto.inference.conditions import Conditions, in_batches
-from medsegdiff_auto.inference.fused_mean import PLAIN, SAMPLE, FusedMean
-from medsegdiff_auto.inference.memory import MemoryPlan, memory_plan
-from medsegdiff_auto.inference.mirrors import from_the_end, mirror_views
+from medsegdiff_auto.sampling.case_memory import CaseMemory
+from medsegdiff_auto.sampling.case_size import CaseSize
+from medsegdiff_auto.sampling.coherent import CoherentSampler, shown_samples
+from medsegdiff_auto.sampling.conditions import Conditions, in_batches
+from medsegdiff_auto.decision.fused_mean import PLAIN, SAMPLE, FusedMean
+from medsegdiff_auto.sampling.memory_plan import MemoryPlan, memory_plan
+from medsegdiff_auto.sampling.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.inference.process_memory import resident_bytes
-from medsegdiff_auto.inference.seeds import field_seed, noise_volume
-from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
-from medsegdiff_auto.inference.tiling import Tiles
-from medsegdiff_auto.inference.tile_memory import TileMemory, tile_memory
-from medsegdiff_auto.inference.volume_store import InMemory, Storage, VolumeStore
+from medsegdiff_auto.sampling.process_memory import resident_bytes
+from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
+from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox
+from medsegdiff_auto.sampling.tiling import Tiles
+from medsegdiff_auto.sampling.tile_memory import TileMemory, tile_memory
+from medsegdiff_auto.sampling.volume_store import InMemory, Storage, VolumeStore
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.memory_format import channels_last
 from medsegdiff_auto.networks.sampling_network import Adjust, Observe

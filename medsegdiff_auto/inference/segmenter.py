@@ -14,10 +14,10 @@ from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.diffusion.configuration import FUSIONS
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.heap import give_back_freed_memory
-from medsegdiff_auto.inference.case_size import CaseSize
-from medsegdiff_auto.inference.grid import Grid
+from medsegdiff_auto.sampling.case_size import CaseSize
+from medsegdiff_auto.files.grid import Grid
 from medsegdiff_auto.inference.image_input import ImageFiles, PathLike, image_files, written
-from medsegdiff_auto.inference.inputs import check_case
+from medsegdiff_auto.checks.inputs import check_case
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.prediction import Prediction, fused_case, prepare_case
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions

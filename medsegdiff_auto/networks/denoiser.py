@@ -22,7 +22,7 @@ from medsegdiff_auto.diffusion.state import probabilities_from_logits, state_fro
 from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, convolution, convolve_cells,
                                              depth_to_space, group_norm, zero_initialised)
 from medsegdiff_auto.networks.conditioner import Condition
-from medsegdiff_auto.networks.fusion import DynamicConditionalEncoding, FusionTerms
+from medsegdiff_auto.networks.dynamic_encoding import DynamicConditionalEncoding, FusionTerms
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention, SpectrumTransformer
 from medsegdiff_auto.networks.time_embedding import TimeEmbedding
 from medsegdiff_auto.networks.transformer import Transformer

@@ -23,7 +23,7 @@ from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention
                                              zero_initialised)
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.ff_parser import FFParser
-from medsegdiff_auto.networks.fusion import attentive_fusion, layer_norm
+from medsegdiff_auto.networks.dynamic_encoding import attentive_fusion, layer_norm
 from medsegdiff_auto.networks.time_embedding import TimeEmbedding
 
 BLOCKS_PER_STAGE = 2

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.guidance import StateGuidance
 from medsegdiff_auto.diffusion.process import q_sample, x_start_from_output
-from medsegdiff_auto.diffusion.samplers import sample, trailing_times
+from medsegdiff_auto.diffusion.solvers import sample, trailing_times
 from medsegdiff_auto.diffusion.schedules import Schedule
 from medsegdiff_auto.diffusion.state import (logits_from_probabilities, probabilities_from_logits,
                                              probabilities_from_state, state_from_probabilities)

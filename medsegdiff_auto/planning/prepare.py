@@ -12,7 +12,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_data
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
-from medsegdiff_auto.planning.integrity import require_intact
+from medsegdiff_auto.checks.integrity import require_intact
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner, require_configurations
 from medsegdiff_auto.planning.raters import preprocess_raters
 

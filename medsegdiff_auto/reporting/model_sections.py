@@ -7,7 +7,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.reporting import figures, page
 from medsegdiff_auto.reporting.markdown import to_html
 from medsegdiff_auto.reporting.model_record import ModelRecord

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from medsegdiff_auto.evaluation.case import CaseArrays
-from medsegdiff_auto.evaluation.structures import Structure
+from medsegdiff_auto.nnunet.structures import Structure
 from medsegdiff_auto.reporting.figures import INK, colour, to_png
 
 NUM_SAMPLES_DRAWN = 6

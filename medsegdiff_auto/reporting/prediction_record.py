@@ -11,8 +11,8 @@ from medsegdiff_auto.evaluation.case import CaseArrays, relevant_voxels, reliabi
 from medsegdiff_auto.evaluation.case_files import companion, read_map, read_posterior
 from medsegdiff_auto.evaluation.folder import evaluate_cases, pair_with_references, read_case
 from medsegdiff_auto.evaluation.metrics_table import read_rows
-from medsegdiff_auto.evaluation.structures import Structure, structures_of
-from medsegdiff_auto.inference.prediction_folder import list_predictions
+from medsegdiff_auto.nnunet.structures import Structure, structures_of
+from medsegdiff_auto.files.prediction_folder import list_predictions
 from medsegdiff_auto.reporting.model_record import read_json
 
 NUM_UNCERTAINTY_BINS = 10

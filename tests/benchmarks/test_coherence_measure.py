@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medsegdiff_auto.benchmarks.coherence import between_and_inside, halfway, interval_of_ratio, squared_error
-from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.nnunet.structures import structures_of
 
 
 def test_moved_tiles_lie_halfway_and_cover_the_same_volume():

@@ -10,7 +10,7 @@ import resource
 import sys
 import torch
 from medsegdiff_auto.heap import give_back_freed_memory, keep_freed_memory
-from medsegdiff_auto.inference.process_memory import resident_bytes
+from medsegdiff_auto.sampling.process_memory import resident_bytes
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -13,7 +13,7 @@ from cubes import DATASET, cube, cube_with_speck, save_labels, save_probabilitie
 
 from medsegdiff_auto.cli import apply_postprocessing, ensemble, evaluate, find_best_configuration
 from medsegdiff_auto.cli.predict import command_parser
-from medsegdiff_auto.inference.instructions import Sampling, inference_commands
+from medsegdiff_auto.selection.instructions import Sampling, inference_commands
 
 
 def read(path) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 from medsegdiff_auto.diffusion.process import output_from_x_start, x_start_from_output
-from medsegdiff_auto.diffusion.samplers import sample, trailing_times
+from medsegdiff_auto.diffusion.solvers import sample, trailing_times
 from medsegdiff_auto.diffusion.schedules import Schedule
 
 T = 1000

@@ -11,7 +11,7 @@ import torch
 
 from medsegdiff_auto.diffusion.process import (PARAMETERISATIONS, output_from_x_start, v_from_x_start,
                                                x_start_from_output, x_start_from_v)
-from medsegdiff_auto.diffusion.samplers import SOLVERS, sample, trailing_times
+from medsegdiff_auto.diffusion.solvers import SOLVERS, sample, trailing_times
 from medsegdiff_auto.diffusion.schedules import Schedule
 
 MEAN, DEVIATION = 0.3, 0.5

@@ -11,7 +11,7 @@ from skimage import io
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.folder import evaluate_cases, evaluate_folder
 from medsegdiff_auto.evaluation.metrics_table import read_rows
-from medsegdiff_auto.evaluation.structures import structures_of
+from medsegdiff_auto.nnunet.structures import structures_of
 
 LABELS = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1, "lesion": 2, "ignore": 3},
           "numTraining": 2, "file_ending": ".nii.gz"}

@@ -9,7 +9,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.evaluation.structures import Structure
+from medsegdiff_auto.nnunet.structures import Structure
 from medsegdiff_auto.explanation.case import Tile, state_of
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.networks.build import build_network

@@ -7,7 +7,7 @@ import torch
 from medsegdiff_auto.explanation.record import draw, recorded_gates
 from medsegdiff_auto.explanation.responses import Response, frequencies, parser_response, profile, responses
 from medsegdiff_auto.networks.ff_parser import FFParser
-from medsegdiff_auto.networks.fusion import DynamicConditionalEncoding
+from medsegdiff_auto.networks.dynamic_encoding import DynamicConditionalEncoding
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention
 
 NUM_FILTERS = {"auto": 2, "paper": 3, "paper_v2": 4, "simple_diffusion": 0}

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.evaluation.structures import Structure
+from medsegdiff_auto.nnunet.structures import Structure
 from medsegdiff_auto.explanation.case import place, require_case, state_of
 from medsegdiff_auto.explanation.colours import masks_on_image, state_as_colours, structure_rgb
 from medsegdiff_auto.explanation.plane import Plane

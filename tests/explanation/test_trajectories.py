@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff_auto.diffusion.samplers import ddim_step, trailing_times
+from medsegdiff_auto.diffusion.solvers import ddim_step, trailing_times
 from medsegdiff_auto.diffusion.state import probabilities_from_state
 from medsegdiff_auto.explanation.record import Step, Trajectory, draw
 from medsegdiff_auto.explanation.reverse import agreement_by_step, drawn_steps, reverse_section

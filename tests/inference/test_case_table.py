@@ -5,8 +5,8 @@ import pytest
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.case_table import add_to_case_table, flag_cases, read_case_table, structure_sizes
-from medsegdiff_auto.inference.fitted_sampling import FILE, FittedSampling, read_fitted_sampling
-from medsegdiff_auto.inference.volume_store import in_memory
+from medsegdiff_auto.decision.fitted_sampling import FILE, FittedSampling, read_fitted_sampling
+from medsegdiff_auto.sampling.volume_store import in_memory
 
 
 def row(case: str, structure: str, expected_dice: float) -> dict:

@@ -7,11 +7,11 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from medsegdiff_auto.diffusion.state import logits_from_probabilities
-from medsegdiff_auto.inference import volume_store
+from medsegdiff_auto.sampling import volume_store
 from medsegdiff_auto.inference.export import to_image_grid
-from medsegdiff_auto.inference.fused_mean import PLAIN, SAMPLE
+from medsegdiff_auto.decision.fused_mean import PLAIN, SAMPLE
 from medsegdiff_auto.inference.image_grid import ImageGrid
-from medsegdiff_auto.inference.volume_store import InMemory, Storage
+from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 
 IMAGE, CROPPED, NETWORK = (9, 12, 10), (8, 10, 7), (6, 13, 9)
 PROPERTIES = {"spacing": (2.0, 1.0, 1.5), "shape_before_cropping": (12, 10, 9), "shape_after_cropping_and_before_resampling": CROPPED,

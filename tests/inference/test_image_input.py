@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.image_input import image_files
-from medsegdiff_auto.inference.inputs import check_case
+from medsegdiff_auto.checks.inputs import check_case
 
 IMAGE = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_networks import ANISOTROPIC, AUTO, PRESETS, random_image, random_state, randomised, tiny_network
 
-from medsegdiff_auto.diffusion.samplers import SOLVERS
+from medsegdiff_auto.diffusion.solvers import SOLVERS
 from medsegdiff_auto.diffusion.state import probabilities_from_logits
 
 CASES = [(2, None, (8, 12)), (3, ANISOTROPIC, (2, 12, 8))]

@@ -8,9 +8,9 @@ from tiny_networks import ANISOTROPIC, NUM_OUTPUTS, PAPER, random_image, random_
 
 from medsegdiff_auto.diffusion.losses import mse
 from medsegdiff_auto.diffusion.process import noise_from_x_start
-from medsegdiff_auto.diffusion.samplers import SOLVERS
+from medsegdiff_auto.diffusion.solvers import SOLVERS
 from medsegdiff_auto.diffusion.state import state_from_labels
-from medsegdiff_auto.networks.fusion import attentive_fusion, layer_norm
+from medsegdiff_auto.networks.dynamic_encoding import attentive_fusion, layer_norm
 from medsegdiff_auto.networks.paper import InlineConditionalEncoding
 from medsegdiff_auto.planning.presets import load_preset
 

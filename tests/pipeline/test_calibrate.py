@@ -7,9 +7,9 @@ import pytest
 import SimpleITK as sitk
 from chain import command
 
-from medsegdiff_auto.inference.fitted_sampling import FILE
+from medsegdiff_auto.decision.fitted_sampling import FILE
 from medsegdiff_auto.inference.model import load_model
-from medsegdiff_auto.inference.temperature import at_temperature
+from medsegdiff_auto.decision.temperature import at_temperature
 
 LINE = "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2 --steps 2"
 

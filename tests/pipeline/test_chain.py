@@ -10,7 +10,7 @@ from chain import FOLDS, command
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from medsegdiff_auto.inference.case_table import read_case_table
-from medsegdiff_auto.inference.fusion import fuse
+from medsegdiff_auto.decision.decoders import fuse
 from medsegdiff_auto.inference import predictor
 from medsegdiff_auto.overlap import expected_dice_between_samples
 from medsegdiff_auto.training.checkpoints import load_safely

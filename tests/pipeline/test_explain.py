@@ -14,8 +14,8 @@ from medsegdiff_auto.explanation.case import fields_at, noise_at, read_case, rea
 from medsegdiff_auto.explanation.record import draw
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-from medsegdiff_auto.inference.seeds import field_seed, noise_volume
-from medsegdiff_auto.inference.smooth_field import SmoothField, correlation_vox
+from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
+from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox
 
 PICTURES = ["schedule", "forward", "reverse", "filters", "attention", "samples"]
 

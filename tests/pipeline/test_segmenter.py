@@ -14,7 +14,7 @@ from chain import FOLDS
 import medsegdiff_auto
 from medsegdiff_auto import Segmenter
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.inference import volume_store
+from medsegdiff_auto.sampling import volume_store
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.planning.fingerprint import structure_labels
 

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from chain import FOLDS, command
 
-from medsegdiff_auto.evaluation.stored_samples import read_stored_case, samples_folder
+from medsegdiff_auto.selection.stored_samples import read_stored_case, samples_folder
 from medsegdiff_auto.inference.postprocessing import load_postprocessing
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from chain import FOLDS, command
 
-from medsegdiff_auto.inference import conditions
+from medsegdiff_auto.sampling import conditions
 from medsegdiff_auto.inference import predictor as predictor_module
-from medsegdiff_auto.inference.case_size import CaseSize
+from medsegdiff_auto.sampling.case_size import CaseSize
 from medsegdiff_auto.inference.expected_cost import case_cost, time_calls
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.prediction import prepare_case

@@ -1,0 +1,1 @@
+"""What is wrong with datasets and images, all findings at once."""

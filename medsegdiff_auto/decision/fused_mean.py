@@ -1,0 +1,47 @@
+"""The mean of plain networks and samples, which grows one volume at a time."""
+
+from __future__ import annotations
+
+from medsegdiff_auto.sampling.volume_store import InMemory, Storage, VolumeStore
+
+PLAIN, SAMPLE = "plain", "sample"
+
+
+class FusedMean:
+    """w plain + (1 - w) samples.
+
+    Args:
+        storage: where the sums are kept.
+    """
+
+    def __init__(self, conditioner_weight: float, storage: Storage = Storage()):
+        self.weights = {PLAIN: conditioner_weight, SAMPLE: 1 - conditioner_weight}
+        self.storage = storage
+        self.sums: dict[str, VolumeStore] = {}
+        self.counts = {PLAIN: 0, SAMPLE: 0}
+
+    def add(self, kind: str, probabilities: VolumeStore) -> None:
+        """One more of :data:`PLAIN` or :data:`SAMPLE`, (K, *spatial); without weight it is not kept."""
+        if not self.weights[kind]:
+            return
+        self.counts[kind] += 1
+        if kind in self.sums:
+            for rows in probabilities.blocks():
+                self.sums[kind].write(rows, self.sums[kind].read(rows) + probabilities.read(rows))
+        else:
+            self.sums[kind] = self.storage.empty(probabilities.shape)
+            for rows in probabilities.blocks():
+                self.sums[kind].write(rows, probabilities.read(rows))
+
+    def so_far(self) -> InMemory:
+        """(K, *spatial) float32 of what has been added, in memory; more can follow."""
+        return InMemory(sum(total.read() * (self.weights[kind] / self.counts[kind]) for kind, total in self.sums.items()))
+
+    def finish(self) -> VolumeStore:
+        """(K, *spatial) float32; the sums are given up for it."""
+        mean = next(iter(self.sums.values()))
+        for rows in mean.blocks():
+            mean.write(rows, sum(total.read(rows) * (self.weights[kind] / self.counts[kind])
+                                 for kind, total in self.sums.items()))
+        self.sums = {}
+        return mean

@@ -1,0 +1,162 @@
+"""What a case takes on its way from the image to the files, part by part, in bytes.
+
+    code        meaning
+    n, m        voxels on the network's grid, and of the image
+    C, K        input channels; classes or regions
+    volume      K n values, what a sample's state takes
+    slab        K values of the slices under a row of tiles
+
+Bytes of a voxel in nnU-Net's preprocessing and resampling were measured (:data:`COPIES` to :data:`ZOOMED`), and in fusion (:data:`FUSED_BY_DICE` on).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.solvers import REMEMBERING_SOLVERS
+from medsegdiff_auto.sampling.case_size import CaseSize
+from medsegdiff_auto.sampling.conditions import views_per_call
+from medsegdiff_auto.sampling.tile_memory import TileMemory
+from medsegdiff_auto.sampling.tiling import Tiles
+from medsegdiff_auto.sampling.volume_store import ELEMENTS_PER_BLOCK
+
+FLOAT = 4
+BLOCKS = 12  # temporaries of what is computed voxel by voxel
+LIBRARIES = 0.15e9  # what torch's libraries take at their first call
+COPIES, MASK = 8, 4.5  # of the image per channel, of its mask, where nothing is resampled
+RESAMPLED_IMAGE, RESAMPLED_IMAGE_PER_CHANNEL = (19, 14), (16, 4)  # of a voxel of the image, of one of the network's grid
+ZOOMED = (12, 8)  # of one channel of probabilities: of a voxel of the image, of one of the network's grid
+FUSED_BY_DICE = (2, 12)  # of a voxel of the image: per sample, fixed
+FUSED_BY_STAPLE, FUSED_BY_STAPLE_PER_CLASS = (3, 13), (1.2, 5)  # regions: per sample, fixed; classes: per sample, per class
+
+
+def volumes_per_sample(diffusion: DiffusionConfiguration, solver: str) -> int:
+    """Volumes that one sample needs: its state, and what its solver, its guidance and self-conditioning remember."""
+    return 1 + (diffusion.state_guidance != 1) + (solver in REMEMBERING_SOLVERS) + 2 * diffusion.self_conditioning
+
+
+@dataclass(frozen=True)
+class CaseMemory:
+    """The parts of a case's memory, in bytes."""
+
+    case: CaseSize
+    tiles: Tiles
+    num_folds: int
+    num_samples: int
+    num_views: int
+    diffusion: DiffusionConfiguration
+    solver: str
+    tile: TileMemory
+    samples_per_call: int
+    fusion: str
+
+    @property
+    def preparation(self) -> float:
+        """nnU-Net's reading and preprocessing: copies in float32, a mask, and float64 where it resamples."""
+        n, m, c = math.prod(self.case.shape), math.prod(self.case.image_shape), self.case.num_channels
+        if not self.case.is_resampled:
+            return (COPIES * c + MASK) * m
+        return sum((fixed + per_channel * c) * voxels for fixed, per_channel, voxels in zip(
+            RESAMPLED_IMAGE, RESAMPLED_IMAGE_PER_CHANNEL, (m, n)))
+
+    @property
+    def volume(self) -> float:
+        return FLOAT * self.case.num_outputs * math.prod(self.tiles.shape)
+
+    @property
+    def image(self) -> float:
+        return FLOAT * self.case.num_channels * math.prod(self.tiles.shape)
+
+    @property
+    def on_image(self) -> float:
+        """K channels on the image's grid."""
+        return FLOAT * self.case.num_outputs * math.prod(self.case.image_shape)
+
+    @property
+    def share_of_slab(self) -> float:
+        return self.tiles.window.shape[0] / self.tiles.shape[0]
+
+    @property
+    def per_sample(self) -> float:
+        """Of volumes that a sample needs while it is drawn."""
+        return volumes_per_sample(self.diffusion, self.solver) * self.volume
+
+    @property
+    def labels(self) -> float:
+        """Sampled label maps of all folds."""
+        return float(self.num_folds * self.num_samples * math.prod(self.case.image_shape))
+
+    @property
+    def all_terms(self) -> float:
+        """Of all tiles and views."""
+        return len(self.tiles) * self.num_views * self.tile.terms
+
+    @property
+    def shared_volumes(self) -> float:
+        """That do not grow with the samples: image, plain network, two sums, one sample and the mutual information on the image."""
+        return self.image + 3 * self.volume + 2 * self.on_image + 2 * self.on_image / self.case.num_outputs
+
+    @property
+    def fusing(self) -> float:
+        """While STAPLE or Dice choose the label map: all probabilities and sampled maps at once, and what they work with."""
+        if self.fusion == "mean":
+            return 0.0
+        samples, classes = self.num_folds * self.num_samples, self.case.num_outputs
+        if self.fusion == "staple" and self.diffusion.target == "classes":
+            work = FUSED_BY_STAPLE_PER_CLASS[0] * samples + FUSED_BY_STAPLE_PER_CLASS[1] * classes
+        else:
+            per_sample, fixed = FUSED_BY_DICE if self.fusion == "dice" else FUSED_BY_STAPLE
+            work = per_sample * samples + fixed
+        return (FLOAT * classes + samples + max(work, FLOAT * classes)) * math.prod(self.case.image_shape)
+
+    def networks(self, samples: int) -> float:
+        """While one tile is predicted, with what is cut out of the slabs for it."""
+        patch = math.prod(self.tiles.window.shape)
+        views = min(self.num_views, views_per_call(self.tiles.window.shape))
+        together, tile = min(samples, self.samples_per_call), FLOAT * self.case.num_outputs * patch
+        step = (self.tile.step + self.tile.terms) * together + self.tile.terms * min(self.num_views, together) + 5 * tile * samples
+        return max(self.tile.look * views + self.tile.terms * self.num_views, step) + LIBRARIES
+
+    def temporaries(self) -> float:
+        """Of what is computed voxel by voxel: a few blocks, but no more than the volume has."""
+        slices = max(self.volume / self.tiles.shape[0], FLOAT * ELEMENTS_PER_BLOCK)
+        return BLOCKS * min(slices, self.volume)
+
+    def drawing(self, samples: int, on_disk: bool) -> float:
+        """While samples are drawn: the sums over a row of tiles, what is read of a volume on disk, or the volumes."""
+        slab = self.share_of_slab * self.volume
+        window = slab / self.case.num_outputs
+        if not on_disk:
+            return self.states(samples) + window + self.networks(samples) + self.temporaries()
+        read = samples * slab * (1 + self.diffusion.self_conditioning) + slab + self.share_of_slab * self.image
+        return read + samples * slab + window + self.networks(samples) + samples * self.temporaries() / 4
+
+    def exporting(self) -> float:
+        """While one channel of probabilities goes to the image's grid, or one map is written."""
+        n, m = math.prod(self.tiles.shape), math.prod(self.case.image_shape)
+        resampling = FLOAT * n + (ZOOMED[0] * m + ZOOMED[1] * n if self.case.is_resampled else 0)
+        maps = 2 * FLOAT * m + 3 * m  # one map and its cropped part, label maps
+        return max(resampling, maps) + 2 * m + self.temporaries()
+
+    def states(self, samples: int) -> float:
+        """Volumes of samples that are drawn together, and their sums over a row of tiles; or the sums and noise of the views, which
+        they may share at the first step.
+        """
+        over_a_row = max(samples, 2 * min(samples, self.num_views)) * self.share_of_slab * self.volume
+        return samples * self.per_sample + over_a_row
+
+    def beside_states(self) -> float:
+        """At the peak, without states and networks: for a GPU that holds these."""
+        return max(self.preparation, self.shared_volumes + self.volume + self.labels + max(self.exporting(), self.fusing))
+
+    def on_disk(self, samples: int) -> float:
+        """All volumes."""
+        return self.shared_volumes + self.labels + samples * self.per_sample
+
+    def peak(self, samples: int, on_disk: bool) -> float:
+        """Of everything, without kept features."""
+        held = 0 if on_disk else self.shared_volumes + self.labels
+        of_samples = 0 if on_disk else samples * self.per_sample
+        return max(self.preparation, held + self.drawing(samples, on_disk), held + of_samples + self.exporting(), held + self.fusing)

@@ -1,0 +1,113 @@
+"""What the network computes of the image: once per tile and view, kept for all steps and samples while there is room."""
+
+from __future__ import annotations
+
+from itertools import islice
+from math import prod
+from typing import Callable, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from medsegdiff_auto.sampling.mirrors import flipped
+from medsegdiff_auto.sampling.tiling import Tiles
+from medsegdiff_auto.sampling.volume_store import SlabReader, Storage, VolumeStore
+from medsegdiff_auto.networks.conditioner import Condition
+from medsegdiff_auto.networks.denoiser import ImageTerms
+from medsegdiff_auto.networks.sampling_network import SamplingNetwork
+
+NO_FOREGROUND_BELOW = 1e-3
+VOXELS_PER_CALL = 2 ** 21  # of mirrored views in one call: torch convolves a batch of one in 3-D by another, slower way on the CPU
+
+
+def num_bytes(tree) -> int:
+    """Of all tensors in a tree of tuples and lists."""
+    return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def in_batches(items: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
+    """The items in their order, ``size`` at a time, the last batch perhaps smaller."""
+    items = iter(items)
+    return iter(lambda: tuple(islice(items, size)), ())
+
+
+def views_per_call(patch_size: Sequence[int]) -> int:
+    """Mirrored views of a tile in one call of nnU-Net's network: as many as :data:`VOXELS_PER_CALL` allows, at least one."""
+    return max(1, VOXELS_PER_CALL // prod(patch_size))
+
+
+class Conditions:
+    """The image terms of all tiles and views of a volume, and the plain network's probabilities.
+
+    Attributes:
+        plain: the plain network's mean over all views, blended, (K, *spatial) float32, where ``storage`` keeps it.
+        is_active: per tile, whether any voxel has foreground of at least 0.001 in the plain network's mean. Without a
+            conditioner nothing is known beforehand, and every tile is active.
+        num_forwards: evaluations of the conditioner so far.
+
+    Args:
+        image: (C, *spatial), padded to at least a patch.
+        views: axes along which each view is mirrored, counted from the end.
+        evaluate: runs a function of the network under the predictor's precision.
+        room_bytes: for the kept terms; what does not fit is computed again at every use.
+    """
+
+    def __init__(self, network: SamplingNetwork, image: VolumeStore, tiles: Tiles, views: Sequence[tuple[int, ...]],
+                 device: torch.device, evaluate: Callable, num_outputs: int, room_bytes: float, storage: Storage = Storage()):
+        self.network, self.image_slab, self.tiles, self.views = network, SlabReader(image), tiles, views
+        self.device, self.evaluate = device, evaluate
+        self.room_bytes, self.num_forwards = room_bytes, 0
+        self.is_active = [False] * len(tiles)
+        self._kept: dict[int, Condition | ImageTerms] = {}  # of all views, in their order
+        self._latest: tuple[tuple[int, tuple[int, ...]], Condition | ImageTerms] | None = None
+        self.plain = storage.empty((num_outputs, *tiles.shape))
+        for rows, values in tiles.sweep((num_outputs,), self._first_look):
+            self.plain.write(rows, values)
+
+    def _first_look(self, index: int) -> Tensor:
+        """Plain probabilities of a tile, the mean over its views; keeps the terms of an active one."""
+        parts = [(views, self._condition(index, views)) for views in self._view_batches(range(len(self.views)))]
+        mean = sum(flipped(self.network.conditioner_probabilities(condition)[row].float(), self.views[view])
+                   for views, condition in parts for row, view in enumerate(views)) / len(self.views)
+        self.is_active[index] = not self.network.has_conditioner or self._has_foreground(mean)
+        if self.is_active[index]:
+            self._keep(index, [self.evaluate(self.network.image_terms, condition) for _, condition in parts])
+        return mean.cpu()
+
+    def _view_batches(self, views: Iterable[int]) -> list[tuple[int, ...]]:
+        """Those that go through the network in one call."""
+        return list(in_batches(views, views_per_call(self.tiles.window.shape)))
+
+    def _has_foreground(self, probabilities: Tensor) -> bool:
+        foreground = 1 - probabilities[0] if self.network.configuration.target == "classes" else probabilities
+        return bool(foreground.max() >= NO_FOREGROUND_BELOW)
+
+    def _condition(self, index: int, views: Sequence[int]) -> Condition:
+        tile = self.tiles.cut_slab(self.image_slab(self.tiles.places[index][0]), index)
+        self.num_forwards += self.network.has_conditioner * len(views)
+        return self.evaluate(self.network.condition, torch.stack([flipped(tile, self.views[v]) for v in views]).to(self.device))
+
+    def _keep(self, index: int, parts: list[Condition | ImageTerms]) -> None:
+        if sum(map(num_bytes, parts)) <= self.room_bytes:
+            self.room_bytes -= sum(map(num_bytes, parts))
+            self._kept[index] = parts[0] if len(parts) == 1 else tree_map(_joined, *parts)
+
+    def terms(self, index: int, views: Sequence[int]) -> Condition | ImageTerms:
+        """What the denoiser needs of a tile for samples that look through these views, repeats allowed."""
+        if index in self._kept:
+            return self._of_kept(index, tuple(views))
+        needed = sorted(set(views))
+        parts = [self.evaluate(self.network.image_terms, self._condition(index, some)) for some in self._view_batches(needed)]
+        return tree_map(_joined, *parts).of([needed.index(view) for view in views])
+
+    def _of_kept(self, index: int, views: tuple[int, ...]) -> Condition | ImageTerms:
+        """Those of the call before where it was the same tile and the same views: all calls of a small volume."""
+        if self._latest is None or self._latest[0] != (index, views):
+            self._latest = None  # before the next ones are made
+            self._latest = (index, views), self._kept[index].of(list(views))
+        return self._latest[1]
+
+
+def _joined(*leaves: Tensor | None) -> Tensor | None:
+    return None if leaves[0] is None else torch.cat(leaves)

@@ -1,0 +1,1 @@
+"""What cross-validation chooses and fits."""

@@ -1,0 +1,200 @@
+"""Are the samples as far from each other as from the reference? The one scalar that makes them so.
+
+Where the reference is one more draw from the distribution that the samples come from, the expected Dice between two samples
+equals that between a sample and the reference. A smooth field of standard deviation tau in logits draws the samples apart.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Callable, Sequence
+
+import numpy as np
+
+from medsegdiff_auto.evaluation.audit import scores
+from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
+from medsegdiff_auto.selection.temperature_fit import fit_temperature, lowest_nll, nll_by_temperature
+from medsegdiff_auto.decision.conformal import Margins, margins_by_samples
+from medsegdiff_auto.decision.decoders import label_maps
+from medsegdiff_auto.inference.model import TrainedModel
+from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
+
+FIRST_DISPERSION, HIGHEST_DISPERSION, GAP_TOLERANCE, MAX_EVALUATIONS = 0.5, 16.0, 0.005, 10
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+DICE_TOLERANCE = 0.001  # below what folds of a few dozen cases resolve
+
+
+@dataclass(frozen=True)
+class Dispersion:
+    """Means over cases and structures: Dice between samples, and between sample and reference, in [0, 1]."""
+
+    between_samples: float
+    sample_reference: float
+
+    @property
+    def gap(self) -> float:
+        """Above 0 where the samples are too much alike."""
+        return self.between_samples - self.sample_reference
+
+
+def fit_dispersion(measure: Callable[[float], Dispersion]) -> dict[float, Dispersion]:
+    """Every tau that was tried, with what it gave; the one of the smallest gap is the fit.
+
+    Starts from 0, doubles from 0.5 until the gap changes its sign, then interpolates linearly (regula falsi).
+    """
+    tried = {0.0: measure(0.0)}
+    low, high = 0.0, FIRST_DISPERSION
+    if tried[low].gap <= GAP_TOLERANCE:
+        return tried
+    tried[high] = measure(high)
+    while tried[high].gap > GAP_TOLERANCE and high < HIGHEST_DISPERSION:
+        low, high = high, 2 * high
+        tried[high] = measure(high)
+    while tried[low].gap > 0 > tried[high].gap and len(tried) < MAX_EVALUATIONS and smallest_gap(tried) > GAP_TOLERANCE:
+        middle = low + (high - low) * tried[low].gap / (tried[low].gap - tried[high].gap)
+        tried[middle] = measure(middle)
+        low, high = (middle, high) if tried[middle].gap > 0 else (low, middle)
+    return tried
+
+
+def smallest_gap(tried: dict[float, Dispersion]) -> float:
+    """The smallest distance from 0 so far."""
+    return min(abs(dispersion.gap) for dispersion in tried.values())
+
+
+def best_dispersion(tried: dict[float, Dispersion]) -> float:
+    """Tau of the smallest gap."""
+    return min(tried, key=lambda tau: abs(tried[tau].gap))
+
+
+def mean_dispersion(rows: list[dict]) -> Dispersion:
+    """Over the rows of :func:`~medsegdiff_auto.evaluation.audit.scores`; NaN (no such structure) is left out."""
+    return Dispersion(*(float(np.nanmean([row[name] for row in rows]))
+                        for name in ("expected_dice_between_samples", "expected_dice_sample_reference")))
+
+
+@dataclass(frozen=True)
+class FusedScores:
+    """Mean Dice of the fused mask, and negative log-likelihood of its probabilities by temperature, (num_cases, 25)."""
+
+    dice: float
+    curves: np.ndarray
+
+    @property
+    def nll(self) -> float:
+        """At the best temperature, in nats."""
+        return lowest_nll(self.curves)
+
+
+def best_weight(of_weights: dict[float, FusedScores]) -> float:
+    """The weight of the most likely probabilities among those whose Dice is within :data:`DICE_TOLERANCE` of the best."""
+    near = max(fused.dice for fused in of_weights.values()) - DICE_TOLERANCE
+    return min((weight for weight, fused in of_weights.items() if not fused.dice < near), key=lambda weight: of_weights[weight].nll)
+
+
+@dataclass(frozen=True)
+class FoldCases:
+    """One fold's network and the cases that it has not seen.
+
+    Attributes:
+        cases: of :func:`~medsegdiff_auto.evaluation.audit.validation_cases`.
+    """
+
+    predictor: MedSegDiffPredictor
+    model: TrainedModel
+    cases: Sequence[tuple]
+
+
+class CaseSampler:
+    """Samples the validation cases of folds at any dispersion, and keeps the distributions of the best one so far."""
+
+    def __init__(self, folds: Sequence[FoldCases]):
+        self.folds = folds
+        self.best: tuple[float, float, list[tuple]] | None = None  # gap, tau, what was drawn
+
+    def measure(self, tau: float) -> Dispersion:
+        """How far apart samples are with this field."""
+        drawn = []
+        for fold in self.folds:
+            network = fold.predictor.network
+            network.configuration = replace(network.configuration, dispersion=tau)
+            drawn += [(case, fold.predictor.sample_case(image, case), reference, fold.model)
+                      for case, image, reference, _ in fold.cases]
+        dispersion = mean_dispersion([row for one in drawn for row in scores(*one)])
+        if self.best is None or abs(dispersion.gap) < self.best[0]:
+            self.best = abs(dispersion.gap), tau, drawn
+        return dispersion
+
+    def scores_of_weights(self) -> dict[float, FusedScores]:
+        """How good the fused mean is by the plain network's weight in it, at the best tau so far."""
+        return {weight: FusedScores(float(np.nanmean([row["dice"] for one in self.best[2] for row in scores(*one, weight)])),
+                                    self.nll_curves(weight)) for weight in WEIGHTS}
+
+    def volume_margins(self) -> dict[str, Margins]:
+        """The conformal margins of every structure's size at the best tau so far; absent where there are too few cases."""
+        sizes, references = defaultdict(list), defaultdict(list)
+        for _, distribution, reference, model in self.best[2]:
+            label_manager = model.plans_manager.get_label_manager(model.dataset_json)
+            maps = label_maps(distribution.samples, label_manager)
+            for structure in structures_of(model.dataset_json):
+                sizes[structure.name].append(structure.mask(maps).reshape(len(maps), -1).sum(1))
+                references[structure.name].append(float(structure.mask(reference).sum()))
+        margins = {name: margins_by_samples(of_structure, references[name]) for name, of_structure in sizes.items()}
+        return {name: of_structure for name, of_structure in margins.items() if of_structure[-1] is not None}
+
+    def nll_curves(self, weight: float) -> np.ndarray:
+        """Negative log-likelihood of the fused mean by temperature at the best tau so far, (num_cases, 25).
+
+        ``weight`` is the plain network's in the mean.
+        """
+        curves = []
+        for _, distribution, reference, model in self.best[2]:
+            label_manager = model.plans_manager.get_label_manager(model.dataset_json)
+            fused = replace(distribution, conditioner_weight=weight).fused
+            prediction = np.asarray(label_manager.convert_probabilities_to_segmentation(fused))
+            curves.append(nll_by_temperature(fused.numpy(), prediction, reference, structures_of(model.dataset_json),
+                                             label_manager.has_regions, ignore_label_of(model.dataset_json)))
+        return np.stack(curves)
+
+
+@dataclass(frozen=True)
+class SamplingFit:
+    """What the cases of some folds say.
+
+    Attributes:
+        dispersion: tau of the smallest gap.
+        tried: every tau, with what it gave.
+        weight: of the plain network in the fused mean.
+        of_weights: every weight, with what it gave.
+        temperature: of the probabilities fused with this weight.
+        nll: of :func:`~medsegdiff_auto.selection.temperature_fit.fit_temperature`.
+        margins: conformal, by structure; absent where there are too few cases.
+    """
+
+    dispersion: float
+    tried: dict[float, Dispersion]
+    weight: float
+    of_weights: dict[float, FusedScores]
+    temperature: float
+    nll: dict[str, float]
+    margins: dict[str, Margins]
+
+
+def fit_sampling(folds: Sequence[FoldCases], on_tried: Callable[[float, Dispersion], None] = lambda tau, found: None) -> SamplingFit:
+    """Dispersion first; weight, temperature and margins from the samples at the best one.
+
+    Args:
+        on_tried: told of every tau as soon as it is measured.
+    """
+    sampler = CaseSampler(folds)
+
+    def measure(tau: float) -> Dispersion:
+        found = sampler.measure(tau)
+        on_tried(tau, found)
+        return found
+
+    tried, of_weights = fit_dispersion(measure), sampler.scores_of_weights()
+    weight = best_weight(of_weights)
+    temperature, nll = fit_temperature(of_weights[weight].curves)
+    return SamplingFit(best_dispersion(tried), tried, weight, of_weights, temperature, nll, sampler.volume_margins())

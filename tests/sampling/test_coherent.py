@@ -1,0 +1,248 @@
+"""One state per sample over the whole volume: the same voxels however they are computed."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from medsegdiff_auto.diffusion.solvers import ddim_step, trailing_times
+from medsegdiff_auto.diffusion.state import probabilities_from_state
+from medsegdiff_auto.sampling import coherent, volume_store
+from medsegdiff_auto.sampling.coherent import CoherentSampler, shown_samples
+from medsegdiff_auto.sampling.conditions import Conditions
+from medsegdiff_auto.sampling.mirrors import from_the_end, mirror_views
+from medsegdiff_auto.sampling.seeds import noise_volume
+from medsegdiff_auto.sampling.smooth_field import SmoothField
+from medsegdiff_auto.sampling.tiling import Tiles
+from medsegdiff_auto.sampling.volume_store import InMemory, Storage
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
+from tiny_networks import AUTO, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image, randomised, tiny_network  # noqa: E402
+
+PATCH = {2: (16, 24), 3: (8, 16, 24)}
+VOLUME = {2: (2, 22, 32), 3: (10, 20, 28)}
+SAMPLES = tuple(range(8))
+
+
+def slicers(dimension):
+    """Overlapping tiles of nnU-Net's kind; 2-D patches lie in the slices of a volume."""
+    step = [n // 2 for n in PATCH[dimension]]
+    starts = [sorted({min(a, n - p) for a in range(0, n - p + s, s)})
+              for n, p, s in zip(VOLUME[dimension][-dimension:], PATCH[dimension], step)]
+    places = [()]
+    for along, size in zip(starts, PATCH[dimension]):
+        places = [(*place, slice(a, a + size)) for place in places for a in along]
+    first = [(d,) for d in range(VOLUME[2][0])] if dimension == 2 else [()]
+    return [(slice(None), *d, *place) for d in first for place in places]
+
+
+def network_of(dimension, configuration=AUTO):
+    return randomised(tiny_network(dimension, configuration)).eval()
+
+
+def conditions_of(network, dimension, order=None, room=1e12, num_mirrors=2, image=None, storage=Storage()):
+    places = slicers(dimension)
+    places = places if order is None else [places[i] for i in torch.randperm(len(places), generator=torch.Generator().manual_seed(order))]
+    image = random_image(*VOLUME[dimension], batch_size=1)[0] if image is None else image
+    views = from_the_end(mirror_views(range(dimension), num_mirrors), dimension)
+    return Conditions(network, InMemory(image), Tiles(VOLUME[dimension], PATCH[dimension], places), views, torch.device("cpu"),
+                      lambda function, *inputs: function(*inputs), NUM_OUTPUTS, room, storage)
+
+
+def noise_of(dimension):
+    return lambda sample, step, rows: noise_volume((NUM_OUTPUTS, *VOLUME[dimension]), 0, "case", sample, step, rows)
+
+
+def drawn(conditions, dimension, samples=SAMPLES, num_steps=3, solver="ddim", samples_per_call=1, storage=Storage()):
+    with torch.inference_mode():
+        return CoherentSampler(conditions, num_steps, solver, samples_per_call, storage).draw(samples, noise_of(dimension)).read()
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("change", [{"samples_per_call": 2}, {"samples_per_call": 8}, {"order": 1}, {"order": 2}, {"room": 0},
+                                    {"room": 200_000}], ids=str)
+def test_labels_do_not_depend_on_batch_size_tile_order_or_memory(dimension, change):
+    network = network_of(dimension)
+    with torch.inference_mode():
+        usual, other = conditions_of(network, dimension), conditions_of(
+            network, dimension, **{key: value for key, value in change.items() if key != "samples_per_call"})
+    found = drawn(other, dimension, samples_per_call=change.get("samples_per_call", 1))
+    expected = drawn(usual, dimension)
+    assert torch.equal(found.argmax(1), expected.argmax(1))
+    assert torch.allclose(found, expected, atol=1e-6)
+    if "room" in change:
+        assert other.num_forwards > usual.num_forwards
+
+
+@pytest.mark.parametrize("solver", ["ddim", "ddpm", "dpm_solver_pp_2m"])
+@pytest.mark.parametrize("configuration", [AUTO, replace(AUTO, state_guidance=3.0), replace(AUTO, self_conditioning=True),
+                                           replace(AUTO, start_time=0.6)], ids=["auto", "guided", "self-conditioned", "start"])
+def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver, configuration):
+    network = network_of(2, configuration)
+    with torch.inference_mode():
+        conditions = conditions_of(network, 2)
+    together = drawn(conditions, 2, solver=solver)
+    alone = torch.cat([drawn(conditions, 2, (k,), solver=solver) for k in SAMPLES])
+    assert torch.allclose(together, alone, atol=1e-6)
+    assert (together[0] - together[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("solver, change", [
+    ("ddim", {"start_time": 0.6}), ("ddpm", {"state_guidance": 3.0}), ("dpm_solver_pp_2m", {"self_conditioning": True}),
+    ("dpm_solver_pp_2m", {"dispersion": 1.0})], ids=str)
+def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, change, tmp_path, monkeypatch):
+    """In several blocks a row, and with kept features in one of them."""
+    monkeypatch.setattr(volume_store, "ELEMENTS_PER_BLOCK", 4 * 20 * 28 * NUM_OUTPUTS)
+    network, found = network_of(3, replace(AUTO, **change)), []
+    for storage, room in ((Storage(), 1e12), (Storage(tmp_path), 0)):
+        with torch.inference_mode():
+            conditions = conditions_of(network, 3, room=room, storage=storage)
+            sampler = CoherentSampler(conditions, 3, solver, 8, storage)
+            fields = [SmoothField((NUM_OUTPUTS, *VOLUME[3]), (4.0, 4.0, 4.0), k) for k in range(3)]
+            found.append((conditions.plain.read(), sampler.draw((0, 1, 2), noise_of(3), fields.__getitem__).read()))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    assert (found[0][1][0] - found[0][1][1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("on_disk, given_back", [(True, 3), (False, 0)])
+def test_on_disk_freed_memory_goes_back_before_every_step(on_disk, given_back, tmp_path, monkeypatch):
+    """The pieces that a shared first step leaves behind are too small for the next one's volumes: the peak was a tenth higher."""
+    calls = []
+    monkeypatch.setattr(coherent, "give_back_freed_memory", lambda: calls.append(True))
+    with torch.inference_mode():
+        drawn(conditions_of(network_of(2), 2), 2, storage=Storage(tmp_path) if on_disk else Storage())
+    assert len(calls) == given_back
+
+
+@pytest.mark.parametrize("dispersion", [0.0, 2.0])
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimension, dispersion):
+    """Written out: predict every tile, weight its state (with a field: its logits) with the window, divide, move, take the step,
+    and again."""
+    network, volume, patch = network_of(dimension, replace(AUTO, dispersion=dispersion)), VOLUME[dimension], PATCH[dimension]
+    field = SmoothField((NUM_OUTPUTS, *volume), (4.0, 4.0, 4.0), 5)
+    whole = field.at((slice(None),) * 3)
+    image = random_image(*volume, batch_size=1)[0]
+    with torch.inference_mode():
+        conditions = conditions_of(network, dimension, num_mirrors=1)
+        window = conditions.tiles.window.reshape(patch)
+        x_t, times = noise_of(dimension)(0, 0, slice(None))[None], trailing_times(2)
+        for t, s in zip(times[:-1], times[1:]):
+            total, weight = torch.zeros_like(x_t), torch.zeros(volume)
+            for at in slicers(dimension):
+                condition = network.condition(image[at][None])
+                predicted = network.predict_x_start(x_t[(slice(None), *at)], t.float().expand(1), condition)
+                total[(slice(None), *at)] += (((predicted + 1) / 2).clamp(min=1e-6).log() if dispersion else predicted) * window
+                weight[at[1:]] += window
+            x_start = 2 * (total / weight + dispersion * whole).softmax(1) - 1 if dispersion else total / weight
+            x_t = ddim_step(x_t, x_start, t, s, network.schedule)
+        found = CoherentSampler(conditions, 2, "ddim", 1).draw((0,), noise_of(dimension), lambda sample: field).read()
+    expected = probabilities_from_state(x_t, "classes")
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_sample_of_another_view_is_drawn_on_the_mirrored_tile_and_mirrored_back(dimension):
+    """Written out for a volume of one tile, sample 1 and its view; and the mean that nnU-Net's mirroring takes."""
+    network = network_of(dimension)
+    size, axis = (1, *PATCH[dimension]) if dimension == 2 else PATCH[dimension], -dimension
+    image, noise = random_image(*size, batch_size=1)[0], noise_volume((NUM_OUTPUTS, *size), 0, "case", 1)
+    depth = (0,) if dimension == 2 else ()
+    tiles = Tiles(size, PATCH[dimension], [(slice(None), *depth, *(slice(0, n) for n in PATCH[dimension]))])
+    tile, start = (x[:, 0] if dimension == 2 else x for x in (image, noise))
+    with torch.inference_mode():
+        conditions = Conditions(network, InMemory(image), tiles, [(), (axis,)], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
+        found = CoherentSampler(conditions, 3, "ddim", 8).draw((1,), lambda sample, step, rows: noise[:, rows]).read()
+        mirrored = network.condition(tile.flip(axis)[None])
+        expected = network.sample_probabilities(mirrored, start.flip(axis)[None], 3, "ddim").flip(axis)
+        plain = (network.conditioner_probabilities(network.condition(tile[None]))
+                 + network.conditioner_probabilities(mirrored).flip(axis)) / 2
+    assert torch.allclose(found.reshape(expected.shape), expected, atol=1e-5)
+    assert torch.allclose(conditions.plain.read().reshape(plain.shape), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("configuration", [AUTO, PAPER, SIMPLE_DIFFUSION], ids=lambda c: c.preset)
+def test_a_volume_of_one_tile_is_sampled_as_the_network_samples_it(configuration):
+    network, size = network_of(3, configuration), (8, 16, 24)
+    image, noise = random_image(*size, batch_size=1), noise_volume((NUM_OUTPUTS, *size), 0, "case", 0)
+    tiles = Tiles(size, size, [(slice(None), *(slice(0, n) for n in size))])
+    with torch.inference_mode():
+        conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
+        found = CoherentSampler(conditions, 3, "ddim", 8).draw((0,), lambda sample, step, rows: noise[:, rows]).read()
+        expected = network.sample_probabilities(network.condition(image), noise[None], 3, "ddim")
+    tolerance = 1e-2 if configuration.parameterisation == "noise" else 1e-5  # a float32 state divided by alpha = 0.006
+    assert torch.allclose(found, expected, atol=tolerance)
+
+
+def test_a_tile_without_foreground_is_left_to_the_plain_network_and_costs_no_evaluation():
+    network = network_of(2)
+    with torch.no_grad():
+        network.conditioner.unet.decoder.seg_layers[-1].weight.zero_()
+        network.conditioner.unet.decoder.seg_layers[-1].bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
+    with torch.inference_mode():
+        conditions = conditions_of(network, 2)
+        sampler = CoherentSampler(conditions, 2, "ddim", 8)
+        samples = sampler.draw((0, 1), noise_of(2)).read()
+    assert not any(conditions.is_active) and sampler.num_evaluations == 0
+    assert torch.allclose(samples[0], conditions.plain.read(), atol=1e-5) and torch.allclose(samples[1], samples[0])
+
+
+@pytest.mark.parametrize("num_steps, start_time, of_a_tile", [(3, 1.0, 2 + 2 * 8), (1, 1.0, 8), (3, 0.6, 3 * 8)])
+def test_evaluations_are_counted_per_tile_step_and_shown_sample(num_steps, start_time, of_a_tile):
+    """Two views: from pure noise the first of several steps takes one evaluation of each."""
+    network = network_of(3, replace(AUTO, start_time=start_time))
+    with torch.inference_mode():
+        conditions = conditions_of(network, 3)
+        sampler = CoherentSampler(conditions, num_steps, "ddim", 2)
+        sampler.draw(SAMPLES, noise_of(3))
+    assert conditions.num_forwards == 2 * len(conditions.tiles)
+    assert sampler.num_evaluations == of_a_tile * len(conditions.tiles)
+
+
+@pytest.mark.parametrize("schedule, shared", [({}, True), ({"schedule": "linear", "zero_terminal_snr": True}, True),
+                                              ({"schedule": "linear"}, False)], ids=str)
+def test_samples_share_a_first_step_only_where_the_state_holds_no_signal(schedule, shared):
+    """DDPM's own linear schedule keeps alpha = 0.006 at its end."""
+    network = network_of(2, replace(AUTO, **schedule))
+    first, second = [shown_samples(network, (5, 6, 7, 8, 9), 4, step, 2) for step in (0, 1)]
+    assert list(first) == ([0, 1, 2, 3] if shared else [5, 6, 7, 8, 9]) and second == (5, 6, 7, 8, 9)
+    assert list(shown_samples(network, (5, 9), 4, 0, 2)) == ([1] if shared else [5, 9])
+
+
+@pytest.mark.parametrize("dispersion", [0.0, 2.0])
+def test_samples_that_share_a_first_step_continue_from_it_with_their_own_noise_and_field(dispersion):
+    """Written out for one tile and one view: sample 2 takes its first step from what the noise of sample 0 predicts."""
+    network, size = network_of(3, replace(AUTO, dispersion=dispersion)), (8, 16, 24)
+    image, noise = random_image(*size, batch_size=1), [noise_volume((NUM_OUTPUTS, *size), 0, "case", k) for k in range(3)]
+    tiles = Tiles(size, size, [(slice(None), *(slice(0, n) for n in size))])
+    field, (start, middle, _) = SmoothField((NUM_OUTPUTS, *size), (4.0, 4.0, 4.0), 5), trailing_times(2)
+
+    def moved(x_start):
+        logits = ((x_start + 1) / 2).clamp(1e-6, 1 - 1e-6).log()
+        return 2 * (logits + dispersion * field.at((slice(None),) * 3)).softmax(1) - 1 if dispersion else x_start
+
+    with torch.inference_mode():
+        conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
+        found = CoherentSampler(conditions, 2, "ddim", 8).draw((2,), lambda k, step, rows: noise[k][:, rows], lambda k: field).read()
+        condition = network.condition(image)
+        first = moved(network.predict_x_start(noise[0][None], start.float().expand(1), condition))
+        x_t = ddim_step(noise[2][None], first, start, middle, network.schedule)
+        second = moved(network.predict_x_start(x_t, middle.float().expand(1), condition))
+        own = moved(network.predict_x_start(noise[2][None], start.float().expand(1), condition))
+    assert torch.allclose(found, probabilities_from_state(second, "classes"), atol=1e-5)
+    assert (own - first).abs().max() > 0.01
+
+
+def test_the_samples_of_neighbouring_tiles_agree_where_they_overlap():
+    """With a denoiser that answers to the state, independent tiles would contradict each other under the window."""
+    network = network_of(2)
+    with torch.inference_mode():
+        conditions = conditions_of(network, 2, num_mirrors=1)
+        masks = drawn(conditions, 2, num_steps=3)
+    spread = masks.std(0).mean(0)
+    inside = torch.zeros(VOLUME[2])
+    for at in slicers(2):
+        inside[at[1:]] += 1
+    assert spread[inside > 1].mean() > 0.5 * spread[inside == 1].mean()

@@ -1,0 +1,163 @@
+"""What a case will take is said beforehand, and divided so that it keeps to the limit."""
+
+import sys
+import tracemalloc
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.sampling import memory_plan as memory
+from medsegdiff_auto.sampling.case_memory import CaseMemory
+from medsegdiff_auto.sampling.case_size import CaseSize, size_of_file
+from medsegdiff_auto.sampling.conditions import num_bytes
+from medsegdiff_auto.decision.decoders import fuse
+from medsegdiff_auto.sampling.memory_plan import fit_beside, memory_plan, statement
+from medsegdiff_auto.sampling.tile_memory import TileMemory, tile_memory
+from medsegdiff_auto.sampling.tiling import Tiles
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
+from tiny_networks import AUTO, NUM_INPUTS, NUM_OUTPUTS, PAPER, random_image, tiny_network  # noqa: E402
+
+CPU, GB = torch.device("cpu"), 1e9
+LARGE, PATCH = (600, 512, 512), (96, 128, 128)
+BASELINE = 0.7 * GB
+SIZES = {2: (16, 24), 3: (8, 16, 24)}
+
+
+def case_memory(shape=LARGE, **changes):
+    places = [(slice(None), *(slice(0, n) for n in PATCH)), (slice(None), *(slice(n - m, n) for n, m in zip(shape, PATCH)))]
+    known = {"case": CaseSize(1, 4, shape, shape), "tiles": Tiles(shape, PATCH, places), "num_folds": 1, "num_samples": 8,
+             "num_views": 4, "diffusion": AUTO, "solver": "ddim", "tile": TileMemory(0.5 * GB, 0.03 * GB, 0.1 * GB),
+             "samples_per_call": 8, "fusion": "mean"}
+    return CaseMemory(**{**known, **changes})
+
+
+@pytest.fixture(autouse=True)
+def roomy_disk(monkeypatch):
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder: namedtuple("usage", "free")(1000 * GB))
+
+
+def plan_of(max_memory_gb, folder, **changes):
+    return memory_plan(case_memory(**changes), CPU, BASELINE, max_memory_gb, folder)
+
+
+def test_volumes_slabs_and_label_maps_are_counted_in_bytes():
+    found = case_memory()
+    num_voxels = 600 * 512 * 512
+    assert found.volume == 4 * 4 * num_voxels and found.image == 4 * num_voxels and found.labels == 8 * num_voxels
+    assert found.share_of_slab * found.volume == pytest.approx(4 * 4 * 96 * 512 * 512)
+    assert found.per_sample == found.volume
+    assert replace(found, solver="dpm_solver_pp_2m").per_sample == 2 * found.volume
+
+
+def test_the_choice_of_the_dice_mask_takes_what_is_stated_for_it():
+    size, num_samples = 96, 8
+    distance = np.linalg.norm(np.mgrid[:size, :size, :size] - size / 2, axis=0)
+    samples = np.stack([(distance < 30 + k).astype(np.uint8) for k in range(num_samples)])
+    tracemalloc.start()
+    fuse("dice", np.zeros((2, 1, 1, 1), np.float32), samples, LabelManager({"background": 0, "ball": 1}, None))
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    found = case_memory((size,) * 3, fusion="dice", num_samples=num_samples, case=CaseSize(1, 2, (size,) * 3, (size,) * 3))
+    inputs = (4 * 2 + num_samples) * size ** 3
+    assert 0.7 < taken / (found.fusing - inputs) < 1.1
+
+
+def test_fusions_of_all_maps_are_part_of_the_peak():
+    mean, staple = case_memory(), case_memory(fusion="staple")
+    assert staple.peak(1, True) - staple.fusing == 0 and mean.peak(1, True) < staple.peak(1, True)
+    assert mean.fusing == 0
+
+
+def test_a_case_stays_in_memory_where_all_samples_fit_and_goes_to_disk_where_they_do_not(tmp_path):
+    everything, disk = plan_of(100, tmp_path), plan_of(8, tmp_path)
+    assert not everything.is_on_disk and everything.samples_together == 8 and everything.disk_bytes == 0
+    assert disk.is_on_disk and 1 < disk.samples_together < 8 and disk.storage.folder == tmp_path
+    assert everything.peak_bytes > BASELINE + 8 * case_memory().volume
+    assert disk.disk_bytes > disk.samples_together * case_memory().volume
+
+
+@pytest.mark.parametrize("max_memory_gb", [4.0, 6.0, 8.0, 16.0, 60.0])
+def test_the_peak_keeps_to_the_limit_and_kept_features_take_what_is_left(max_memory_gb, tmp_path):
+    found = plan_of(max_memory_gb, tmp_path)
+    assert found.peak_bytes <= 0.95 * max_memory_gb * GB + 1
+    less = plan_of(max_memory_gb - 0.5, tmp_path)
+    assert less.samples_together <= found.samples_together
+
+
+def test_less_than_nothing_still_draws_one_sample_after_the_other(tmp_path):
+    found = plan_of(1e-6, tmp_path)
+    assert found.samples_together == 1 and found.terms_bytes == 0 and found.is_on_disk
+
+
+def test_a_disk_with_too_little_space_is_refused_with_both_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder: namedtuple("usage", "free")(3 * GB))
+    with pytest.raises(UserError) as refused:
+        plan_of(8, tmp_path)
+    assert "3.0 GB free" in refused.value.found and float(refused.value.expected.split()[0]) > 10
+
+
+def test_the_next_case_is_prepared_beside_one_in_use_only_where_both_fit(tmp_path):
+    small = plan_of(8, tmp_path, shape=(96, 128, 128))
+    assert fit_beside(small, small) and not fit_beside(plan_of(8, tmp_path), small) and not fit_beside(small, plan_of(8, tmp_path))
+    assert not fit_beside(replace(small, peak_bytes=small.limit_bytes), small)
+
+
+def test_the_statement_names_size_samples_place_and_peak(tmp_path):
+    plan = replace(plan_of(8, tmp_path), peak_bytes=5.3e9, samples_together=4, disk_bytes=21.04e9)
+    assert statement("case_7", CaseSize(1, 4, LARGE, LARGE), 8, plan) == (
+        "case_7: 512 x 512 x 600, 8 samples, 4 at a time, states on disk (21.0 GB), about 5.3 GB at most")
+    in_memory = replace(plan_of(100, tmp_path), peak_bytes=30e9)
+    assert statement("case_7", CaseSize(1, 4, LARGE, LARGE), 8, in_memory) == (
+        "case_7: 512 x 512 x 600, 8 samples, states in memory, about 30.0 GB at most")
+
+
+@pytest.mark.parametrize("configuration", [AUTO, PAPER], ids=lambda c: c.preset)
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_the_terms_of_a_tile_are_as_large_as_counted_and_the_network_stays_as_it_is(dimension, configuration):
+    network = tiny_network(dimension, configuration).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    counted = tile_memory(network, NUM_INPUTS, NUM_OUTPUTS, SIZES[dimension])
+    with torch.no_grad():
+        terms = network.image_terms(network.condition(random_image(*SIZES[dimension], batch_size=1)))
+    assert counted.terms == num_bytes(terms)
+    assert counted.look > counted.terms and counted.step > 2 * 4 * NUM_OUTPUTS * np.prod(SIZES[dimension])
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+
+
+def test_the_size_of_a_case_is_read_off_its_header_in_the_order_of_the_plan(tmp_path):
+    image = sitk.Image(30, 20, 10, sitk.sitkInt16)
+    image.SetSpacing((0.5, 1.0, 3.0))
+    sitk.WriteImage(image, str(tmp_path / "case_0000.nii.gz"))
+    plans = PlansManager({"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0], "label_manager": "LabelManager",
+                          "configurations": {"3d_fullres": {"spacing": [1.0, 2.0, 1.0], "architecture": {}},
+                                             "2d": {"spacing": [2.0, 1.0], "architecture": {}}}})
+    for configuration, expected in (("3d_fullres", (15, 15, 20)), ("2d", (30, 15, 20))):
+        found = size_of_file(tmp_path / "case_0000.nii.gz", 1, 4, plans, plans.get_configuration(configuration))
+        assert found.image_shape == (10, 20, 30) and found.shape == expected, configuration
+    sitk.WriteImage(sitk.Image(30, 20, sitk.sitkUInt8), str(tmp_path / "slice_0000.png"))
+    flat = PlansManager({**plans.plans, "transpose_forward": [0, 1, 2]})
+    found = size_of_file(tmp_path / "slice_0000.png", 1, 2, flat, flat.get_configuration("2d"))
+    assert found.image_shape == (1, 20, 30) and found.shape == (1, 10, 30)
+
+
+def test_only_a_large_case_starts_with_what_the_cases_before_have_freed_given_back(tmp_path):
+    assert not plan_of(100, tmp_path, shape=PATCH, num_samples=1, tile=TileMemory(0.1 * GB, 0.01 * GB, 0.05 * GB)).is_large
+    assert plan_of(100, tmp_path).is_large and plan_of(8, tmp_path).is_large
+
+
+def test_what_the_process_has_freed_and_keeps_counts_as_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 20 * GB)
+    limits = []
+    for resident in (BASELINE, BASELINE + 2 * GB):
+        monkeypatch.setattr(memory, "resident_bytes", lambda: resident)
+        limits.append(plan_of(None, tmp_path).limit_bytes)
+    assert limits[1] - limits[0] == pytest.approx(0.6 * 2 * GB)

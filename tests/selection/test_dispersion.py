@@ -1,0 +1,48 @@
+"""The smooth field that makes samples as far from each other as from the reference, on curves with a known answer."""
+
+import math
+
+import numpy as np
+import pytest
+
+from medsegdiff_auto.selection.dispersion import (GAP_TOLERANCE, HIGHEST_DISPERSION, MAX_EVALUATIONS, Dispersion, FusedScores,
+                                                   best_dispersion, best_weight, fit_dispersion, mean_dispersion)
+
+
+def curve(zero: float):
+    """A gap that falls with tau, steeper at first, and is 0 at ``zero``."""
+    return lambda tau: Dispersion(0.8 + 0.1 * (math.log1p(zero) - math.log1p(tau)), 0.8)
+
+
+@pytest.mark.parametrize("zero", [0.3, 1.3, 2.0, 3.7, 11.0])
+def test_the_gap_of_a_monotone_curve_is_closed(zero):
+    tried = fit_dispersion(curve(zero))
+    assert abs(tried[best_dispersion(tried)].gap) <= GAP_TOLERANCE
+    assert best_dispersion(tried) == pytest.approx(zero, rel=0.06, abs=0.08)
+    assert len(tried) <= MAX_EVALUATIONS
+
+
+def test_samples_that_are_not_too_much_alike_are_left_as_they_are():
+    assert list(fit_dispersion(lambda tau: Dispersion(0.78, 0.8))) == [0.0]
+
+
+def test_a_gap_that_no_field_closes_ends_at_the_highest():
+    tried = fit_dispersion(lambda tau: Dispersion(0.95 - 0.001 * tau, 0.8))
+    assert best_dispersion(tried) == HIGHEST_DISPERSION == max(tried)
+
+
+def test_structures_that_are_nowhere_are_left_out_of_the_mean():
+    rows = [{"expected_dice_between_samples": value, "expected_dice_sample_reference": value / 2}
+            for value in (0.9, math.nan, 0.7)]
+    assert mean_dispersion(rows) == Dispersion(pytest.approx(0.8), pytest.approx(0.4))
+
+
+def test_the_weight_is_the_most_likely_of_those_that_score_alike():
+    def fused(dice, nll):
+        return FusedScores(dice, np.full((3, 25), nll))
+
+    of_weights = {0.0: fused(0.8, 0.1), 0.5: fused(0.8995, 0.2), 0.75: fused(0.8999, 0.3), 1.0: fused(0.9, 0.4)}
+    assert best_weight(of_weights) == 0.5
+    of_weights[0.5] = fused(0.8985, 0.2)
+    assert best_weight(of_weights) == 0.75
+    assert best_weight({0.0: fused(np.nan, np.nan), 1.0: fused(np.nan, np.nan)}) in (0.0, 1.0)
