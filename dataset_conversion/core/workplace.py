@@ -11,13 +11,9 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.dataset_conversion.core.atomic import write_json
 from medsegdiff_auto.dataset_conversion.core.case_files import RECORDS
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.locks import alone
 
-try:
-    import fcntl
-except ImportError:  # a system without it has no lock: two conversions of one dataset at once are not noticed there
-    fcntl = None
-
-STATE, LOCK = ".conversion.json", ".lock"
+STATE = ".conversion.json"
 
 
 def require_free_id(raw_folder: Path, dataset: str, overwrite: bool) -> None:
@@ -44,14 +40,13 @@ def workplace(raw_folder: Path, dataset: str, state: dict):
     Raises:
         UserError: another process converts this dataset right now.
     """
-    folder = raw_folder / f".{dataset}.partial"
+    folder, lock = raw_folder / f".{dataset}.partial", raw_folder / f".{dataset}.lock"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as lock:
-        _take(lock, dataset)
+    with alone(lock, busy=UserError(f"{dataset} is being converted by another process.", found=f"a lock on {lock}",
+                                    expected="one conversion of a dataset at a time", fix="wait for the other one, or end it")):
         if _read_state(folder) != state:
-            for entry in folder.iterdir():
-                if entry.name != LOCK:
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            shutil.rmtree(folder)
+            folder.mkdir()
             write_json(state, folder / STATE)
         yield folder
 
@@ -59,15 +54,14 @@ def workplace(raw_folder: Path, dataset: str, state: dict):
 def publish(folder: Path, target: Path) -> None:
     """Gives the complete dataset its name; one that has it already is replaced."""
     for entry in folder.rglob(".*"):
-        if entry.is_file() and entry.name not in (LOCK, STATE):
+        if entry.is_file() and entry.name != STATE:
             entry.unlink()
     former = folder.with_name(f".{target.name}.former")
     if target.exists():
         shutil.rmtree(former, ignore_errors=True)
         target.rename(former)
     folder.rename(target)
-    for name in (STATE, LOCK):
-        (target / name).unlink(missing_ok=True)
+    (target / STATE).unlink(missing_ok=True)
     shutil.rmtree(target / RECORDS)
     shutil.rmtree(former, ignore_errors=True)
 
@@ -77,12 +71,3 @@ def _read_state(folder: Path) -> dict | None:
         return json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _take(lock, dataset: str) -> None:
-    try:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as failure:
-        raise UserError(f"{dataset} is being converted by another process.", found=f"a lock on {lock.name}",
-                        expected="one conversion of a dataset at a time", fix="wait for the other one, or end it") from failure

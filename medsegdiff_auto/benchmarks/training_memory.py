@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import resource
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from medsegdiff_auto.benchmarks.planned_training import initialized_trainer, predicted_peak_gb, random_batch, read_plans
 from medsegdiff_auto.planning.memory import BYTES_PER_GB
+from medsegdiff_auto.sampling.process_memory import peak_resident_bytes
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 ALLOCATION = "[memory]"
@@ -28,11 +28,6 @@ def allocated_peak_gb(run) -> float:
             level += event.nbytes()
             peak = max(peak, level)
     return peak / BYTES_PER_GB
-
-
-def resident_gb() -> float:
-    """The largest resident size of this process so far, in 1e9 bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / BYTES_PER_GB
 
 
 def train(plans: dict, configuration: str, dataset_json: dict) -> None:
@@ -54,11 +49,11 @@ def main() -> None:
     manager = PlansManager(plans)
     predicted = predicted_peak_gb(manager, manager.get_configuration(args.c), dataset_json, half_precision=False)
     gc.collect()
-    before = resident_gb()
+    before = peak_resident_bytes()
 
     measured = allocated_peak_gb(lambda: train(plans, args.c, dataset_json))
     print(f"| {args.plans.parent.name} | {args.plans.stem} | {args.c} | {predicted:.3f} | {measured:.3f} | "
-          f"{predicted / measured - 1:+.1%} | {resident_gb() - before:.3f} |")
+          f"{predicted / measured - 1:+.1%} | {(peak_resident_bytes() - before) / BYTES_PER_GB:.3f} |")
 
 
 if __name__ == "__main__":

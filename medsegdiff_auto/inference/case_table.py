@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +16,11 @@ from medsegdiff_auto.decision.conformal import Margins, margin_for
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.decision.sizes import SIZE_COLUMNS, size_column, size_of_voxel
 from medsegdiff_auto.decision.uncertainty import describe_structure
+from medsegdiff_auto.locks import alone
 from medsegdiff_auto.sampling.volume_store import VolumeStore, in_memory
 from medsegdiff_auto.planning.fingerprint import structure_labels
+
+LOCK = f".{CASES_FILE}.lock"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def case_rows(case: str, sizes: dict[str, StructureSize], num_samples: int) -> l
 
 def add_to_case_table(rows: list[dict], folder: Path) -> None:
     """Adds the rows of a case, in the place of earlier ones; processes that predict parts of a folder take turns."""
-    with _alone_in(folder):
+    with alone(folder / LOCK):
         cases = {row["case"] for row in rows}
         before = read_case_table(folder) if (folder / CASES_FILE).is_file() else []
         write_case_table(sorted([row for row in before if row["case"] not in cases] + rows, key=lambda row: row["case"]), folder)
@@ -85,20 +86,10 @@ def flag_cases(folder: Path, below: float) -> list[dict]:
     """
     if not (folder / CASES_FILE).is_file():
         return []
-    with _alone_in(folder):
+    with alone(folder / LOCK):
         rows = [row | {"flagged": "yes" if float(row["expected_dice"]) < below else "no"} for row in read_case_table(folder)]
         write_case_table(rows, folder)
     return sorted((row for row in rows if row["flagged"] == "yes"), key=lambda row: float(row["expected_dice"]))
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def write_case_table(rows: list[dict], folder: Path) -> None:

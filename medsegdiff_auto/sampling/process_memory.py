@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import resource
+import logging
 import sys
+from functools import cache
+from mmap import PAGESIZE
 from pathlib import Path
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN_FREE_BYTES = 8e9
 
@@ -21,12 +30,18 @@ def free_bytes(device: torch.device) -> float:
 
 
 def peak_resident_bytes() -> float:
-    """The largest resident size of this process so far, without that of the process which started it."""
+    """The largest resident size of this process so far, without that of the process which started it.
+
+    0 on a system without ``/proc`` and ``resource``, which the log says: what is stated is then what a case adds.
+    """
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
     kilobytes = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
     if kilobytes:
         return 1024.0 * kilobytes[0]
+    if resource is None:
+        _say_that_memory_is_unknown()
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak if sys.platform == "darwin" else 1024 * peak)
 
@@ -34,4 +49,10 @@ def peak_resident_bytes() -> float:
 def resident_bytes() -> float:
     """The resident size of this process now; the largest so far where the system does not say."""
     statm = Path("/proc/self/statm")
-    return float(statm.read_text(encoding="utf-8").split()[1]) * resource.getpagesize() if statm.is_file() else peak_resident_bytes()
+    return float(statm.read_text(encoding="utf-8").split()[1]) * PAGESIZE if statm.is_file() else peak_resident_bytes()
+
+
+@cache
+def _say_that_memory_is_unknown() -> None:
+    logger.warning("This system does not say how much memory the process takes: stated peaks are what a case adds to it, and "
+                   "%.0f GB are taken as free where --max_memory does not say otherwise.", UNKNOWN_FREE_BYTES / 1e9)

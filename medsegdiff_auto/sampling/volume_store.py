@@ -10,12 +10,12 @@ memory map would count as resident memory. Its order is slice by slice, so that 
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO, Iterator, Sequence
+from typing import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ class OnDisk(VolumeStore):
         place: the part of the stored spatial axes that is read; None for all.
     """
 
-    def __init__(self, file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, stride: int, offset: int = 0,
+    def __init__(self, file: FileIO, shape: Sequence[int], dtype: torch.dtype, stride: int, offset: int = 0,
                  place: Sequence[slice] | None = None):
         self.file, self.stored_shape, self.dtype, self.stride, self.offset = file, tuple(shape), dtype, stride, offset
         self.place = [slice(*one.indices(size)) for one, size in zip(place or [WHOLE] * 3, self.stored_shape[-3:])]
@@ -198,14 +198,15 @@ def _bytes_of(values: Tensor) -> memoryview:
     return memoryview(values.numpy().reshape(-1).view(np.uint8))
 
 
-def _read(file: BinaryIO, buffer: memoryview, position: int) -> None:
+def _read(file: FileIO, buffer: memoryview, position: int) -> None:
+    file.seek(position)
     while len(buffer):
-        count = os.preadv(file.fileno(), [buffer], position)
-        assert count, f"the file of a volume ends at {position}"
-        buffer, position = buffer[count:], position + count
+        count = file.readinto(buffer)
+        assert count, f"the file of a volume ends at {file.tell()}"
+        buffer = buffer[count:]
 
 
-def _write(file: BinaryIO, buffer: memoryview, position: int) -> None:
+def _write(file: FileIO, buffer: memoryview, position: int) -> None:
+    file.seek(position)
     while len(buffer):
-        count = os.pwrite(file.fileno(), buffer, position)
-        buffer, position = buffer[count:], position + count
+        buffer = buffer[file.write(buffer):]
