@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cores import num_cores
+from medsegdiff_auto.planning.presets import available_presets, available_ready_plans, finished_plans, load_preset
 from medsegdiff_auto.run_record import command_line, write_run
 
 
@@ -18,8 +18,10 @@ def main(argv=None) -> int:
     parser.add_argument("-d", nargs="+", required=True, metavar="DATASET", help="dataset IDs or names")
     parser.add_argument("-c", nargs="+", metavar="CONFIGURATION",
                         help="configurations to preprocess (default: all that are planned)")
-    parser.add_argument("--preset", default="auto", help="preset of the diffusion (default: auto)")
-    parser.add_argument("--plans", metavar="FILE", help="finished plans, for example one of plans/ready: nothing is planned")
+    parser.add_argument("--preset", default="auto",
+                        help=f"preset of the diffusion: {', '.join(available_presets())} (default: auto)")
+    parser.add_argument("--plans", metavar="FILE", help="finished plans, a file or one of "
+                                                        f"{', '.join(available_ready_plans())}: nothing is planned")
     parser.add_argument("--encoder", choices=("plain", "resenc_m", "resenc_l", "resenc_xl"), default="plain",
                         help="nnU-Net's planner: its default, or a residual-encoder preset for about 9, 24 or 40 GB "
                              "(default: plain)")
@@ -49,16 +51,16 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
     os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
     from medsegdiff_auto.planning import prepare
     from medsegdiff_auto.planning.folds import is_divisible
-    from medsegdiff_auto.planning.presets import load_preset
 
     load_preset(args.preset)
+    finished = finished_plans(args.plans) if args.plans else None
     for name in names:
         folder = preprocessed / name
         if not args.no_integrity_check:
             prepare.check(raw / name, folder, args.np)
         prepare.fingerprint(name, args.np, args.clean)
-        if args.plans:
-            plans_name = prepare.adopt_plans(Path(args.plans), folder, args.overwrite_plans_name)
+        if finished:
+            plans_name = prepare.adopt_plans(finished, folder, args.overwrite_plans_name)
             print(f"Plan: {args.plans}, here {folder / plans_name}.json")
         else:
             plans_name = args.overwrite_plans_name or paths.OUR_PLANS

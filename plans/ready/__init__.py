@@ -1,0 +1,1 @@
+"""Finished plans of public datasets."""
