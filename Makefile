@@ -1,10 +1,11 @@
 # make demo   installs into .venv and runs the whole pipeline on synthetic cases (CPU)
 # make test   installs what the tests need and runs them
+# make check  reads the code without running it: ruff, and mypy on diffusion/ and networks/
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medsegdiff_demo -o demo_output
@@ -12,7 +13,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+$(VENV)/.installed: requirements.lock pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .

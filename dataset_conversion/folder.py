@@ -167,7 +167,7 @@ def _require_patterns(options: Namespace, masks_pattern: str) -> None:
         fields = fields_of(pattern)
         if "case" not in fields or set(fields) - set(allowed[flag]):
             raise UserError(f"{flag} is not a pattern for it.", found=pattern,
-                            expected=f"{{case}}, and perhaps {', '.join('{%s}' % name for name in allowed[flag][1:])}",
+                            expected=f"{{case}}, and perhaps {', '.join(f'{{{name}}}' for name in allowed[flag][1:])}",
                             fix=f"for example {flag} '{flag[2:]}/{{case}}'")
     if "channel" in fields_of(options.images) and not options.channels:
         raise UserError("{channel} in --images needs the channels in their order.", found=options.images,

@@ -94,7 +94,7 @@ def _scan_references(source: Path, edition: int) -> tuple[list[Case], list[Omiss
                            f"{references}/**/Disc_Cup_Masks/**/*.bmp": "references of disc and cup"}, "REFUGE2")
     cases, problems, notes = [], [], ["the seven raters are merged in this distribution: --raters writes nothing"]
     for part, (photographs, references) in folders.items():
-        role = TEST if part == VALIDATION2 or part == TEST400 and edition == 1 else TRAIN
+        role = TEST if part == VALIDATION2 or (part == TEST400 and edition == 1) else TRAIN
         images = {f"{part}_{path.stem}": path for path in sorted((source / photographs).glob("**/*.jpg"))}
         masks = {f"{part}_{path.stem}": path for path in sorted((source / references).glob("**/Disc_Cup_Masks/**/*.bmp"))}
         if not images and not masks:

@@ -64,13 +64,13 @@ def parse_labels(words: list[str]) -> tuple[list[str], list[int | None], str | N
     names, codes, kinds = [], [], set()
     for word in words:
         name, _, code = word.partition("=")
-        if code and not code.isdecimal() and not _COLOUR.fullmatch(code) or not name or name.lower() == "background":
+        if (code and not code.isdecimal() and not _COLOUR.fullmatch(code)) or not name or name.lower() == "background":
             raise UserError("--labels has a word that names no structure.", found=word, expected="NAME, NAME=3 or NAME=#ff0000",
                             fix="correct --labels; background needs no mention")
         names.append(name)
         codes.append(int(code[1:], 16) if code.startswith("#") else int(code) if code else None)
         kinds.add(COLOURS if code.startswith("#") else VALUES if code else None)
-    if len(kinds) > 1 or len(set(names)) < len(names) or None not in codes and len(set(codes)) < len(codes):
+    if len(kinds) > 1 or len(set(names)) < len(names) or (None not in codes and len(set(codes)) < len(codes)):
         raise UserError("--labels is not consistent.", found=" ".join(words),
                         expected="all with a value, all with a colour, or all without; each name and code once", fix="correct --labels")
     return names, codes, kinds.pop() if kinds else None
@@ -86,7 +86,7 @@ def _shown_by_values(names: list[str], masks: Sequence[Path], read: Callable) ->
         raise UserError("The masks are colour images.", found=", ".join(shown[:10]) + (", ..." if len(shown) > 10 else ""),
                         expected="to know which colour is which structure; black is background",
                         fix=f"--labels {' '.join(f'NAME={colour}' for colour in shown[:3])}")
-    if len(found) > MAX_UNNAMED or 255 in found and len(found) > 1 or not found and not names:
+    if len(found) > MAX_UNNAMED or (255 in found and len(found) > 1) or (not found and not names):
         raise UserError("The masks do not show which structures they have.", found=f"{len(found)} values, {', '.join(map(str, found[:8]))}, ...",
                         expected="one value above 0, or up to 30 without 255",
                         fix="--grey for masks with soft edges, or --labels NAME=VALUE ... for all values")

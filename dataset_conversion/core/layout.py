@@ -18,7 +18,7 @@ def require_files(source: Path, patterns: Mapping[str, str], dataset: str) -> No
     Raises:
         UserError: the first pattern without a file.
     """
-    for pattern, meaning in patterns.items():
+    for pattern in patterns:
         if next(source.glob(pattern), None) is None:
             raise UserError(f"{source} is not the folder of {dataset}: {pattern} is missing.", found=shown_entries(source),
                             expected="; ".join(f"{name} ({what})" for name, what in patterns.items()),

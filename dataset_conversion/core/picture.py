@@ -59,7 +59,7 @@ def read_picture(path: Path) -> Picture:
         pixels, unchanged = pixels[..., 0], False
     if pixels.dtype == bool:
         pixels, unchanged = pixels.astype(np.uint8), False
-    if pixels.ndim not in (2, 3) or pixels.ndim == 3 and pixels.shape[2] != 3:
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
         raise CaseProblem(f"{path.name} is no single picture: its array is {' x '.join(map(str, pixels.shape))}")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise CaseProblem(f"{path.name} has pixels of type {pixels.dtype}, expected 8 or 16 bits")

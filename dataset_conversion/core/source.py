@@ -100,7 +100,7 @@ class Converter(ABC):
     about: About
     has_raters = False  # whether --raters has something to write
 
-    def add_options(self, parser: ArgumentParser) -> None:
+    def add_options(self, parser: ArgumentParser) -> None:  # noqa: B027
         """Adds the flags that only this source has."""
 
     @abstractmethod

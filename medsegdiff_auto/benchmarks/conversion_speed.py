@@ -16,6 +16,7 @@ import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -38,7 +39,7 @@ def write_pictures(folder: Path, count: int, shape: tuple[int, int] = PICTURE_SH
     for number in range(NUM_TEMPLATES):
         colours = generator.normal(0, 4, (*shape, 3)) + 60 * label[..., None] + 80 * np.clip(1.2 - radius, 0, 1)[..., None]
         for name, pixels in (("images", np.clip(colours, 0, 255).astype(np.uint8)), ("labels", label)):
-            _write_copies(folder / name, number, count, ".png", lambda path: iio.imwrite(path, pixels))
+            _write_copies(folder / name, number, count, ".png", partial(iio.imwrite, image=pixels))
     return count * int(np.prod(shape)) * 4
 
 
@@ -50,7 +51,7 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int] = VOLUME
         voxels = generator.normal(400, 60, (*shape, NUM_SEQUENCES)) * (radius < 0.8)[..., None]
         for name, array in (("imagesTr", voxels.astype(np.int16)), ("labelsTr", label)):
             image = nib.Nifti1Image(array, affine)
-            _write_copies(folder / name, number, count, ".nii.gz", lambda path: nib.save(image, path))
+            _write_copies(folder / name, number, count, ".nii.gz", partial(nib.save, image))
     (folder / "dataset.json").write_text(json.dumps({
         "name": "Speed", "modality": {str(number): f"MR {number}" for number in range(NUM_SEQUENCES)},
         "labels": {"0": "background", "1": "whole", "2": "core"}, "training": [

@@ -46,7 +46,7 @@ def _constant_findings(constants: dict[str, float], num_files: int) -> list[Find
 def _channel_findings(images: dict[int, Path], num_found: int, num_channels: int | None,
                       shown: Callable[[Path], str]) -> list[Finding]:
     first = next(iter(images.values()))
-    if num_channels is None or num_found == num_channels and list(images) == list(range(len(images))):
+    if num_channels is None or (num_found == num_channels and list(images) == list(range(len(images)))):
         return []
     found = ", ".join(f"{channel:04d}" for channel in images) + f" ({num_found} channel(s))"
     expected = ", ".join(f"{channel:04d}" for channel in range(num_channels))

@@ -136,7 +136,7 @@ def _listed_cases(raw_dataset_folder: Path, listing: dict) -> dict[str, Training
 
 def _channel_names_findings(dataset_json: dict) -> list[Finding]:
     names = dataset_json.get("channel_names")
-    if names is None or isinstance(names, dict) and sorted(names) == sorted(map(str, range(len(names)))) and names:
+    if names is None or (isinstance(names, dict) and sorted(names) == sorted(map(str, range(len(names)))) and names):
         return []
     return [Finding(_FILE, "has channel_names that are not numbered from 0", json.dumps(names),
                     REQUIRED_KEYS["channel_names"], "number the channels \"0\", \"1\", ... as in the file names")]

@@ -165,7 +165,7 @@ def _expectation(action: argparse.Action, name: str) -> str:
     if action.choices is not None:
         return f"one of {', '.join(str(choice) for choice in action.choices)}"
     kind = {int: "a whole number", float: "a number", None: "a value", str: "a value"}.get(action.type, "a valid value")
-    several = action.nargs in ("+", "*") or isinstance(action.nargs, int) and action.nargs > 1
+    several = action.nargs in ("+", "*") or (isinstance(action.nargs, int) and action.nargs > 1)
     return f"{name} {'followed by one or more values, each ' if several else 'followed by '}{kind}"
 
 

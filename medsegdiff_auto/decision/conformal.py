@@ -15,7 +15,7 @@ interval of a further exchangeable case holds its reference with a probability o
 from __future__ import annotations
 
 import math
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

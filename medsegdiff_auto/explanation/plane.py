@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Plane:
     aspect: float
 
     @classmethod
-    def through(cls, foreground: np.ndarray, spacing: Sequence[float]) -> "Plane":
+    def through(cls, foreground: np.ndarray, spacing: Sequence[float]) -> Plane:
         """The slice with the most foreground, (*patch) bool, and a window around the structures in it."""
         index = None
         if foreground.ndim == 3:

@@ -7,7 +7,7 @@ import zipfile
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Iterable
+from collections.abc import Iterable
 
 import nibabel
 import numpy as np

@@ -41,7 +41,7 @@ class Annotation:
     def label_maps(self, phantom: Phantom) -> list[np.ndarray]:
         """One label map per rater, uint8; all raters leave out the same slab."""
         maps = [phantom.posterior.sample(generator) for generator in self.generators]
-        num_ignored = int(round(self.ignored * maps[0].shape[0]))
+        num_ignored = round(self.ignored * maps[0].shape[0])
         for label_map in maps[:len(maps) if num_ignored else 0]:
             label_map[-num_ignored:] = self.ignore_label
         return maps

@@ -75,7 +75,7 @@ def _check(dimension: int, num_structures: int, shape: tuple[int, ...] | None,
 
 
 def _vary_shape(generator: np.random.Generator, shape: tuple[int, ...], variation: float) -> tuple[int, ...]:
-    return tuple(int(round(size * generator.uniform(1.0 - variation, 1.0 + variation))) for size in shape)
+    return tuple(round(size * generator.uniform(1.0 - variation, 1.0 + variation)) for size in shape)
 
 
 def _vary_spacing(generator: np.random.Generator, spacing_mm: tuple[float, ...]) -> tuple[float, ...]:

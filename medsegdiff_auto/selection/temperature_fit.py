@@ -10,7 +10,7 @@ A curve is all that a case contributes, so that fits on any set of cases need no
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

@@ -1,6 +1,7 @@
 """A trajectory is what the sampler did, and ends in the sample."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_the_states_of_a_trajectory_begin_with_the_noise_and_follow_the_solver(n
     steps = draw(predictor, tile).trajectories[1].steps
     assert [step.t for step in steps] == pytest.approx(trailing_times(3)[:-1].tolist(), abs=1e-6)
     np.testing.assert_allclose(steps[0].x_t, tile.plane.cut(tile.noise[1].numpy()), atol=1e-6)
-    for step, following in zip(steps, steps[1:]):
+    for step, following in pairwise(steps):
         x_t, x_start = (torch.from_numpy(x)[None].double() for x in (step.x_t, step.x_start))
         t, s = (torch.tensor(x.t, dtype=torch.float64) for x in (step, following))
         expected = ddim_step(x_t, x_start, t, s, network.schedule)[0]

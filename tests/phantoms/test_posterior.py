@@ -1,6 +1,7 @@
 """The stated posterior against its own samples and against closed forms."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_two_samples_of_one_structure_are_nested_because_all_its_voxels_share_on
     generator = np.random.default_rng(0)
     masks = sorted((posterior.sample(generator) == 1 for _ in range(20)), key=np.sum)
     assert masks[0].sum() < masks[-1].sum()
-    assert all(not np.any(smaller & ~larger) for smaller, larger in zip(masks, masks[1:]))
+    assert all(not np.any(smaller & ~larger) for smaller, larger in pairwise(masks))
 
 
 def test_the_lobe_is_annotated_as_a_whole_and_as_often_as_stated(dimension):

@@ -24,7 +24,7 @@ from medsegdiff_auto.sampling.tile_memory import TileMemory, tile_memory
 from medsegdiff_auto.sampling.tiling import Tiles
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
-from tiny_networks import AUTO, NUM_INPUTS, NUM_OUTPUTS, PAPER, random_image, tiny_network  # noqa: E402
+from tiny_networks import AUTO, NUM_INPUTS, NUM_OUTPUTS, PAPER, random_image, tiny_network
 
 CPU, GB = torch.device("cpu"), 1e9
 LARGE, PATCH = (600, 512, 512), (96, 128, 128)
@@ -158,6 +158,6 @@ def test_what_the_process_has_freed_and_keeps_counts_as_free(tmp_path, monkeypat
     monkeypatch.setattr(memory, "free_bytes", lambda device: 20 * GB)
     limits = []
     for resident in (BASELINE, BASELINE + 2 * GB):
-        monkeypatch.setattr(memory, "resident_bytes", lambda: resident)
+        monkeypatch.setattr(memory, "resident_bytes", lambda resident=resident: resident)
         limits.append(plan_of(None, tmp_path).limit_bytes)
     assert limits[1] - limits[0] == pytest.approx(0.6 * 2 * GB)

@@ -10,7 +10,7 @@ import torch
 from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox, fields_at, interpolation, moved
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
-from tiny_networks import AUTO  # noqa: E402
+from tiny_networks import AUTO
 
 SHAPE, DISTANCE = (2, 9, 14, 11), (4.0, 6.0, 3.5)
 WHOLE = (slice(None),) * 3

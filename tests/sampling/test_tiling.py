@@ -67,5 +67,5 @@ def test_the_order_of_the_tiles_does_not_change_a_bit():
     results = []
     for seed in (0, 1, 2):
         tiles = Tiles(shape, patch, [places[i] for i in np.random.default_rng(seed).permutation(len(places))])
-        results.append(tiles.blended((1,), lambda index: tiles.cut(volume, index).exp()))
+        results.append(tiles.blended((1,), lambda index, tiles=tiles: tiles.cut(volume, index).exp()))
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])

@@ -61,7 +61,7 @@ def test_values_are_broadcast_over_the_leading_axes(storage):
 
 
 def test_a_volume_on_disk_leaves_no_file_and_gives_its_handle_back(tmp_path):
-    values, store = filled(Storage(tmp_path))
+    _, store = filled(Storage(tmp_path))
     assert not list(tmp_path.iterdir())
     handle = store.file.fileno()
     del store
