@@ -22,7 +22,7 @@ from medsegdiff_auto.evaluation import distribution
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.nnunet.structures import structures_of
-from medsegdiff_auto.decision.decoder import label_maps
+from medsegdiff_auto.decision.decoders import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.overlap import dice

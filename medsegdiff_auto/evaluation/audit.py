@@ -22,7 +22,7 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure, relevant_voxels, reliability_of
 from medsegdiff_auto.evaluation.case_files import Grid
 from medsegdiff_auto.nnunet.structures import Structure, ignore_label_of, structures_of
-from medsegdiff_auto.decision.decoder import label_maps
+from medsegdiff_auto.decision.decoders import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor
 from medsegdiff_auto.decision.temperature import at_temperature
