@@ -15,8 +15,8 @@ from medsegdiff_auto.errors import UserError
 def alone(file: Path, busy: UserError | None = None) -> Iterator[None]:
     """Holds the lock of a file, which nobody else may hold meanwhile; the file exists as long as the lock is held.
 
-    Systems without ``flock`` or a counterpart say so by a warning: there the existence of the file is the lock, and one whose
-    process has died is taken over.
+    Systems without ``flock`` or a counterpart say so by a warning: there the existence of the file is the lock, and one
+    whose process has died is taken over.
 
     Raises:
         UserError: another process holds the lock, and ``busy`` is given; without it the process waits.

@@ -37,7 +37,8 @@ def test_the_command_adopts_finished_plans_by_their_name(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "fingerprint", lambda *_: {})
     for variable in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
-    assert plan_and_preprocess.main(["-d", "9", "--plans", "Dataset004_Hippocampus", "--no_pp", "--no_integrity_check", "-np", "1"]) == 0
+    words = "-d 9 --plans Dataset004_Hippocampus --no_pp --no_integrity_check -np 1"
+    assert plan_and_preprocess.main(words.split()) == 0
     ready = json.loads((PLANS / "ready" / "Dataset004_Hippocampus.json").read_text(encoding="utf-8"))
     adopted = tmp_path / "preprocessed" / "Dataset009_Mine" / f"{ready['plans_name']}.json"
     assert json.loads(adopted.read_text(encoding="utf-8")) == ready | {"dataset_name": "Dataset009_Mine"}
