@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
 from typing import Sequence
@@ -27,7 +27,7 @@ from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.nnunet.structures import Structure, structures_of
-from medsegdiff_auto.decision.decoders import label_maps
+from medsegdiff_auto.decision.decoder import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.sampling.tiling import Tiles
@@ -221,11 +221,11 @@ def main() -> None:
     for fold in args.f:
         model = model_of(args, fold, use_fitted=True)
         if args.dispersion is not None:
-            model.network.configuration = replace(model.network.configuration, dispersion=args.dispersion)
+            model.network.configuration = model.network.configuration.changed(dispersion=args.dispersion)
         cases = validation_cases(model, paths.preprocessed_folder(args.d), fold)
         for case, image, reference, _ in islice(cases, args.cases):
             measured.add(model, TiledSampler(model, args.samples), case, image, reference)
-    print(f"dispersion {model.network.configuration.dispersion:.3f}, {args.samples} samples, "
+    print(f"dispersion {model.network.configuration.sampling.dispersion:.3f}, {args.samples} samples, "
           f"tiles of {list(model.configuration_manager.patch_size)}\n\n{measured.table()}")
     if args.o:
         draw_picture(*measured.first, Path(args.o))

@@ -41,7 +41,7 @@ class Values(NamedTuple):
 def rows_of_fold(fold: FoldCases, values: Values | SamplingFit) -> list[dict]:
     """Scores of the fold's cases at these values."""
     network = fold.predictor.network
-    network.configuration = replace(network.configuration, dispersion=values.dispersion)
+    network.configuration = network.configuration.changed(dispersion=values.dispersion)
 
     def distribution(case: str, image: np.ndarray) -> CaseDistribution:
         return replace(fold.predictor.sample_case(image, case), conditioner_weight=values.weight)
@@ -91,7 +91,7 @@ def main() -> None:
         margins = {name: round(of_structure[-1], 3) for name, of_structure in fit.margins.items()}
         print(f"fold {judge}: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature {fit.temperature:.2f}, margins "
               f"{margins}, fitted on {sum(len(fold.cases) for fold in others)} cases", flush=True)
-        planned = folds[judge].model.diffusion.conditioner_weight
+        planned = folds[judge].model.diffusion.sampling.conditioner_weight
         for label, of_label in (("plain network, same views", Values(0.0, 1.0, {}, 1.0)), ("as planned", Values(0.0, planned, {}, 1.0)),
                                 ("fitted on other folds", fit)):
             tables[label] += rows_of_fold(folds[judge], of_label)

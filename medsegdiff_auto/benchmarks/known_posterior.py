@@ -19,7 +19,7 @@ from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.calibration import NUM_BINS, Reliability, reliability, relevant_mask
 from medsegdiff_auto.nnunet.structures import Structure, structures_of
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.inference.prediction import Prediction, fused_case, prepare_case
+from medsegdiff_auto.inference.prediction import Prediction, Source, fused_case, prepare_case
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.overlap import expected_dice_between_samples
 from medsegdiff_auto.phantoms.expectations import expected_dice_between_annotators, sizes
@@ -44,7 +44,7 @@ def test_cases(dataset: str, num_cases: int | None) -> Iterator[tuple[str, list[
 def predicted(predictor: MedSegDiffPredictor, model: TrainedModel, case: str, files: list[Path]) -> Prediction:
     """One case on the grid of its image."""
     image, properties = prepare_case(model, files)
-    return fused_case(predictor, model, case, predictor.draw_case(image, case), properties, files[0])
+    return fused_case(predictor, Source(case, properties, files[0]), predictor.draw_case(image, case))
 
 
 def mid_ranks(values: np.ndarray, distribution: np.ndarray) -> np.ndarray:

@@ -10,10 +10,11 @@ from time import time
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
 from medsegdiff_auto.planning.memory import training_peak_gb
-from medsegdiff_auto.training.trainer import diffusion_configuration
+from medsegdiff_auto.nnunet.dataset_files import image_file
+from medsegdiff_auto.nnunet.managers import determine_num_input_channels
+from medsegdiff_auto.nnunet.plans import diffusion_configuration
 
 DATASET_JSON = "dataset.json"
 
@@ -34,7 +35,7 @@ def initialized_trainer(trainer_class: type[nnUNetTrainer], plans: dict, configu
     if num_epochs is not None:
         trainer.num_epochs = num_epochs
     with TemporaryDirectory() as folder:  # nnU-Net looks at the names of the preprocessed files
-        (Path(folder) / "case.b2nd").touch()
+        image_file(Path(folder), "case").touch()
         trainer.preprocessed_dataset_folder = folder if data_folder is None else str(data_folder)
         trainer.initialize()
     trainer.network.train()

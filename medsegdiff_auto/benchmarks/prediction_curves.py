@@ -29,7 +29,7 @@ PUBLISHED = (("MedSegDiff: 5 samples x 1000 steps, ddpm", SamplingOptions(5, 100
 def seconds_of(function: Callable[[], None], rounds: int, clock: Callable[[], float] = perf_counter) -> float:
     """Median over the rounds, after one that is not counted; with one round only, that one."""
     seconds = []
-    for number in range(rounds + (rounds > 1)):
+    for _ in range(rounds + (rounds > 1)):
         begin = clock()
         function()
         seconds.append(clock() - begin)
@@ -39,7 +39,7 @@ def seconds_of(function: Callable[[], None], rounds: int, clock: Callable[[], fl
 def drawing(predictor: MedSegDiffPredictor, image: np.ndarray) -> Callable[[], None]:
     """Draws and fuses a case."""
     def draw() -> None:
-        mean = FusedMean(predictor.diffusion.conditioner_weight)
+        mean = FusedMean(predictor.diffusion.sampling.conditioner_weight)
         for kind, probabilities in predictor.draw_case(image, "case"):
             mean.add(kind, probabilities)
 

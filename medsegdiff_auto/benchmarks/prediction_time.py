@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
@@ -23,7 +22,7 @@ from medsegdiff_auto.decision.fused_mean import FusedMean
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.decision.uncertainty import entropy_map
-
+from medsegdiff_auto.nnunet.managers import determine_num_input_channels
 
 NNUNET = "nnU-Net"
 
@@ -57,7 +56,7 @@ def competitors(model: TrainedModel, device: torch.device, counts: list[int], st
         predictor = MedSegDiffPredictor(model, SamplingOptions(*setting), device)
 
         def predict(image: np.ndarray) -> None:
-            mean = FusedMean(model.diffusion.conditioner_weight)
+            mean = FusedMean(model.diffusion.sampling.conditioner_weight)
             for kind, probabilities in predictor.draw_case(image, "case"):
                 mean.add(kind, probabilities)
             entropy_map(mean.finish(), model.diffusion.target == "regions")
@@ -116,7 +115,7 @@ def main() -> None:
     model = model_of(args, fold)
     cases = validation_cases(model, paths.preprocessed_folder(args.d), 0 if fold == "all" else fold)
     images = [middle_of(image, args.crop) for _, (_, image, _, _) in zip(range(args.cases), cases)]
-    steps = args.steps or [model.diffusion.num_steps]
+    steps = args.steps or [model.diffusion.sampling.num_steps]
     methods = competitors(model, torch.device(args.device), args.samples, steps)
     rows = paired_seconds(methods, images, args.rounds, process_time if args.cpu_seconds else perf_counter)
     print("| method | seconds a case, median | ratio to nnU-Net in a pair, median (95 %) |\n|---|---|---|")

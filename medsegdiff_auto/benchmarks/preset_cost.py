@@ -11,11 +11,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration, section_of_preset
 from medsegdiff_auto.networks.build import build_network
 from medsegdiff_auto.networks.paper import PaperDenoiser
 from medsegdiff_auto.planning.memory import training_peak_gb
-from medsegdiff_auto.planning.planner import CONFIGURATION_KEYS, MedSegDiffPlanner
+from medsegdiff_auto.planning.planner import MedSegDiffPlanner
 from medsegdiff_auto.planning.presets import available_presets, load_preset
 from medsegdiff_auto.planning.resources import RESOURCES
 
@@ -56,10 +56,8 @@ def cost_row(planner: MedSegDiffPlanner, plan: dict, diffusion: DiffusionConfigu
 def published_parameters() -> float:
     """Millions of weights of preset ``paper`` at the published widths, binary target."""
     preset = load_preset("paper")
-    configuration = DiffusionConfiguration(
-        target="regions", log_snr_shift=0.0, structure_diameter_vox=(), features_per_stage=PUBLISHED_FEATURES, first_stage=0,
-        num_steps=preset["max_steps"], num_mirrors=1, denoiser_cost=0.0,
-        **{key: value for key, value in preset.items() if key in CONFIGURATION_KEYS})
+    configuration = section_of_preset(preset, "regions", structure_diameter_vox=(), features_per_stage=PUBLISHED_FEATURES,
+                                      first_stage=0, num_steps=preset["planning"]["max_steps"], num_mirrors=1)
     num_stages = len(PUBLISHED_FEATURES)
     with torch.device("meta"):
         network = PaperDenoiser(PUBLISHED_INPUTS, 1, [(1, 1)] + [(2, 2)] * (num_stages - 1), [(3, 3)] * num_stages, configuration)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -14,7 +13,7 @@ from medsegdiff_auto.evaluation.audit import scores, validation_cases
 from medsegdiff_auto.evaluation.distribution import generalised_energy_distance
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.decision.fitted_sampling import read_fitted_sampling
-from medsegdiff_auto.decision.decoders import label_maps
+from medsegdiff_auto.decision.decoder import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 
@@ -42,11 +41,11 @@ def main() -> None:
     preprocessed = paths.preprocessed_folder(args.d)
     compute_on_cpu()
     model, fit = model_of(args, args.f), None if args.as_planned else read_fitted_sampling(folder_of(args))
-    weight = model.diffusion.conditioner_weight if fit is None else fit.conditioner_weight
+    weight = model.diffusion.sampling.conditioner_weight if fit is None else fit.conditioner_weight
     if fit is not None:
-        model.network.configuration = replace(model.network.configuration, dispersion=fit.dispersion)
+        model.network.configuration = model.network.configuration.changed(dispersion=fit.dispersion)
     cases = list(validation_cases(model, preprocessed, args.f))[:args.cases]
-    print(f"{len(cases)} cases, dispersion {model.network.configuration.dispersion:.3f}, weight of the plain network {weight:g}\n")
+    print(f"{len(cases)} cases, dispersion {model.network.configuration.sampling.dispersion:.3f}, weight of the plain network {weight:g}\n")
     print("| solver | steps | evaluations a case | seconds a case | Dice | ECE | between samples | sample-reference | GED |\n"
           "|---|---|---|---|---|---|---|---|---|")
     for solver in args.solvers:

@@ -21,8 +21,9 @@ from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation import distribution
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.paired import compare_paired
+from medsegdiff_auto.nnunet.dataset_files import labels_file
 from medsegdiff_auto.nnunet.structures import structures_of
-from medsegdiff_auto.decision.decoders import label_maps
+from medsegdiff_auto.decision.decoder import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.overlap import dice
@@ -35,7 +36,7 @@ COLUMNS = ("dice_majority", "ged", "ged_floor", "matched_iou", "sample_diversity
 def raters_of(model: TrainedModel, preprocessed: Path, case: str) -> np.ndarray:
     """The raters' label maps (num_raters, *spatial) on the network's grid."""
     folders = rater_folders(preprocessed / model.configuration_manager.data_identifier)
-    files = [folder / f"{case}_seg.b2nd" for folder in folders]
+    files = [labels_file(folder, case) for folder in folders]
     return np.stack([np.maximum(blosc2.open(urlpath=str(file), mode="r")[0], 0) for file in files if file.is_file()])
 
 

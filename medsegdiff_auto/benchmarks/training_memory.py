@@ -7,10 +7,10 @@ import gc
 from pathlib import Path
 
 import torch
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.profiler import ProfilerActivity, profile
 
 from medsegdiff_auto.benchmarks.planned_training import initialized_trainer, predicted_peak_gb, random_batch, read_plans
+from medsegdiff_auto.nnunet.managers import PlansManager
 from medsegdiff_auto.planning.memory import BYTES_PER_GB
 from medsegdiff_auto.sampling.process_memory import peak_resident_bytes
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff

@@ -25,11 +25,10 @@ from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.selection.temperature_fit import TEMPERATURES
 from medsegdiff_auto.decision.conformal import Margins, margin_for, sample_quantiles, widened
-from medsegdiff_auto.decision.decoders import label_maps
+from medsegdiff_auto.decision.decoder import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.decision.temperature import scaled
-from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.networks.conditioner import Conditioner
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
@@ -110,7 +109,7 @@ def gaussian_samples(head: LowRankGaussianHead, conditioner: Conditioner, data: 
     """The head's samples blended over the tiles of a case; one draw of factors per sample serves all tiles."""
     patch, target = predictor.configuration_manager.patch_size, predictor.diffusion.target
     image, revert_padding = pad_nd_image(torch.from_numpy(data).float(), patch, "constant", {"value": 0}, True, None)
-    tiles = Tiles(image.shape[1:], patch, predictor._internal_get_sliding_window_slicers(image.shape[1:]))
+    tiles = predictor.tiles_of(image.shape[1:])
     num_outputs = predictor.label_manager.num_segmentation_heads
 
     def of_tile(index: int) -> Tensor:
@@ -163,7 +162,7 @@ def methods(model: TrainedModel, twin: TrainedModel, to_fit: list[tuple], cases:
     sampler = CaseSampler([FoldCases(predictor, model, to_fit)])
     tau = best_dispersion(fit_dispersion(sampler.measure))
     weight = best_weight(sampler.scores_of_weights())
-    predictor.network.configuration = replace(predictor.network.configuration, dispersion=tau)
+    predictor.network.configuration = predictor.network.configuration.changed(dispersion=tau)
     yield (f"upgraded, dispersion {tau:.2f}, weight {weight:g}",
            lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=weight), sampler.volume_margins())
 

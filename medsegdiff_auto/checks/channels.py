@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-
 from medsegdiff_auto.findings import WARNING, Finding
 from medsegdiff_auto.checks.scan_findings import constant_value, geometry_findings, nonfinite_findings
 from medsegdiff_auto.files.scans import Geometry, UnreadableScan, read_scan
+from medsegdiff_auto.nnunet.readers import BaseReaderWriter
 
 
 def check_channels(images: dict[int, Path], reader: BaseReaderWriter, num_channels: int | None,

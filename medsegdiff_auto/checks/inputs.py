@@ -11,7 +11,7 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.checks.channels import check_channels
 from medsegdiff_auto.checks.dataset_json import channel_files, num_channels
 from medsegdiff_auto.findings import Finding, errors_among, findings_table, raise_errors
-from medsegdiff_auto.files.scans import find_reader
+from medsegdiff_auto.nnunet.readers import find_reader
 
 logger = logging.getLogger(__name__)
 

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-
 from medsegdiff_auto.checks.channels import check_channels
 from medsegdiff_auto.checks.dataset_json import TrainingCase, label_names, num_channels, read_dataset_json, training_cases
 from medsegdiff_auto.findings import ERROR, WARNING, Finding, findings_table, raise_errors, write_findings
-from medsegdiff_auto.planning.folds import NUM_FOLDS, SPLITS_FILE
+from medsegdiff_auto.nnunet.dataset_files import NUM_FOLDS, SPLITS_FILE
 from medsegdiff_auto.checks.scan_findings import geometry_findings, label_findings
-from medsegdiff_auto.files.scans import UnreadableScan, find_reader, read_scan
+from medsegdiff_auto.files.scans import UnreadableScan, read_scan
+from medsegdiff_auto.nnunet.readers import BaseReaderWriter, find_reader
 
 __all__ = ["Finding", "check_dataset", "findings_table", "require_intact", "write_findings"]
 

@@ -80,5 +80,5 @@ def _fit(folder: Path, preprocessed: Path, args):
         print("Too few cases for volume intervals that hold 90 %: at least 9 with the structure are needed.")
     print(f"\nChosen on {num_cases} cases: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature {fit.temperature:.2f}.")
     at_best = fit.tried[fit.dispersion]
-    return FittedSampling(fit.dispersion, fit.weight, predictor.num_samples, args.steps or model.diffusion.num_steps, num_cases,
+    return FittedSampling(fit.dispersion, fit.weight, predictor.num_samples, args.steps or model.diffusion.sampling.num_steps, num_cases,
                           at_best.between_samples, at_best.sample_reference, fit.margins, fit.temperature)

@@ -6,6 +6,7 @@ from pathlib import Path
 from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.run_record import command_line, recorded_commands, write_run
+from medsegdiff_auto.tables import DECODERS
 
 
 def main(argv=None) -> int:
@@ -15,8 +16,8 @@ def main(argv=None) -> int:
     parser.add_argument("-i", nargs="+", required=True, metavar="FOLDER", help="prediction folders")
     parser.add_argument("-o", required=True, metavar="FOLDER", help="output folder; existing files are replaced")
     parser.add_argument("--save_npz", action="store_true", help="also write the mean probabilities as CASE.npz")
-    parser.add_argument("--fusion", default="mean", choices=("mean", "dice"),
-                        help="how the mean probabilities become a label map: nnU-Net's decision, or the highest expected Dice "
+    parser.add_argument("--fusion", default="mean", choices=DECODERS.names(),
+                        help="how the mean probabilities become a label map; a decoder that needs samples is refused "
                              "(default: mean)")
     parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: all cores)")
     args = parser.parse_args(argv)

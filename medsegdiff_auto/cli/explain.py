@@ -57,7 +57,7 @@ def _explain(args, command: list[str]) -> None:
     predictor = MedSegDiffPredictor(model, options, device)
     predictor.network.load_state_dict(model.fold_weights[0])
     drawing = draw(predictor, tile)
-    facts = facts_of(model, tile, args.chk, args.steps or model.diffusion.num_steps, args.seed, shlex.join(command))
+    facts = facts_of(model, tile, args.chk, args.steps or model.diffusion.sampling.num_steps, args.seed, shlex.join(command))
     target = args.o or folder / f"fold_{args.f}" / "explained" / tile.case
     write_page(target, facts, sections_of(facts, predictor.network, tile, drawing))
     write_run(target, command, recorded_commands(folder / f"fold_{args.f}"), case=tile.case)

@@ -50,7 +50,7 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
     names = [paths.resolve_dataset(dataset) for dataset in args.d]
     os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
     from medsegdiff_auto.planning import prepare
-    from medsegdiff_auto.planning.folds import is_divisible
+    from medsegdiff_auto.nnunet.dataset_files import is_divisible
 
     load_preset(args.preset)
     finished = finished_plans(args.plans) if args.plans else None

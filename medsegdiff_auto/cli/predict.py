@@ -10,8 +10,9 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.inference.speed import SPEEDS, at_speed
+from medsegdiff_auto.inference.options import SPEEDS
 from medsegdiff_auto.run_record import command_line
+from medsegdiff_auto.tables import DECODERS, SOLVERS
 
 EXIT_LEFT_OUT = 1
 
@@ -47,8 +48,8 @@ def command_parser() -> CommandParser:
     parser.add_argument("--samples", type=int, metavar="K", help="samples per fold (default: the plan's)")
     parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
     parser.add_argument("--mirrors", type=int, metavar="M", help="mirrored views, 1 for none (default: the plan's)")
-    parser.add_argument("--solver", choices=("ddim", "ddpm", "dpm_solver_pp_2m"), help="default: the plan's")
-    parser.add_argument("--fusion", choices=("mean", "staple", "dice"),
+    parser.add_argument("--solver", choices=SOLVERS.names(), help="default: the plan's")
+    parser.add_argument("--fusion", choices=DECODERS.names(),
                         help="mean probability, STAPLE, or the mask of the highest expected Dice over the samples (default: "
                              "the plan's)")
     parser.add_argument("--temperature", type=float, metavar="T",
@@ -78,9 +79,10 @@ def _predict(args, command: list[str]) -> int:
     from medsegdiff_auto.inference.folder import finished_cases, predict_folder
     from medsegdiff_auto.checks.inputs import check_inputs, require_other_folder, require_writable
     from medsegdiff_auto.inference.model import load_model
-    from medsegdiff_auto.inference.prediction import Outputs
+    from medsegdiff_auto.inference.export import Outputs
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-    from medsegdiff_auto.inference.previous_stage import require_previous_stage
+    from medsegdiff_auto.inference.previous_stage import previous_stage_files
+    from medsegdiff_auto.inference.speed import at_speed
     from medsegdiff_auto.training.run import require_device
 
     require_other_folder(args.i, args.o)
@@ -91,8 +93,8 @@ def _predict(args, command: list[str]) -> int:
     finished = finished_cases(Path(args.o), outputs, model.dataset_json["file_ending"]) if args.continue_prediction else set()
     part = list(cases)[args.part_id::args.num_parts]
     cases = {case: cases[case] for case in part if case not in finished}
-    previous = require_previous_stage(model.configuration_manager, args.prev_stage_predictions, list(cases),
-                                      model.dataset_json["file_ending"])
+    previous = previous_stage_files(model.configuration_manager, args.prev_stage_predictions, list(cases),
+                                    model.dataset_json["file_ending"])
     require_writable(Path(args.o))
     if args.device == "cpu":
         compute_on_cpu()
@@ -100,7 +102,7 @@ def _predict(args, command: list[str]) -> int:
                               max_memory_gb=args.max_memory, temperature=args.temperature)
     predictor = MedSegDiffPredictor(model, at_speed(args.speed, options, model), device, args.step_size)
     if cases:
-        predict_folder(predictor, model, cases, Path(args.o), outputs, previous, command,
+        predict_folder(predictor, cases, Path(args.o), outputs, previous, command,
                        keep_table=args.continue_prediction or args.num_parts > 1)
     print(f"{len(cases)} predictions in {args.o}" + (f", {len(finished & set(part))} were there before" if finished else ""))
     if args.flag_below is not None:

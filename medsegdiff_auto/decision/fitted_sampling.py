@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
@@ -45,8 +45,8 @@ class FittedSampling:
 
     def applied_to(self, diffusion: DiffusionConfiguration) -> DiffusionConfiguration:
         """The plan's section with the fitted values."""
-        return replace(diffusion, dispersion=self.dispersion, conditioner_weight=self.conditioner_weight,
-                       num_steps=self.num_steps)
+        return diffusion.changed(dispersion=self.dispersion, conditioner_weight=self.conditioner_weight,
+                                 num_steps=self.num_steps)
 
 
 def read_fitted_sampling(model_folder: Path) -> FittedSampling | None:

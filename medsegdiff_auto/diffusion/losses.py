@@ -1,25 +1,14 @@
-"""Losses of the denoiser. Cross-entropy is a proper score and leads; Dice is an option of the plan.
-
-    code        paper      meaning
-    log_snr     lambda_t   (B,), log(alpha_t^2 / sigma_t^2)
-    snr         SNR(t)     exp(lambda_t)
-    weight      w_t        (B,), of the squared error of each sample
+"""Losses of the denoiser, and of MedSegDiff-V2's condition network.
 
 Shapes: logits and x_start are (B, K, *spatial), valid (B, 1, *spatial) bool (False: ignored).
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medsegdiff_auto.diffusion.process import per_sample
 from medsegdiff_auto.diffusion.state import probabilities_from_logits
-
-
-MIN_SNR_GAMMA = 5.0
-SIGMOID_BIAS = -3.0
 
 
 def masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
@@ -63,22 +52,21 @@ def anchor_loss(logits: Tensor, x_start: Tensor, target: str, cross_entropy_weig
             + cross_entropy_weight * cross_entropy(logits, x_start, target, valid))
 
 
-def mse(predicted: Tensor, reference: Tensor, weight: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
-    """w_t |predicted - reference|^2, averaged; unweighted on the noise it is the loss of MedSegDiff (arXiv 2211.00611)."""
-    squared = (predicted - reference) ** 2
-    return masked_mean(squared if weight is None else per_sample(weight, squared) * squared, valid)
+def mse(predicted: Tensor, reference: Tensor, valid: Tensor | None = None) -> Tensor:
+    """|predicted - reference|^2, averaged; on the noise it is the loss of MedSegDiff (arXiv 2211.00611)."""
+    return masked_mean((predicted - reference) ** 2, valid)
 
 
-def multiscale_mse(predicted: Tensor, reference: Tensor, coarsest_size: int, weight: Tensor | None = None) -> Tensor:
+def multiscale_mse(predicted: Tensor, reference: Tensor, coarsest_size: int) -> Tensor:
     """sum_s (1/s) L^{s x s} over s = side, side/2, ... down to ``coarsest_size`` ("simple diffusion", section 3.3).
 
     L^{s x s} is the squared error of both averaged down to side s. The side is the longest axis; shorter ones are halved
     with it as long as they are even. The weights are divided by their sum, so that the scale is that of :func:`mse`.
     """
-    total, weights = 0.0, 0.0
+    total, weights = predicted.new_zeros(()), 0.0
     while True:
         side = max(predicted.shape[2:])
-        total, weights = total + mse(predicted, reference, weight) / side, weights + 1 / side
+        total, weights = total + mse(predicted, reference) / side, weights + 1 / side
         factor = [2 if n % 2 == 0 else 1 for n in predicted.shape[2:]]
         if side // 2 < coarsest_size or factor[list(predicted.shape[2:]).index(side)] == 1:
             return total / weights
@@ -88,26 +76,3 @@ def multiscale_mse(predicted: Tensor, reference: Tensor, coarsest_size: int, wei
 def average_pool(x: Tensor, factor: list[int]) -> Tensor:
     """Means of cells of ``factor`` voxels."""
     return {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[x.ndim - 2](x, tuple(factor))
-
-
-def min_snr_weight(log_snr: Tensor, parameterisation: str, gamma: float = MIN_SNR_GAMMA) -> Tensor:
-    """min(SNR, gamma) on the error of x_0, divided by SNR on that of eps, by SNR + 1 on that of v (Hang et al. 2023)."""
-    snr = log_snr.exp()
-    return snr.clamp(max=gamma) / {"x_start": torch.ones_like(snr), "noise": snr, "v": snr + 1}[parameterisation]
-
-
-def sigmoid_weight(log_snr: Tensor, parameterisation: str, bias: float = SIGMOID_BIAS) -> Tensor:
-    """sigmoid(b - lambda) on the error of eps (Kingma and Gao 2023; Hoogeboom et al. 2024).
-
-    |eps error|^2 = SNR |x_0 error|^2 = SNR / (SNR + 1) |v error|^2 turns it into that of the other parameterisations.
-    """
-    weight = torch.sigmoid(bias - log_snr)
-    factor = {"noise": torch.ones_like(log_snr), "x_start": log_snr.exp(), "v": torch.sigmoid(log_snr)}
-    return weight * factor[parameterisation]
-
-
-def time_weight(name: str, log_snr: Tensor, parameterisation: str) -> Tensor | None:
-    """The weight of a plan: ``none``, ``min_snr`` or ``sigmoid``, (B,)."""
-    if name == "none":
-        return None
-    return {"min_snr": min_snr_weight, "sigmoid": sigmoid_weight}[name](log_snr, parameterisation)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.diffusion.losses import cross_entropy, mse, multiscale_mse, soft_dice_loss, time_weight
+from medsegdiff_auto.diffusion.losses import cross_entropy, mse, multiscale_mse
 from medsegdiff_auto.diffusion.process import output_from_x_start
 from medsegdiff_auto.diffusion.schedules import alpha_sigma
 
 
 def denoiser_loss(output: Tensor, x_start: Tensor, x_t: Tensor, log_snr: Tensor, configuration: DiffusionConfiguration,
                   valid: Tensor | None = None) -> Tensor:
-    """Cross-entropy plus Dice on the logits of x_0, or the weighted squared error of noise or v.
+    """Cross-entropy of the logits of x_0, or the squared error of noise or v.
 
     The reference noise is what lies between x_0 and x_t, so that a recycled x_t, which is not a noised x_0, is led back to
     x_0 as well.
@@ -20,18 +20,16 @@ def denoiser_loss(output: Tensor, x_start: Tensor, x_t: Tensor, log_snr: Tensor,
     Args:
         output: of the network, (B, K, *spatial).
         x_start: reference state, (B, K, *spatial) in [-1, 1].
-        x_t: the state that the network saw, float64.
-        log_snr: (B,), at the times of x_t.
+        x_t: the state that the network saw.
+        log_snr: (B,), at the times of x_t, float64 on the CPU.
         valid: (B, 1, *spatial) bool; False where the reference is the ignore label.
     """
     c = configuration
-    if c.parameterisation == "x_start":
-        loss = c.cross_entropy_weight * cross_entropy(output, x_start, c.target, valid)
-        return loss + c.dice_weight * soft_dice_loss(output, x_start, c.target, valid) if c.dice_weight else loss
-    reference = output_from_x_start(x_start.to(x_t), x_t, *alpha_sigma(log_snr), c.parameterisation).to(output)
-    weight = time_weight(c.time_weighting, log_snr, c.parameterisation)
-    if not c.multiscale_size:
-        return mse(output, reference, weight, valid)
+    if c.loss.name == "cross_entropy":
+        return cross_entropy(output, x_start, c.target, valid)
+    reference = output_from_x_start(x_start.to(x_t), x_t, *alpha_sigma(log_snr), c.network.parameterisation).to(output)
+    if c.loss.name == "mse":
+        return mse(output, reference, valid)
     if valid is not None:
         output, reference = output * valid, reference * valid
-    return multiscale_mse(output, reference, c.multiscale_size, weight)
+    return multiscale_mse(output, reference, c.loss.multiscale_size)

@@ -5,7 +5,8 @@
     noise       eps       standard normal
     v           v         alpha_t eps - sigma_t x_0 (Salimans and Ho 2022)
 
-Shapes: x_start, x_t, noise, v are (B, K, *spatial); alpha and sigma are (B,).
+Shapes: x_start, x_t, noise, v are (B, K, *spatial); alpha and sigma are (B,), float64 on the CPU: only what multiplies a
+state goes to its device.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-PARAMETERISATIONS = ("x_start", "noise", "v")
+from medsegdiff_auto.diffusion.transfer import on_device
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """(B,) broadcast over (B, C, *spatial), on the device and in the precision of ``like``."""
-    return values.to(like).reshape(-1, *[1] * (like.ndim - 1))
+    return on_device(values.to(like.dtype), like.device).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def q_sample(x_start: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -83,6 +83,7 @@ def uniform_times(batch_size: int, generator: torch.Generator | None = None) -> 
     return 1 - (offset + torch.arange(batch_size, dtype=torch.float64) / batch_size) % 1
 
 
-def random_rows(batch_size: int, share: float) -> Tensor:
-    """Random entries of a batch, (B,) bool: as near to ``share`` of it as whole numbers allow, on average just that."""
-    return torch.randperm(batch_size) < int(share * batch_size + torch.rand(()).item())
+def random_rows(batch_size: int, share: float) -> list[int]:
+    """Random entries of a batch, in order: as near to ``share`` of it as whole numbers allow, on average just that."""
+    drawn = torch.randperm(batch_size) < int(share * batch_size + torch.rand(()).item())
+    return drawn.nonzero().flatten().tolist()

@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 BETA_FIRST, BETA_LAST = 1e-4, 0.02
-SMALLEST_ALPHA = 1e-16
+SCHEDULES = ("cosine", "linear")
+SHIFT_DECIMALS = 3  # of a plan
+NO_SIGNAL_LOG_SNR = -60.0  # alpha below 1e-13: pure noise, whose half-log-SNR is minus infinity
 
 
 def cosine_log_snr(t: Tensor, shift: float = 0.0) -> Tensor:
@@ -34,25 +36,14 @@ def cosine_log_snr(t: Tensor, shift: float = 0.0) -> Tensor:
     return -2 * torch.log(torch.tan(math.pi * t / 2)) + shift
 
 
-def with_zero_terminal_snr(log_abar: Tensor) -> Tensor:
-    """sqrt(abar_i) shifted to end at zero and scaled to keep its first value (Lin et al. 2024, algorithm 1).
-
-    The last value becomes 1e-16 instead of 0, as at t = 1 of the cosine: its logarithm has to be finite.
-    """
-    alpha = (log_abar / 2).exp()
-    alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
-    return 2 * alpha.clamp(min=SMALLEST_ALPHA).log()
-
-
-def linear_log_snr(t: Tensor, num_train_steps: int, zero_terminal_snr: bool = False) -> Tensor:
+def linear_log_snr(t: Tensor, num_train_steps: int) -> Tensor:
     """lambda of DDPM's linear betas (Ho et al. 2020): abar_i = prod_{j <= i} (1 - beta_j), i = round(t T), t > 0.
 
     The betas run from 1e-4 to 0.02 for T = 1000 and scale with 1000 / T otherwise, so that the end is as noisy.
     """
     scale = 1000 / num_train_steps
-    betas = torch.linspace(scale * BETA_FIRST, min(scale * BETA_LAST, 0.999), num_train_steps, dtype=torch.float64)
-    log_abar = torch.log1p(-betas).cumsum(0).to(t.device)
-    log_abar = with_zero_terminal_snr(log_abar) if zero_terminal_snr else log_abar
+    betas = torch.linspace(scale * BETA_FIRST, min(scale * BETA_LAST, 0.999), num_train_steps, dtype=torch.float64, device=t.device)
+    log_abar = torch.log1p(-betas).cumsum(0)
     index = (t.double() * num_train_steps).round().long()
     log_abar = torch.cat([log_abar.new_full((1,), -1e-12), log_abar])[index.clamp(0, num_train_steps)]
     return log_abar - torch.log(-torch.expm1(log_abar))
@@ -70,27 +61,46 @@ def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A noise schedule by name: ``cosine`` with a shift, or ``linear`` with T steps.
+    """A noise schedule by name: ``cosine`` with a shift, or ``linear`` with T steps, which keeps alpha = 0.006 at its end.
 
-    ``zero_terminal_snr`` makes the linear one end in pure noise, as the cosine does in any case; DDPM's own keeps
-    alpha = 0.006 at its end.
+    Times stay on the CPU in float64, whatever device the states are on: Apple's mps has no float64.
     """
 
     name: str
     shift: float = 0.0
     num_train_steps: int = 1000
-    zero_terminal_snr: bool = False
 
     def __post_init__(self):
-        if self.name not in ("cosine", "linear"):
-            raise ValueError(f"schedule is {self.name!r}, expected 'cosine' or 'linear'")
+        if self.name not in SCHEDULES:
+            raise ValueError(f"schedule is {self.name!r}, expected one of {', '.join(SCHEDULES)}")
 
     def log_snr(self, t: Tensor) -> Tensor:
         """lambda_t for t in [0, 1], float64."""
         if self.name == "cosine":
             return cosine_log_snr(t, self.shift)
-        return linear_log_snr(t, self.num_train_steps, self.zero_terminal_snr)
+        return linear_log_snr(t, self.num_train_steps)
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha_t, sigma_t), float64, shaped as t."""
         return alpha_sigma(self.log_snr(t))
+
+    def is_pure_noise(self, t: Tensor) -> bool:
+        """Whether a state at t, a scalar, holds nothing of x_0: the signal-to-noise ratio is zero within float64."""
+        return bool(self.log_snr(t) < NO_SIGNAL_LOG_SNR)
+
+    def discrete(self, t: Tensor) -> Tensor:
+        """The nearest of 1/T, 2/T, ..., 1 for the linear schedule, which is defined there only; else t itself."""
+        if self.name != "linear":
+            return t
+        return (t * self.num_train_steps).round().clamp(min=1) / self.num_train_steps
+
+
+def trailing_times(num_steps: int) -> Tensor:
+    """t_0 = 1 > t_1 > ... > t_num_steps = 0, evenly spaced, float64 ("trailing" spacing: the first is pure noise).
+
+    Raises:
+        ValueError: there is no step.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps is {num_steps}, expected at least 1")
+    return torch.linspace(1, 0, num_steps + 1, dtype=torch.float64, device="cpu")

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from torch import Tensor
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure, relevant_voxels, reliability_of
 from medsegdiff_auto.evaluation.case_files import Grid
+from medsegdiff_auto.nnunet.dataset_files import read_splits
+from medsegdiff_auto.nnunet.preprocessed import read_cases, require_data_folder
 from medsegdiff_auto.nnunet.structures import Structure, ignore_label_of, structures_of
-from medsegdiff_auto.decision.decoders import label_maps
+from medsegdiff_auto.decision.decoder import by_mean, label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor
 from medsegdiff_auto.decision.temperature import at_temperature
@@ -61,15 +61,9 @@ def validation_cases(model: TrainedModel, preprocessed_folder: Path, fold: int) 
     if model.configuration_manager.previous_stage_name is not None:
         raise UserError("A cascade cannot be judged by itself.", found=str(model.folder), expected="a single-stage configuration",
                         fix="take the configuration of its first stage")
-    data_folder, splits = preprocessed_folder / model.configuration_manager.data_identifier, preprocessed_folder / "splits_final.json"
-    if not data_folder.is_dir() or not splits.is_file():
-        raise UserError("The preprocessed cases of the model are not there.", found=f"no {data_folder} with {splits.name}",
-                        expected="the folders that the training used", fix="set nnUNet_preprocessed to them, or preprocess again")
-    names = load_json(str(splits))[fold]["val"]
-    dataset = infer_dataset_class(str(data_folder))(str(data_folder), names)
-    for name in names:
-        image, labels, _, properties = dataset.load_case(name)
-        yield name, np.asarray(image[:]), np.maximum(np.asarray(labels[:])[0], 0), properties
+    data_folder = require_data_folder(preprocessed_folder, model.configuration_manager.data_identifier)
+    for case in read_cases(data_folder, read_splits(preprocessed_folder)[fold]["val"]):
+        yield case.name, case.image, case.reference, case.properties
 
 
 def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, model: TrainedModel,
@@ -83,7 +77,7 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
     mean = replace(distribution, conditioner_weight=conditioner_weight).fused
 
     def label_map(probabilities: Tensor) -> np.ndarray:
-        return np.asarray(label_manager.convert_probabilities_to_segmentation(probabilities.float()))
+        return by_mean(probabilities.float(), label_manager)
 
     spacing = model.configuration_manager.spacing
     grid = Grid(reference.shape, (1.0,) * (reference.ndim - len(spacing)) + tuple(spacing), has_spacing=True)

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
-from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from torch import Tensor
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.dataset_files import next_stage_folder, read_splits
+from medsegdiff_auto.nnunet.managers import previous_stage_channels
+from medsegdiff_auto.nnunet.preprocessed import read_cases, require_data_folder
 from medsegdiff_auto.nnunet.structures import Structure, ignore_label_of, structures_of
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.inference.model import TrainedModel
@@ -103,9 +103,9 @@ def noise_at(at: tuple[int | slice, ...], shape: tuple[int, ...], case: str, num
 def fields_at(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: DiffusionConfiguration, case: str,
               num_samples: int, seed: int) -> Tensor | None:
     """The smooth fields of samples of a case (shape (K, *spatial)) at a place, (S, K, *patch); None without dispersion."""
-    if not diffusion.dispersion:
+    if not diffusion.sampling.dispersion:
         return None
-    distance_vox = correlation_vox(diffusion.structure_diameter_vox, len(shape) - 1)
+    distance_vox = correlation_vox(diffusion.noise.structure_diameter_vox, len(shape) - 1)
     tile = [one if isinstance(one, slice) else slice(one, one + 1) for one in at]
     fields = [SmoothField(shape, distance_vox, field_seed(seed, case, k)).at(tile) for k in range(num_samples)]
     return torch.stack(fields if isinstance(at[0], slice) else [field[:, 0] for field in fields])
@@ -114,21 +114,14 @@ def fields_at(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: Di
 def read_case(model: TrainedModel, preprocessed_folder: Path, fold: int,
               case: str | None) -> tuple[str, np.ndarray, np.ndarray]:
     """Name, image (C, *spatial) and label map (*spatial) of a validation case; a cascade's image has its first stage."""
-    data_folder = preprocessed_folder / model.configuration_manager.data_identifier
-    splits = preprocessed_folder / "splits_final.json"
-    if not data_folder.is_dir() or not splits.is_file():
-        raise UserError("The preprocessed cases of the model are not there.", found=f"no {data_folder} with {splits.name}",
-                        expected="the folders that the training used",
-                        fix="set nnUNet_preprocessed to them, or preprocess again")
-    case = require_case(case, load_json(str(splits))[fold], fold)
-    previous_folder = first_stage_folder(model)
-    dataset = infer_dataset_class(str(data_folder))(str(data_folder), [case], previous_folder and str(previous_folder))
-    image, labels, previous, _ = dataset.load_case(case)
-    image, reference = np.asarray(image[:]), np.maximum(np.asarray(labels[:])[0], 0)
-    if previous is not None:
-        labels = model.plans_manager.get_label_manager(model.dataset_json).foreground_labels
-        image = np.concatenate([image, convert_labelmap_to_one_hot(np.asarray(previous[:]), labels, image.dtype)])
-    return case, image, reference
+    data_folder = require_data_folder(preprocessed_folder, model.configuration_manager.data_identifier)
+    case = require_case(case, read_splits(preprocessed_folder)[fold], fold)
+    found = next(read_cases(data_folder, [case], first_stage_folder(model)))
+    image = found.image
+    if found.previous is not None:
+        labels = model.plans_manager.get_label_manager(model.dataset_json)
+        image = np.concatenate([image, previous_stage_channels(found.previous, labels, image.dtype)])
+    return case, image, found.reference
 
 
 def require_case(case: str | None, split: dict, fold: int) -> str:
@@ -153,7 +146,7 @@ def first_stage_folder(model: TrainedModel) -> Path | None:
     if stage is None:
         return None
     kind, configuration = model.folder.name.rsplit("__", 1)
-    folder = model.folder.with_name(f"{kind}__{stage}") / "predicted_next_stage" / configuration
+    folder = next_stage_folder(model.folder.with_name(f"{kind}__{stage}"), configuration)
     if not folder.is_dir():
         raise UserError("The cascade lacks the predictions of its first stage.", found=f"no {folder}",
                         expected="what the validation of the first stage wrote", fix=f"train and validate {stage} first")

@@ -15,7 +15,6 @@ from medsegdiff_auto.diffusion.schedules import Schedule
 from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.colours import legend_of, state_as_colours
 from medsegdiff_auto.explanation.layout import Panels, title
-from medsegdiff_auto.explanation.schedule import schedule_of
 from medsegdiff_auto.explanation.words import Section, equation, log_snr_words, number, section, source, text
 
 TIMES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -62,11 +61,11 @@ def guess_by_averaging(state: ForwardState, box: tuple[int, ...]) -> np.ndarray:
 
 def draw_forward(tile: Tile, c: DiffusionConfiguration) -> bytes:
     """The states under the plan's schedule and, where it is shifted, under the cosine without a shift; guesses below."""
-    schedules = {"The plan's schedule": schedule_of(c)}
-    if c.log_snr_shift:
+    schedules = {"The plan's schedule": c.noise.law}
+    if c.noise.log_snr_shift:
         schedules = {"Cosine schedule without a shift": Schedule("cosine"),
-                     f"The plan's schedule, shifted by {number(c.log_snr_shift)}": schedule_of(c)}
-    box = box_of(c.structure_diameter_vox)
+                     f"The plan's schedule, shifted by {number(c.noise.log_snr_shift)}": c.noise.law}
+    box = box_of(c.noise.structure_diameter_vox)
     above = TITLE_INCHES + HEADLINE_INCHES
     panels = Panels([1] * len(TIMES), [1] * 2 * len(schedules), tile.plane.height_over_width, 1.0,
                     [above, 0] * len(schedules), largest_inches=1.6)
@@ -85,7 +84,7 @@ def draw_forward(tile: Tile, c: DiffusionConfiguration) -> bytes:
 
 def forward_section(tile: Tile, c: DiffusionConfiguration) -> Section:
     """The section about the forward process."""
-    box = box_of(c.structure_diameter_vox)
+    box = box_of(c.noise.structure_diameter_vox)
     before = text("Training adds noise to the reference mask and teaches the network to undo it. The reference is "
                   f"scaled to one channel per {'class' if tile.target == 'classes' else 'region'}, −1 outside and +1 "
                   "inside; a colour stands for each, mixed in the shares (<i>x</i> + 1) / 2.")
@@ -95,7 +94,7 @@ def forward_section(tile: Tile, c: DiffusionConfiguration) -> Section:
                    f"{int(np.prod(box))} voxels, about half a structure wide. An even colour is no idea.")
     before += equation("x̂<sub>0</sub> = α<sub>t</sub> m / (α<sub>t</sub><sup>2</sup> + σ<sub>t</sub><sup>2</sup> / n)")
     after = ""
-    if c.log_snr_shift:
+    if c.noise.log_snr_shift:
         after = text("Without the shift the guess keeps the shape of the mask until almost the end of the schedule: "
                      "there is nothing to learn at most times. With it the mask is gone earlier, and the network has to "
                      "look at the image.")

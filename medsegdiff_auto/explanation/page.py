@@ -20,6 +20,7 @@ from medsegdiff_auto.explanation.schedule import schedule_section, structure_row
 from medsegdiff_auto.explanation.words import Section, text
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
+from medsegdiff_auto.nnunet.dataset_files import FINGERPRINT_FILE
 from medsegdiff_auto.reporting import page
 from medsegdiff_auto.reporting.tables import key_value_table
 
@@ -72,18 +73,18 @@ def facts_of(model: TrainedModel, tile: Tile, checkpoint: str, num_steps: int, s
     table = {"model": model.folder.name,
              "fold and checkpoint": f"{fold}, {checkpoint} (averaged weights)",
              "preset": c.preset,
-             "network": NETWORK_WORDS[c.network],
-             "predicts": PREDICTION_WORDS[c.parameterisation],
+             "network": NETWORK_WORDS[c.network.architecture],
+             "predicts": PREDICTION_WORDS[c.network.parameterisation],
              "case": f"{tile.case}, a validation case of {fold}",
              "tile": " x ".join(map(str, tile.plane.size)) + " voxels around the reference",
              "slice drawn": "the whole tile" if tile.plane.index is None else
              f"number {tile.plane.index} across the first axis, where the reference is largest",
              "structures": ", ".join(s.name for s in tile.structures),
-             "samples": f"{len(tile.noise)}, each by {num_steps} {c.solver} steps, seed {seed}"}
-    fingerprint = model.folder / "dataset_fingerprint.json"
+             "samples": f"{len(tile.noise)}, each by {num_steps} {c.sampling.solver} steps, seed {seed}"}
+    fingerprint = model.folder / FINGERPRINT_FILE
     measured = json.loads(fingerprint.read_text(encoding="utf-8")) if fingerprint.is_file() else None
     rows = structure_rows(measured, model.configuration_manager.spacing, model.plans_manager.transpose_forward)
-    return Facts(f"{dataset}: how {tile.case} is segmented", model.folder.name, table, rows, c.solver, num_steps, command)
+    return Facts(f"{dataset}: how {tile.case} is segmented", model.folder.name, table, rows, c.sampling.solver, num_steps, command)
 
 
 def sections_of(facts: Facts, network: SamplingNetwork, tile: Tile, drawing: Drawing) -> list[Section]:

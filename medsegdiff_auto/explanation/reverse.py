@@ -8,25 +8,19 @@ import numpy as np
 import torch
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.diffusion.solvers import is_pure_noise
 from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.colours import grey_image, legend_of, masks_on_image, state_as_colours
 from medsegdiff_auto.explanation.layout import Panels, title
 from medsegdiff_auto.explanation.record import Trajectory
-from medsegdiff_auto.explanation.schedule import schedule_of
-from medsegdiff_auto.explanation.words import Section, dice_words, equation, log_snr_words, section, source, text, upright
+from medsegdiff_auto.explanation.words import Section, dice_words, equation, log_snr_words, section, source, text
 from medsegdiff_auto.overlap import dice, mean_without_nan
 from medsegdiff_auto.reporting.pictures import REFERENCE_COLOUR
+from medsegdiff_auto.tables import SOLVERS
 
 MOST_SAMPLES_DRAWN, MOST_STEPS_DRAWN = 6, 6
 RESULT_WIDTH, BLOCK_GAP = 2, 0.45
 COLUMNS_FOR_TWO_BLOCKS = 6
 TITLE_INCHES = 0.46
-SOLVER_SOURCES = {
-    "ddim": "Song et al. 2021, “Denoising diffusion implicit models”, equation 12 without new noise",
-    "ddpm": "Ho et al. 2020, algorithm 2, as the η = 1 case of Song et al. 2021, equations 12 and 16",
-    "dpm_solver_pp_2m": "Lu et al. 2022, “DPM-Solver++”, algorithm 2 (2M)",
-}
 PREDICTIONS = {
     "x_start": "The network predicts the probabilities <i>p</i> of the mask, of which the expected state follows:",
     "noise": "The network predicts the noise, from which the mask follows, clipped to [−1, 1]:",
@@ -69,7 +63,7 @@ def _draw_block(panels: Panels, row: int, first: int, steps: list[int], trajecto
     for column, step in enumerate(trajectory.steps[index] for index in steps):
         axes = panels.panel(row, first + column)
         tile.plane.show(axes, state_as_colours(step.x_t, tile))
-        log_snr = schedule_of(c).log_snr(torch.tensor(step.t, dtype=torch.float64)).item()
+        log_snr = c.noise.law.log_snr(torch.tensor(step.t, dtype=torch.float64)).item()
         title(axes, f"$t$ = {step.t:.2f}\n$\\lambda$ = {log_snr_words(log_snr)}", 8)
         tile.plane.show(panels.panel(row + 1, first + column), state_as_colours(step.x_start, tile))
 
@@ -84,14 +78,13 @@ def _draw_result(axes, name: str, trajectory: Trajectory, tile: Tile) -> None:
 
 def reverse_section(tile: Tile, trajectories: list[Trajectory], c: DiffusionConfiguration, solver: str) -> Section:
     """The section about the reverse process."""
-    start = "pure noise" if c.start_time == 1 else "the plain network's prediction with noise"
-    before = text(f"Every sample starts from its own noise ({start}) and goes to <i>t</i> = 0 in "
+    before = text("Every sample starts from its own noise and goes to <i>t</i> = 0 in "
                   f"{len(trajectories[0].steps)} steps. At each step the network looks at the image <i>I</i> and at the "
-                  "state. " + PREDICTIONS[c.parameterisation])
-    before += equation(PREDICTION_EQUATIONS[c.parameterisation]) + _guidance_words(c) + _field_words(c)
+                  "state. " + PREDICTIONS[c.network.parameterisation])
+    before += equation(PREDICTION_EQUATIONS[c.network.parameterisation]) + _field_words(c)
     before += text("The solver then goes to the next, less noisy time <i>s</i> &lt; <i>t</i>:") + _step_words(solver)
     after = text(_parting_words(tile, trajectories, c)) if len(trajectories) > 1 else ""
-    after += source(f"{SOLVER_SOURCES[solver]}; the parameterisations are compared in Salimans and Ho 2022.")
+    after += source(f"{SOLVERS.row(solver).source}; the parameterisations are compared in Salimans and Ho 2022.")
     caption = "Above: the state that the network sees. Below: the mask that it predicts from it. Right: what came out."
     caption += f" {MOST_STEPS_DRAWN} of the steps are drawn." if len(trajectories[0].steps) > MOST_STEPS_DRAWN else ""
     caption += f" {MOST_SAMPLES_DRAWN} of the samples are drawn." if len(trajectories) > MOST_SAMPLES_DRAWN else ""
@@ -99,23 +92,13 @@ def reverse_section(tile: Tile, trajectories: list[Trajectory], c: DiffusionConf
                    "State and prediction at the steps of several samples", caption, after)
 
 
-def _guidance_words(c: DiffusionConfiguration) -> str:
-    """How the prediction is led away from the first one, where the model does so."""
-    if c.state_guidance == 1:
-        return ""
-    what, symbol = ("logits", "l") if c.parameterisation == "x_start" else ("masks", "x̂<sub>0</sub>")
-    return text(f"The predicted {what} then move on from those of the first step, which knows the image alone, so that "
-                "every step relies more on the state than the network itself does:") + equation(
-        f"{symbol} ← {symbol}<sub>first</sub> + γ ({symbol} − {symbol}<sub>first</sub>), &nbsp; γ = {c.state_guidance:g}")
-
-
 def _field_words(c: DiffusionConfiguration) -> str:
     """What is added to every prediction of a sample, where a dispersion is fitted."""
-    if not c.dispersion:
+    if not c.sampling.dispersion:
         return ""
     return text("To its logits a smooth field <i>g</i> is added, one per sample and the same at all steps, which moves "
                 "boundaries as a whole where the network is not sure. Its size was fitted on cases that the fold had not "
-                "seen:") + equation(f"l ← l + τ g, &nbsp; τ = {c.dispersion:.3g}")
+                "seen:") + equation(f"l ← l + τ g, &nbsp; τ = {c.sampling.dispersion:.3g}")
 
 
 def agreement_by_step(tile: Tile, trajectories: list[Trajectory]) -> list[float]:
@@ -132,9 +115,9 @@ def _parting_words(tile: Tile, trajectories: list[Trajectory], c: DiffusionConfi
     values = ", ".join(f"{dice_words(by_step[index])} at t = {steps[index].t:.2f}" for index in drawn_steps(len(steps)))
     words = ("How far the samples are apart in this slice, as the mean Dice between the masks that two of them predict: "
              f"{values}. ")
-    if len(steps) == 1 or c.start_time < 1:
+    if len(steps) == 1:
         return words
-    if is_pure_noise(torch.tensor(steps[0].t), schedule_of(c)):
+    if c.noise.law.is_pure_noise(torch.tensor(steps[0].t)):
         words += ("At t = 1 the state holds nothing of the mask, and what the image leaves open is the same for all samples: "
                   "they share one prediction, a soft mask that the network makes from the first sample's noise. ")
     else:
@@ -145,13 +128,5 @@ def _parting_words(tile: Tile, trajectories: list[Trajectory], c: DiffusionConfi
 
 
 def _step_words(solver: str) -> str:
-    if solver == "dpm_solver_pp_2m":
-        return equation("x<sub>s</sub> = (σ<sub>s</sub> / σ<sub>t</sub>) x<sub>t</sub> − α<sub>s</sub> "
-                        f"({upright('exp')}(−h) − 1) D, &nbsp; h = (λ<sub>s</sub> − λ<sub>t</sub>) / 2") + text(
-            "<i>D</i> is <i>x̂</i><sub>0</sub>, extrapolated with the one of the step before.")
-    words = equation("x<sub>s</sub> = α<sub>s</sub> x̂<sub>0</sub> + σ<sub>s</sub> ε̂, &nbsp; "
-                     "ε̂ = (x<sub>t</sub> − α<sub>t</sub> x̂<sub>0</sub>) / σ<sub>t</sub>")
-    if solver == "ddpm":
-        words += text("A part of ε̂ is replaced by new noise at every step, as much as the forward process has between "
-                      "<i>s</i> and <i>t</i>.")
-    return words
+    row = SOLVERS.row(solver)
+    return equation(row.equation) + (text(row.remark) if row.remark else "")

@@ -81,8 +81,8 @@ def samples_section(tile: Tile, drawing: Drawing, c: DiffusionConfiguration) -> 
     before += equation("p̄ = (1 / S) Σ<sub>k</sub> p<sub>k</sub>, &nbsp; spread = max<sub>structures</sub> "
                        "√((1 / S) Σ<sub>k</sub> (p<sub>k</sub> − p̄)<sup>2</sup>)")
     fused = ""
-    if c.conditioner_weight:
-        fused = f"The model's prediction also counts the plain network, with weight {c.conditioner_weight:g}. "
+    if c.sampling.conditioner_weight:
+        fused = f"The model's prediction also counts the plain network, with weight {c.sampling.conditioner_weight:g}. "
     after = ""
     if len(drawing.trajectories) > 1:
         alike = between > reference + CLEAR_DIFFERENCE

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.diffusion.solvers import trailing_times
-from medsegdiff_auto.diffusion.schedules import Schedule
+from medsegdiff_auto.diffusion.schedules import Schedule, trailing_times
 from medsegdiff_auto.explanation.layout import WIDTH_INCHES
 from medsegdiff_auto.explanation.words import Section, equation, number, section, source, text, upright
 from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
@@ -23,25 +22,14 @@ CIRCLES = {"mfc": "white", "mew": 1.5, "ms": 5.5, "clip_on": False, "zorder": 5}
 PLANNED, UNSHIFTED, SIGMA = PALETTE[0], MUTED, PALETTE[1]
 
 
-def schedule_of(c: DiffusionConfiguration) -> Schedule:
-    """The schedule of a plan."""
-    return Schedule(c.schedule, c.log_snr_shift, c.num_train_steps, c.zero_terminal_snr)
-
-
-def reference_vox(c: DiffusionConfiguration) -> float:
-    """ref in shift = sum_i log(ref / d_i), in voxels, read off the plan's shift and diameters."""
-    logs = [math.log(diameter) for diameter in c.structure_diameter_vox]
-    return math.exp((c.log_snr_shift + sum(logs)) / len(logs))
-
-
 def contributions(c: DiffusionConfiguration) -> list[float]:
     """log(ref / d_i) of every axis; their sum is the shift."""
-    return [math.log(reference_vox(c) / diameter) for diameter in c.structure_diameter_vox]
+    return [math.log(c.noise.reference_vox / diameter) for diameter in c.noise.structure_diameter_vox]
 
 
 def is_compared(c: DiffusionConfiguration) -> bool:
     """Whether the cosine schedule without a shift is another one than the plan's."""
-    return c.schedule != "cosine" or c.log_snr_shift != 0
+    return c.noise.schedule != "cosine" or c.noise.log_snr_shift != 0
 
 
 def structure_rows(fingerprint: dict | None, spacing: list[float], transpose: list[int]) -> list[dict]:
@@ -56,10 +44,10 @@ def structure_rows(fingerprint: dict | None, spacing: list[float], transpose: li
 
 def draw_schedule(c: DiffusionConfiguration, num_steps: int) -> bytes:
     """log-SNR, alpha and sigma over t, with the solver's times, and the shift's parts per axis where there is one."""
-    shifted = c.log_snr_shift != 0
+    shifted = c.noise.log_snr_shift != 0
     figure = Figure(figsize=(WIDTH_INCHES, 3.5), layout="constrained")
     log_snr, signal, *parts = figure.subplots(1, 2 + shifted, width_ratios=[1.25, 1.1, 1][:2 + shifted])
-    times = trailing_times(num_steps, c.start_time)[:-1]
+    times = trailing_times(num_steps)[:-1]
     _draw_log_snr(log_snr, c, times)
     _draw_signal(signal, c, times)
     if shifted:
@@ -68,11 +56,11 @@ def draw_schedule(c: DiffusionConfiguration, num_steps: int) -> bytes:
 
 
 def _draw_log_snr(axes: Axes, c: DiffusionConfiguration, times: torch.Tensor) -> None:
-    t, schedule = torch.linspace(0.001, 1, 1000, dtype=torch.float64), schedule_of(c)
+    t, schedule = torch.linspace(0.001, 1, 1000, dtype=torch.float64), c.noise.law
     if is_compared(c):
         axes.plot(t, Schedule("cosine").log_snr(t), color=UNSHIFTED, lw=1.4, ls="--", label="cosine, not shifted")
     axes.plot(t, schedule.log_snr(t), color=PLANNED, lw=2,
-              label=f"{c.schedule}, shifted by {number(c.log_snr_shift)}" if c.log_snr_shift else f"{c.schedule} (planned)")
+              label=f"{c.noise.schedule}, shifted by {number(c.noise.log_snr_shift)}" if c.noise.log_snr_shift else f"{c.noise.schedule} (planned)")
     values = schedule.log_snr(times)
     axes.plot(times, values.clamp(min=-SHOWN_LOG_SNR), "o", color=PLANNED, **CIRCLES,
               label=f"the solver's {len(times)} evaluations" if len(times) > 1 else "the solver's evaluation")
@@ -89,9 +77,9 @@ def _draw_signal(axes: Axes, c: DiffusionConfiguration, times: torch.Tensor) -> 
     if is_compared(c):
         for values, shade in zip(Schedule("cosine").alpha_sigma(t), shades):
             axes.plot(t, values, color=shade, ls="--", lw=1.1, alpha=0.6)
-    for values, shade, name in zip(schedule_of(c).alpha_sigma(t), shades, names):
+    for values, shade, name in zip(c.noise.law.alpha_sigma(t), shades, names):
         axes.plot(t, values, color=shade, lw=2, label=name)
-    for values, shade in zip(schedule_of(c).alpha_sigma(times), shades):
+    for values, shade in zip(c.noise.law.alpha_sigma(times), shades):
         axes.plot(times, values, "o", color=shade, **CIRCLES)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     plot_style(axes, "What is left of the mask", "time $t$", "factor of mask and noise")
@@ -99,8 +87,8 @@ def _draw_signal(axes: Axes, c: DiffusionConfiguration, times: torch.Tensor) -> 
 
 
 def _draw_parts(axes: Axes, c: DiffusionConfiguration) -> None:
-    values = [*contributions(c), c.log_snr_shift]
-    names = [f"axis {i}\n$d_{i}$ = {diameter:.3g} voxels" for i, diameter in enumerate(c.structure_diameter_vox)]
+    values = [*contributions(c), c.noise.log_snr_shift]
+    names = [f"axis {i}\n$d_{i}$ = {diameter:.3g} voxels" for i, diameter in enumerate(c.noise.structure_diameter_vox)]
     rows = range(len(values))
     axes.barh(rows, values, height=0.62, color=[PALETTE[5]] * len(names) + [PLANNED])
     for row, value in zip(rows, values):
@@ -109,7 +97,7 @@ def _draw_parts(axes: Axes, c: DiffusionConfiguration) -> None:
     axes.set_yticks(list(rows), [*names, "shift, their sum"])
     axes.invert_yaxis()
     axes.axvline(0, color=INK, lw=0.8)
-    plot_style(axes, f"The shift: $\\log(\\mathrm{{ref}}/d_i)$, ref = {number(reference_vox(c))}",
+    plot_style(axes, f"The shift: $\\log(\\mathrm{{ref}}/d_i)$, ref = {number(c.noise.reference_vox)}",
                "added to the log-SNR", "")
     axes.grid(visible=False, axis="y")
 
@@ -121,9 +109,9 @@ def schedule_section(c: DiffusionConfiguration, num_steps: int, structures: list
                   "(the mask alone) to <i>t</i> = 1 (the noise alone).")
     before += equation("α<sub>t</sub><sup>2</sup> + σ<sub>t</sub><sup>2</sup> = 1, &nbsp; λ<sub>t</sub> = "
                        f"{upright('log')}(α<sub>t</sub><sup>2</sup> / σ<sub>t</sub><sup>2</sup>)")
-    before += _shift_words(c, structures) if c.schedule == "cosine" else _linear_words(c)
-    times = ", ".join(number(t) for t in trailing_times(num_steps, c.start_time)[:-1].tolist()[:12])
-    after = text(f"The solver ({escape(c.solver)}) asks the network at t = {times}{' ...' if num_steps > 12 else ''} "
+    before += _shift_words(c, structures) if c.noise.schedule == "cosine" else _linear_words(c)
+    times = ", ".join(number(t) for t in trailing_times(num_steps)[:-1].tolist()[:12])
+    after = text(f"The solver ({escape(c.sampling.solver)}) asks the network at t = {times}{' ...' if num_steps > 12 else ''} "
                  "(circles). They are evenly spaced and begin at the start time itself, so that the first state is what "
                  "the network was trained on there.")
     return section("schedule", "The noise schedule", before, draw_schedule(c, num_steps),
@@ -133,15 +121,15 @@ def schedule_section(c: DiffusionConfiguration, num_steps: int, structures: list
 
 
 def _shift_words(c: DiffusionConfiguration, structures: list[dict]) -> str:
-    terms = " + ".join(f"{upright('log')}({number(reference_vox(c))} / {d:g})" for d in c.structure_diameter_vox)
     words = equation(f"λ<sub>t</sub> = −2 {upright('log tan')}(π<i>t</i> / 2) + {upright('shift')}")
-    if not c.log_snr_shift:
+    if not c.noise.log_snr_shift:
         return words + text("The plan does not shift it.")
     words += text("A structure that is many voxels wide can be read through voxel-wise noise by averaging over it. The "
                   "noise then hides little, there is little to learn at those times, and samples hardly differ. So the "
                   "planner lowers the signal by the size of the structures in voxels, axis by axis:")
+    terms = " + ".join(f"{upright('log')}({number(c.noise.reference_vox)} / {d:g})" for d in c.noise.structure_diameter_vox)
     words += equation(f"{upright('shift')} = Σ<sub>i</sub> {upright('log(ref')} / d<sub>i</sub>{upright(')')} = {terms} = "
-                      f"{number(c.log_snr_shift)}")
+                      f"{number(c.noise.log_snr_shift)}")
     if structures:
         axes = [key for key in structures[0] if key != "name"]
         words += text("These are the median diameters, in voxels of the network's grid, that the planner measured; "
@@ -153,8 +141,8 @@ def _shift_words(c: DiffusionConfiguration, structures: list[dict]) -> str:
 
 
 def _linear_words(c: DiffusionConfiguration) -> str:
-    words = equation(f"α<sub>t</sub><sup>2</sup> = Π<sub>j ≤ tT</sub> (1 − β<sub>j</sub>), &nbsp; T = {c.num_train_steps}")
+    words = equation(f"α<sub>t</sub><sup>2</sup> = Π<sub>j ≤ tT</sub> (1 − β<sub>j</sub>), &nbsp; T = {c.noise.num_train_steps}")
     words += text("The β<sub>j</sub> rise linearly. This schedule is fixed: the planner does not shift it with the size "
-                  f"of the structures ({' x '.join(f'{d:g}' for d in c.structure_diameter_vox)} voxels here).")
+                  f"of the structures ({' x '.join(f'{d:g}' for d in c.noise.structure_diameter_vox)} voxels here).")
     return words + source("Ho et al. 2020, “Denoising diffusion probabilistic models”, section 4; MedSegDiff (Wu et al. "
                           "2022) takes it over.")

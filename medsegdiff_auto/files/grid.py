@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from medsegdiff_auto.nnunet.properties import header_of, spacing_of
+
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])  # NIfTI's axes to ITK's
 
 
 @dataclass(frozen=True)
-class Grid:
+class ItkGrid:
     """Spacing and origin in mm and direction cosines row by row, in the order x, y(, z); 2-D images have two axes."""
 
     spacing_mm: tuple[float, ...]
@@ -19,24 +21,22 @@ class Grid:
     direction: tuple[float, ...]
 
     @classmethod
-    def of_image(cls, image: sitk.Image) -> Grid:
+    def of_image(cls, image: sitk.Image) -> ItkGrid:
         """The image's own."""
         return cls(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
     @classmethod
-    def of_properties(cls, properties: dict, num_slices: int) -> Grid:
+    def of_properties(cls, properties: dict, num_slices: int) -> ItkGrid:
         """From what a reader remembers; formats that know of no position (PNG, TIFF) start at 0."""
-        if "sitk_stuff" in properties:
-            remembered = properties["sitk_stuff"]
-            return cls(*(tuple(remembered[name]) for name in ("spacing", "origin", "direction")))
-        if "nibabel_stuff" in properties:
-            remembered = properties["nibabel_stuff"]
-            affine = np.asarray(remembered.get("reoriented_affine", remembered["original_affine"]), float)
-            axes, origin = RAS_TO_LPS @ affine[:3, :3], RAS_TO_LPS @ affine[:3, 3]
+        header = header_of(properties)
+        if header.itk is not None:
+            return cls(*header.itk)
+        if header.affine is not None:
+            axes, origin = RAS_TO_LPS @ header.affine[:3, :3], RAS_TO_LPS @ header.affine[:3, 3]
             spacing = np.linalg.norm(axes, axis=0)
             return cls(tuple(spacing), tuple(origin), tuple((axes / spacing).ravel()))
         num_axes = 2 if num_slices == 1 else 3
-        spacing = tuple(float(one) for one in properties["spacing"])[::-1][:num_axes]
+        spacing = tuple(spacing_of(properties))[::-1][:num_axes]
         return cls(spacing, (0.0,) * num_axes, tuple(np.eye(num_axes).ravel()))
 
     def image(self, array: np.ndarray) -> sitk.Image:

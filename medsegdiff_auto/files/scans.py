@@ -4,10 +4,8 @@ The files are read by nnU-Net's own reader of their file ending. What that reade
 it: a gzip stream that ends early and NaN in NIfTI, both of which ITK turns into zeros, and a 4-D file.
 """
 
-import contextlib
 import dataclasses
 import gzip
-import io
 import itertools
 import zlib
 from pathlib import Path
@@ -15,10 +13,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import SimpleITK as sitk
-from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
 from medsegdiff_auto.findings import Finding, list_extents
+from medsegdiff_auto.nnunet.properties import header_of, spacing_of
+from medsegdiff_auto.nnunet.readers import BaseReaderWriter
 
 _GZIP_CHUNK_BYTES = 1 << 22
 _ITK_FILE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".gipl")
@@ -67,18 +65,6 @@ class Scan:
     voxels: np.ndarray
     geometry: Geometry
     num_nonfinite: int
-
-
-def find_reader(dataset_json: dict, example_files: list[Path]) -> BaseReaderWriter:
-    """nnU-Net's reader for the dataset: of those that know the file ending, one that reads an example file.
-
-    Raises:
-        RuntimeError: nnU-Net has no reader for the file ending.
-    """
-    for example in example_files[:3]:
-        with contextlib.suppress(RuntimeError), _silence():
-            return determine_reader_writer_from_dataset_json(dataset_json, str(example), verbose=False)()
-    return determine_reader_writer_from_dataset_json(dataset_json, None, verbose=False)()
 
 
 def read_scan(path: Path, reader: BaseReaderWriter, shown: str) -> Scan:
@@ -142,19 +128,17 @@ def _require_at_most_3d(path: Path, shown: str) -> None:
 
 
 def _geometry(voxels: np.ndarray, properties: dict) -> Geometry:
-    if "sitk_stuff" in properties:
-        header = properties["sitk_stuff"]
-        num_axes = len(header["spacing"])
+    header, size = header_of(properties), voxels.shape[:0:-1]
+    if header.itk is not None:
+        spacing_mm, origin_mm, direction = header.itk
+        num_axes = len(spacing_mm)
         affine = np.eye(num_axes + 1)
-        affine[:-1, :-1] = np.reshape(header["direction"], (num_axes, num_axes)) * np.asarray(header["spacing"])
-        affine[:-1, -1] = header["origin"]
-        return Geometry(voxels.shape[:0:-1][:num_axes], tuple(header["spacing"]), affine)
-    size = voxels.shape[:0:-1]
-    spacing_mm = tuple(float(spacing) for spacing in properties["spacing"])[::-1]
-    if "nibabel_stuff" in properties:
-        return Geometry(size, spacing_mm, np.asarray(properties["nibabel_stuff"]["original_affine"], dtype=float))
-    num_axes = 2 if size[2] == 1 else 3
-    return Geometry(size[:num_axes], spacing_mm[:num_axes], None)
+        affine[:-1, :-1] = np.reshape(direction, (num_axes, num_axes)) * np.asarray(spacing_mm)
+        affine[:-1, -1] = origin_mm
+        return Geometry(size[:num_axes], spacing_mm, affine)
+    spacing_mm = tuple(spacing_of(properties))[::-1]
+    num_axes = 2 if header.affine is None and size[2] == 1 else 3
+    return Geometry(size[:num_axes], spacing_mm[:num_axes], header.affine)
 
 
 def _count_nonfinite(values: np.ndarray) -> int:
@@ -176,10 +160,3 @@ def _not_an_image(shown: str, failure: Exception) -> Finding:
 def _one_line(failure: Exception) -> str:
     lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
     return (lines[-1] if lines else type(failure).__name__)[:200]
-
-
-@contextlib.contextmanager
-def _silence():
-    """nnU-Net's look-up prints the traceback of each reader that fails; the findings say it once instead."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield

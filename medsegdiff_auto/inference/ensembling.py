@@ -10,6 +10,7 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.checks.inputs import require_writable
 from medsegdiff_auto.files.nifti_geometry import copy_geometries
 from medsegdiff_auto.files.prediction_folder import CASES_FILE, staged_output
+from medsegdiff_auto.tables import DECODERS
 
 
 def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilities: bool, num_processes: int,
@@ -24,6 +25,9 @@ def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilit
     Raises:
         UserError: fewer than two folders, one of them missing or without ``CASE.npz``, or their cases differ.
     """
+    if DECODERS.row(fusion).fewest_samples:
+        raise UserError(f"{fusion} needs samples, and an ensemble has mean probabilities only.", found=f"--fusion {fusion}",
+                        expected="a decoder of probabilities, such as mean or dice", fix="choose another --fusion")
     num_cases = _require_alike(input_folders)
     if output_folder.resolve() in [folder.resolve() for folder in input_folders]:
         raise UserError("The output folder is one of the input folders.", found=str(output_folder),
@@ -50,12 +54,12 @@ def _decode(stage: Path, model_files: Path, fusion: str, keep_probabilities: boo
     from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from medsegdiff_auto.decision.decoders import fuse
+    from medsegdiff_auto.decision.decoder import decode
 
     dataset_json, plans_manager = load_json(str(model_files / "dataset.json")), PlansManager(str(model_files / "plans.json"))
     labels, writer = plans_manager.get_label_manager(dataset_json), plans_manager.image_reader_writer_class()
     for file in sorted(stage.glob("*.npz")):
-        segmentation = fuse(fusion, np.load(file)["probabilities"], None, labels)
+        segmentation = decode(fusion, np.load(file)["probabilities"], None, labels)
         properties_file = file.with_suffix(".pkl")
         writer.write_seg(segmentation, str(stage / f"{file.stem}{dataset_json['file_ending']}"), load_pickle(str(properties_file)))
         if not keep_probabilities:

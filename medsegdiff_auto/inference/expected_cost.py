@@ -80,15 +80,14 @@ def time_calls(predictor: MedSegDiffPredictor, clock: Callable[[], float] = perf
     num_samples = min(predictor.num_samples, predictor.samples_per_call)
     image = torch.zeros((num_views, predictor.num_inputs, *patch), device=device)
     x_t = torch.zeros((num_samples, predictor.label_manager.num_segmentation_heads, *patch), device=device)
-    previous = x_t if predictor.diffusion.self_conditioning else None
 
     def look():
         return predictor.evaluate(network.image_terms, predictor.evaluate(network.condition, image))
 
     terms, look_s = _timed(look, device, clock)
     of_samples = terms.of([sample % num_views for sample in range(num_samples)])
-    start = torch.tensor(predictor.diffusion.start_time, dtype=torch.float64)
-    _, evaluation_s = _timed(lambda: predictor.evaluate(network.predict_step, x_t, start, of_samples, previous), device, clock)
+    start = torch.tensor(1.0, dtype=torch.float64)
+    _, evaluation_s = _timed(lambda: predictor.evaluate(network.predict_x_start, x_t, start, of_samples), device, clock)
     return CallCost(look_s / num_views, evaluation_s / num_samples, num_bytes(terms) / num_views)
 
 
@@ -110,7 +109,7 @@ def _seconds_of(call: Callable, device: torch.device, clock: Callable[[], float]
     return result, clock() - start
 
 
-def statement(case: str, cost: CaseCost, calls: CallCost, predictor: MedSegDiffPredictor, num_cases: int) -> str:
+def cost_statement(case: str, cost: CaseCost, calls: CallCost, predictor: MedSegDiffPredictor, num_cases: int) -> str:
     """The line that is printed before the first case."""
     seconds = cost.seconds(calls)
     folds, views = len(predictor.list_of_parameters), len(predictor.views)

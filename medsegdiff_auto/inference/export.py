@@ -10,17 +10,27 @@ from typing import Iterable, Iterator
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from medsegdiff_auto.files.companion_files import write_npz, write_volumes
 from medsegdiff_auto.decision.fused_mean import SAMPLE, FusedMean
-from medsegdiff_auto.decision.decoders import fuse
+from medsegdiff_auto.decision.decoder import decode
 from medsegdiff_auto.inference.image_grid import ImageGrid
 from medsegdiff_auto.files.nifti_geometry import NIFTI_ENDINGS, copy_geometry
 from medsegdiff_auto.files.prediction_folder import staged_output
 from medsegdiff_auto.decision.temperature import at_temperature
 from medsegdiff_auto.decision.uncertainty import MutualInformation, entropy_map
-from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore
+from medsegdiff_auto.sampling.volume_store import VolumeStore
+from medsegdiff_auto.tables import DECODERS
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What to write beside the label maps."""
+
+    uncertainty: bool = False
+    samples: bool = False
+    probabilities: bool = False
+    mutual_information: bool = False
 
 
 @dataclass
@@ -65,23 +75,20 @@ class ImageGridPrediction:
         return np.stack([one.read().numpy() for one in self.sampled])
 
 
-def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], conditioner_weight: float, fusion: str, properties: dict,
-                  plans_manager: PlansManager, configuration_manager: ConfigurationManager, dataset_json: dict,
-                  temperature: float = 1.0, mutual_information: bool = False,
-                  storage: Storage = Storage()) -> ImageGridPrediction:
+def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], grid: ImageGrid, conditioner_weight: float, fusion: str,
+                  temperature: float = 1.0, mutual_information: bool = False) -> ImageGridPrediction:
     """Every sample on the image's grid as it is drawn, and at last the fused prediction.
 
     Args:
         drawn: of :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`; one volume is held at a time.
+        grid: of the case; its storage keeps the volumes meanwhile.
         conditioner_weight: of the plain networks in the mean.
-        fusion: ``mean``, ``staple`` or ``dice``.
+        fusion: a row of :data:`~medsegdiff_auto.tables.DECODERS`.
         temperature: of the fused probabilities, after the label map is decoded: the labels do not depend on it.
         mutual_information: also between label and sample; every sample's probabilities are then brought to the image's grid.
-        storage: where volumes are kept meanwhile.
     """
-    grid = ImageGrid(properties, plans_manager, configuration_manager, dataset_json, storage)
-    mean, sampled = FusedMean(conditioner_weight, storage), []
-    shared = MutualInformation(grid.label_manager.has_regions, storage) if mutual_information else None
+    mean, sampled = FusedMean(conditioner_weight, grid.storage), []
+    shared = MutualInformation(grid.label_manager.has_regions, grid.storage) if mutual_information else None
     for kind, probabilities in drawn:
         mean.add(kind, probabilities)
         if kind == SAMPLE:
@@ -89,15 +96,15 @@ def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], conditioner_weight: 
             if shared is not None:
                 shared.add(grid.to_probabilities(values))
             labels = grid.labels(values, of_logits=shared is None)
-            sampled.append(storage.empty(labels.shape, torch.uint8))
+            sampled.append(grid.storage.empty(labels.shape, torch.uint8))
             sampled[-1].write(slice(None), torch.from_numpy(labels.astype(np.uint8, copy=False)))
             del values, labels
         del probabilities  # the generator may need its room for the next ones
     fused = grid.to_probabilities(grid.logits(mean.finish()))
     prediction = ImageGridPrediction(grid.labels(fused, of_logits=False), fused, sampled, grid,
                                      None if shared is None else grid.on_image(shared.value))
-    if fusion != "mean":
-        maps = fuse(fusion, np.stack(list(prediction.channels())), prediction.samples, grid.label_manager)
+    if DECODERS.row(fusion).uses_samples:
+        maps = decode(fusion, np.stack(list(prediction.channels())), prediction.samples, grid.label_manager)
         prediction.segmentation = maps.astype(prediction.segmentation.dtype)
     if temperature != 1:
         for rows in fused.blocks():
@@ -106,31 +113,30 @@ def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], conditioner_weight: 
     return prediction
 
 
-def write_case(prediction: ImageGridPrediction, properties: dict, plans_manager: PlansManager, dataset_json: dict,
-               output_folder: Path, case: str, image_file: Path, save_uncertainty: bool, save_samples: bool,
-               save_probabilities: bool, save_mutual_information: bool) -> None:
+def write_case(prediction: ImageGridPrediction, folder: Path, case: str, image_file: Path | None, outputs: Outputs) -> None:
     """Writes a case's files into a folder of their own and moves them when all are whole, the label map last.
 
     NIfTI files get the geometry of ``image_file`` to the last bit.
     """
-    label_name = f"{case}{dataset_json['file_ending']}"
-    with staged_output(output_folder, last=label_name) as stage:
+    grid = prediction.grid
+    label_name = f"{case}{grid.dataset_json['file_ending']}"
+    with staged_output(folder, last=label_name) as stage:
         label_file = stage / label_name
-        plans_manager.image_reader_writer_class().write_seg(prediction.segmentation, str(label_file), properties)
-        if label_name.endswith(NIFTI_ENDINGS) and image_file.name.endswith(NIFTI_ENDINGS):
+        grid.plans_manager.image_reader_writer_class().write_seg(prediction.segmentation, str(label_file), grid.properties)
+        if image_file is not None and label_name.endswith(NIFTI_ENDINGS) and image_file.name.endswith(NIFTI_ENDINGS):
             copy_geometry(image_file, label_file)
 
         def write(volumes: Iterable[np.ndarray], what: str, num_volumes: int | None = None) -> None:
             write_volumes(volumes, num_volumes, label_file, stage / f"{case}_{what}.nii.gz")
 
-        if save_uncertainty:
+        if outputs.uncertainty:
             write([prediction.entropy()], "uncertainty")
-        if save_mutual_information and prediction.mutual_information is not None:
+        if outputs.mutual_information and prediction.mutual_information is not None:
             write([prediction.mutual_information], "mutual_information")
-        if save_samples:
+        if outputs.samples:
             write((one.read().numpy() for one in prediction.sampled), "samples", len(prediction.sampled))
-        if save_probabilities:
+        if outputs.probabilities:
             num_channels = prediction.fused.shape[0]
             write(prediction.channels(), "probabilities", num_channels)
             write_npz(prediction.channels(), num_channels, stage / f"{case}.npz")
-            save_pickle(properties, str(stage / f"{case}.pkl"))
+            save_pickle(grid.properties, str(stage / f"{case}.pkl"))

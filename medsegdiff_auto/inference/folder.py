@@ -13,11 +13,11 @@ import numpy as np
 
 from medsegdiff_auto.sampling.case_size import size_of_file
 from medsegdiff_auto.inference.case_table import read_case_table
-from medsegdiff_auto.inference.expected_cost import case_cost, statement, time_calls
-from medsegdiff_auto.sampling.memory_plan import MemoryPlan, fit_beside
-from medsegdiff_auto.sampling.memory_plan import statement as memory_statement
+from medsegdiff_auto.inference.expected_cost import case_cost, cost_statement, time_calls
+from medsegdiff_auto.sampling.memory_plan import MemoryPlan, fit_beside, memory_statement
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.inference.prediction import Outputs, fused_case, prepare_case, write_model_files
+from medsegdiff_auto.inference.export import Outputs
+from medsegdiff_auto.inference.prediction import Source, fused_case, prepare_case, write_model_files
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.inference.progress import progress_over
@@ -61,9 +61,9 @@ def finished_cases(output_folder: Path, outputs: Outputs, file_ending: str) -> s
             if all((output_folder / f"{row['case']}{ending}").is_file() for ending in wanted)}
 
 
-def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: dict[str, list[Path]],
-                   output_folder: Path, outputs: Outputs, previous_stage: dict[str, Path] | None = None,
-                   command: Sequence[str] = (), keep_table: bool = False) -> list[dict]:
+def predict_folder(predictor: MedSegDiffPredictor, cases: dict[str, list[Path]], output_folder: Path, outputs: Outputs,
+                   previous_stage: dict[str, Path] | None = None, command: Sequence[str] = (),
+                   keep_table: bool = False) -> list[dict]:
     """Predicts every case, writes its files and ``cases.csv``, and returns the table's rows.
 
     Args:
@@ -72,6 +72,7 @@ def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: d
         previous_stage: case to the label map of the cascade's first stage.
         command: the command line, kept in ``run.json``.
     """
+    model = predictor.model
     write_model_files(model.plans_manager, model.dataset_json, output_folder)
     calls = time_calls(predictor)
     rows, start = [], time()
@@ -95,13 +96,14 @@ def predict_folder(predictor: MedSegDiffPredictor, model: TrainedModel, cases: d
             plan = plan_of(case)
             cost = case_cost(predictor, data.shape, calls, plan)
             if number == 1:
-                logger.info("%s", statement(case, cost, calls, predictor, len(cases)))
+                logger.info("%s", cost_statement(case, cost, calls, predictor, len(cases)))
             drawn = predictor.draw_case(data, case, plan)
             del data  # large images lie on disk from here on
             with progress.of_case(case, predictor, cost, calls):
-                rows += fused_case(predictor, model, case, drawn, properties, cases[case][0], storage=plan.storage.on_cpu(),
-                                   mutual_information=outputs.mutual_information).write(output_folder, case, outputs)
-            del drawn
+                prediction = fused_case(predictor, Source(case, properties, cases[case][0]), drawn, outputs.mutual_information,
+                                        plan.storage.on_cpu())
+                rows += prediction.write(output_folder, case, outputs)
+            del prediction, drawn
             seconds = (time() - start) / number
             logger.info("%s (%d/%d), %.1f s a case, %.0f s left", case, number, len(cases), seconds,
                         seconds * (len(cases) - number))

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from medsegdiff_auto.diffusion.state import logits_from_probabilities
+from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager
+from medsegdiff_auto.nnunet.properties import crop_of, cropped_shape, spacing_of, whole_shape
+from medsegdiff_auto.nnunet.resampling import in_plan_order, network_spacing
 from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore
 
 MOST_LABELS_OF_A_BYTE = 255
@@ -31,9 +33,10 @@ class ImageGrid:
     def __init__(self, properties: dict, plans_manager: PlansManager, configuration_manager: ConfigurationManager,
                  dataset_json: dict, storage: Storage = Storage()):
         self.properties, self.plans_manager, self.configuration_manager = properties, plans_manager, configuration_manager
-        self.label_manager, self.storage = plans_manager.get_label_manager(dataset_json), storage
+        self.dataset_json, self.storage = dataset_json, storage
+        self.label_manager = plans_manager.get_label_manager(dataset_json)
         self.target = "regions" if self.label_manager.has_regions else "classes"
-        self.cropped_shape = tuple(int(n) for n in properties["shape_after_cropping_and_before_resampling"])
+        self.cropped_shape = cropped_shape(properties)
 
     def logits(self, probabilities: VolumeStore) -> VolumeStore:
         """Logits on the cropped grid, (K, *cropped), of probabilities on the network's, (K, *spatial)."""
@@ -47,9 +50,8 @@ class ImageGrid:
         values = torch.empty((1, *channel.shape))
         for rows in channel.blocks():
             values[0, rows] = logits_from_probabilities(channel.values(rows), self.target)
-        spacing = [self.properties["spacing"][axis] for axis in self.plans_manager.transpose_forward]
-        planned = list(self.configuration_manager.spacing)
-        from_spacing = spacing[:len(spacing) - len(planned)] + planned  # a 2-D plan leaves the distance of slices
+        spacing = in_plan_order(spacing_of(self.properties), self.plans_manager)
+        from_spacing = network_spacing(spacing, self.configuration_manager)
         resample = self.configuration_manager.resampling_fn_probabilities
         return torch.as_tensor(resample(values.numpy(), self.cropped_shape, from_spacing, spacing))[0]
 
@@ -71,8 +73,8 @@ class ImageGrid:
 
     def on_image(self, volume: np.ndarray, outside: float = 0) -> np.ndarray:
         """A volume (*cropped) as (z, y, x), ``outside`` where the image was cropped."""
-        whole = np.full(self.properties["shape_before_cropping"], outside, volume.dtype)
-        whole[tuple(slice(*bounds) for bounds in self.properties["bbox_used_for_cropping"])] = volume
+        whole = np.full(whole_shape(self.properties), outside, volume.dtype)
+        whole[crop_of(self.properties)] = volume
         return whole.transpose(self.plans_manager.transpose_backward)
 
     def channel_on_image(self, probabilities: VolumeStore, channel: int) -> np.ndarray:

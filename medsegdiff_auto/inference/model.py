@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.decision.fitted_sampling import FittedSampling, read_fitted_sampling
 from medsegdiff_auto.training.checkpoints import load_safely
-from medsegdiff_auto.training.trainer import diffusion_configuration, nnUNetTrainerMedSegDiff
+from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager, determine_num_input_channels
+from medsegdiff_auto.nnunet.plans import diffusion_configuration
+from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 
 @dataclass(frozen=True)

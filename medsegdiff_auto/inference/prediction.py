@@ -9,25 +9,16 @@ from typing import Iterable
 import numpy as np
 import SimpleITK as sitk
 from batchgenerators.utilities.file_and_folder_operations import save_json
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from medsegdiff_auto.inference.case_table import StructureSize, add_to_case_table, case_rows, structure_sizes
-from medsegdiff_auto.inference.export import ImageGridPrediction, to_image_grid, write_case
-from medsegdiff_auto.files.grid import Grid
+from medsegdiff_auto.inference.export import ImageGridPrediction, Outputs, to_image_grid, write_case
+from medsegdiff_auto.inference.image_grid import ImageGrid
+from medsegdiff_auto.files.grid import ItkGrid
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
+from medsegdiff_auto.nnunet.managers import PlansManager, previous_stage_channels
+from medsegdiff_auto.nnunet.properties import spacing_of
 from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What to write beside the label maps."""
-
-    uncertainty: bool = False
-    samples: bool = False
-    probabilities: bool = False
-    mutual_information: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,15 +26,16 @@ class Source:
     """Where a prediction comes from.
 
     Attributes:
+        case: the name that the noise is seeded with.
         properties: of nnU-Net's preprocessing.
         image_file: the first channel's, whose geometry is carried over to the last bit; None for an image in memory.
+        grid: of an image in memory; None for what the properties say.
     """
 
+    case: str
     properties: dict
-    plans_manager: PlansManager
-    dataset_json: dict
     image_file: Path | None
-    grid: Grid
+    grid: ItkGrid | None = None
 
 
 @dataclass(frozen=True)
@@ -53,14 +45,17 @@ class Prediction:
     Volumes of several channels are brought to the image's grid when they are first asked for.
 
     Attributes:
-        case: the name that the noise was seeded with.
         volumes: by structure its size with the 90 % interval and the expected Dice.
     """
 
-    case: str
+    source: Source = field(repr=False)
     on_image: ImageGridPrediction = field(repr=False)
     volumes: dict[str, StructureSize]
-    source: Source = field(repr=False)
+
+    @property
+    def case(self) -> str:
+        """The name that the noise was seeded with."""
+        return self.source.case
 
     @property
     def segmentation(self) -> np.ndarray:
@@ -89,7 +84,8 @@ class Prediction:
 
     def image(self, array: np.ndarray) -> sitk.Image:
         """One of the arrays as an image with the geometry of the input; several maps lie along a last axis."""
-        return self.source.grid.image(array)
+        grid = self.source.grid or ItkGrid.of_properties(self.source.properties, len(self.segmentation))
+        return grid.image(array)
 
     def save(self, folder: str | Path, name: str | None = None,
              outputs: Outputs = Outputs(True, True, True, True)) -> list[dict]:
@@ -99,15 +95,12 @@ class Prediction:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_model_files(self.source.plans_manager, self.source.dataset_json, folder)
+        write_model_files(self.on_image.grid.plans_manager, self.on_image.grid.dataset_json, folder)
         return self.write(folder, name or self.case, outputs)
 
     def write(self, folder: Path, case: str, outputs: Outputs) -> list[dict]:
         """The files of the case and its rows in ``cases.csv``."""
-        source = self.source
-        write_case(self.on_image, source.properties, source.plans_manager, source.dataset_json, folder, case,
-                   source.image_file or Path(), outputs.uncertainty, outputs.samples, outputs.probabilities,
-                   outputs.mutual_information)
+        write_case(self.on_image, folder, case, self.source.image_file, outputs)
         rows = case_rows(case, self.volumes, len(self.on_image.sampled))
         add_to_case_table(rows, folder)
         return rows
@@ -126,26 +119,23 @@ def prepare_case(model: TrainedModel, files: list[Path], previous_stage: Path | 
         [str(file) for file in files], str(previous_stage) if previous_stage else None, model.plans_manager,
         model.configuration_manager, model.dataset_json)
     if previous_stage:
-        labels = model.plans_manager.get_label_manager(model.dataset_json).foreground_labels
-        data = np.vstack((data, convert_labelmap_to_one_hot(segmentation[0], labels, data.dtype)))
+        labels = model.plans_manager.get_label_manager(model.dataset_json)
+        data = np.vstack((data, previous_stage_channels(segmentation[0], labels, data.dtype)))
     return data, properties
 
 
-def fused_case(predictor: MedSegDiffPredictor, model: TrainedModel, case: str, drawn: Iterable[tuple[str, VolumeStore]],
-               properties: dict, image_file: Path | None, grid: Grid | None = None, mutual_information: bool = False,
-               storage: Storage = Storage()) -> Prediction:
+def fused_case(predictor: MedSegDiffPredictor, source: Source, drawn: Iterable[tuple[str, VolumeStore]],
+               mutual_information: bool = False, storage: Storage = Storage()) -> Prediction:
     """One case, fused and described as it is drawn.
 
     Args:
         drawn: of :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`.
-        image_file: the first channel's, None for an image in memory.
-        grid: of the image, where it is known better than from its file.
         storage: where volumes are kept meanwhile.
     """
-    on_image = to_image_grid(drawn, model.diffusion.conditioner_weight, predictor.fusion, properties, model.plans_manager,
-                             model.configuration_manager, model.dataset_json, predictor.temperature, mutual_information, storage)
-    sizes = structure_sizes(on_image.segmentation, on_image.sampled, model.dataset_json, list(properties["spacing"]),
+    model = predictor.model
+    grid = ImageGrid(source.properties, model.plans_manager, model.configuration_manager, model.dataset_json, storage)
+    on_image = to_image_grid(drawn, grid, model.diffusion.sampling.conditioner_weight, predictor.fusion, predictor.temperature,
+                             mutual_information)
+    sizes = structure_sizes(on_image.segmentation, on_image.sampled, model.dataset_json, spacing_of(source.properties),
                             model.fitted.volume_margins if model.fitted else None)
-    source = Source(properties, model.plans_manager, model.dataset_json, image_file,
-                    grid or Grid.of_properties(properties, len(on_image.segmentation)))
-    return Prediction(case, on_image, sizes, source)
+    return Prediction(source, on_image, sizes)

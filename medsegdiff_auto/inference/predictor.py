@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from torch import Tensor
 
 from medsegdiff_auto.heap import give_back_freed_memory
@@ -27,6 +26,7 @@ from medsegdiff_auto.decision.fused_mean import PLAIN, SAMPLE, FusedMean
 from medsegdiff_auto.sampling.memory_plan import MemoryPlan, memory_plan
 from medsegdiff_auto.sampling.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
+from medsegdiff_auto.inference.options import SamplingOptions
 from medsegdiff_auto.sampling.process_memory import resident_bytes
 from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
 from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox
@@ -34,40 +34,14 @@ from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.tile_memory import TileMemory, tile_memory
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage, VolumeStore
 from medsegdiff_auto.networks.conditioner import Condition
-from medsegdiff_auto.networks.memory_format import channels_last
+from medsegdiff_auto.networks.cpu_speed import channels_last
 from medsegdiff_auto.networks.sampling_network import Adjust, Observe
+from medsegdiff_auto.nnunet.managers import determine_num_input_channels
 
 SAMPLES_PER_CALL = 8  # at least: in 3-D one by one takes three times as long on a CPU
 SAMPLED_VOXELS_PER_CALL = 2 ** 21  # small tiles gain from more samples in a call
 FORWARD, EVALUATION, LEFT_OUT = "forward", "evaluation", "left out"
-COUNTED_AS = {"condition": FORWARD, "predict_step": EVALUATION}  # functions of the network
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How to sample; None takes the plan's value.
-
-    Attributes:
-        num_samples: per fold.
-        num_steps: network evaluations per sample.
-        num_mirrors: mirrored views.
-        solver: ``ddim``, ``ddpm`` or ``dpm_solver_pp_2m``.
-        fusion: ``mean``, ``staple`` or ``dice``.
-        seed: of the noise.
-        samples_per_call: samples in one call of the network; None for eight, or more of small tiles. The masks do not depend on it.
-        max_memory_gb: that the whole process may take (on a GPU: what lies on the GPU); None for most of what is free.
-        temperature: of the fused probabilities; the labels do not depend on it. None takes the fitted value.
-    """
-
-    num_samples: int | None = None
-    num_steps: int | None = None
-    num_mirrors: int | None = None
-    solver: str | None = None
-    fusion: str | None = None
-    seed: int = 0
-    samples_per_call: int | None = None
-    max_memory_gb: float | None = None
-    temperature: float | None = None
+COUNTED_AS = {"condition": FORWARD, "predict_x_start": EVALUATION}  # functions of the network
 
 
 @dataclass
@@ -119,10 +93,10 @@ class MedSegDiffPredictor(nnUNetPredictor):
                                    model.fold_weights, model.dataset_json, "", model.mirroring_axes)
         if device.type == "cpu":
             channels_last(self.network.denoiser)
-        self.options, self.diffusion = options, model.diffusion
+        self.model, self.options, self.diffusion = model, options, model.diffusion
         self.temperature = options.temperature or model.temperature
-        self.views = mirror_views(model.mirroring_axes, options.num_mirrors or model.diffusion.num_mirrors)
-        self.num_samples = options.num_samples or model.diffusion.num_samples
+        self.views = mirror_views(model.mirroring_axes, options.num_mirrors or model.diffusion.sampling.num_mirrors)
+        self.num_samples = options.num_samples or model.diffusion.sampling.num_samples
         self.num_inputs = determine_num_input_channels(model.plans_manager, model.configuration_manager, model.dataset_json)
         self.num_forwards = self.num_evaluations = 0
         self.baseline_bytes = resident_bytes()
@@ -134,7 +108,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         plain, samples = [], []
         for kind, store in self.draw_case(data, case):
             (plain if kind == PLAIN else samples).append(store.read().half() if kind == SAMPLE else store.read())
-        return CaseDistribution(sum(plain) / len(plain), torch.stack(samples), self.diffusion.conditioner_weight)
+        return CaseDistribution(sum(plain) / len(plain), torch.stack(samples), self.diffusion.sampling.conditioner_weight)
 
     def tiles_of(self, shape: Sequence[int]) -> Tiles:
         """The tiles of a volume (*spatial), after padding to at least a patch."""
@@ -192,7 +166,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         def noise_of(sample: int, step: int, rows: slice) -> Tensor:
             return noise_volume(shape, self.options.seed, case, sample, step, rows)
 
-        distance_vox = correlation_vox(self.diffusion.structure_diameter_vox, len(tiles.shape))
+        distance_vox = correlation_vox(self.diffusion.noise.structure_diameter_vox, len(tiles.shape))
 
         def field_of(sample: int) -> SmoothField:
             return SmoothField(shape, distance_vox, field_seed(self.options.seed, case, sample))
@@ -200,10 +174,10 @@ class MedSegDiffPredictor(nnUNetPredictor):
         for fold, weights in enumerate(self.list_of_parameters):
             self.network.load_state_dict(weights)
             conditions = Conditions(self.network, image, tiles, views, self.device, self.evaluate, num_outputs,
-                                    memory.terms_bytes, memory.storage.on_cpu())
+                                    memory.terms_bytes, memory.storage)
             evaluations_of_tile = sum(map(len, self.shown_samples(fold, memory.samples_together)))
             self.on_call(LEFT_OUT, (len(tiles) - sum(conditions.is_active)) * evaluations_of_tile)
-            yield PLAIN, conditions.plain.cropped(crop)
+            yield PLAIN, conditions.plain.on_cpu().cropped(crop)
             sampler = CoherentSampler(conditions, self.num_steps, self.solver,
                                       self.samples_per_call, memory.storage, self.intervention)
             for together in self._drawn_together(fold, memory.samples_together):
@@ -237,17 +211,17 @@ class MedSegDiffPredictor(nnUNetPredictor):
     @property
     def num_steps(self) -> int:
         """The option's, or the plan's."""
-        return self.options.num_steps or self.diffusion.num_steps
+        return self.options.num_steps or self.diffusion.sampling.num_steps
 
     @property
     def solver(self) -> str:
         """The option's, or the plan's."""
-        return self.options.solver or self.diffusion.solver
+        return self.options.solver or self.diffusion.sampling.solver
 
     @property
     def fusion(self) -> str:
         """The option's, or the plan's."""
-        return self.options.fusion or self.diffusion.fusion
+        return self.options.fusion or self.diffusion.sampling.fusion
 
     def evaluate(self, function: Callable, *inputs):
         """A function of the network in mixed precision on CUDA, as nnU-Net predicts."""

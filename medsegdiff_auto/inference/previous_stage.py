@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
-
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.managers import ConfigurationManager
 
 
-def require_previous_stage(configuration_manager: ConfigurationManager, folder: str | None, cases: list[str],
-                           file_ending: str) -> dict[str, Path] | None:
+def previous_stage_files(configuration_manager: ConfigurationManager, folder: str | None, cases: list[str],
+                         file_ending: str) -> dict[str, Path] | None:
     """The first stage's label map of every case; None where the configuration is no cascade.
 
     Raises:

@@ -11,17 +11,19 @@ import SimpleITK as sitk
 import torch
 
 from medsegdiff_auto.cores import compute_on_cpu
-from medsegdiff_auto.diffusion.configuration import FUSIONS
+from medsegdiff_auto.tables import DECODERS
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.sampling.case_size import CaseSize
-from medsegdiff_auto.files.grid import Grid
+from medsegdiff_auto.files.grid import ItkGrid
 from medsegdiff_auto.inference.image_input import ImageFiles, PathLike, image_files, written
 from medsegdiff_auto.checks.inputs import check_case
 from medsegdiff_auto.inference.model import load_model
-from medsegdiff_auto.inference.prediction import Prediction, fused_case, prepare_case
-from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-from medsegdiff_auto.inference.speed import SPEEDS, at_speed
+from medsegdiff_auto.inference.options import SPEEDS, SamplingOptions
+from medsegdiff_auto.inference.prediction import Prediction, Source, fused_case, prepare_case
+from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
+from medsegdiff_auto.inference.speed import at_speed
+from medsegdiff_auto.nnunet.properties import whole_shape
 from medsegdiff_auto.training.run import require_device
 
 Image = PathLike | sitk.Image | Sequence[PathLike | sitk.Image]
@@ -38,7 +40,7 @@ class Segmenter:
         samples: per fold, at least 1.
         steps: network evaluations per sample, at least 1.
         mirrors: mirrored views, 1 for none.
-        fusion: ``mean``, ``staple`` or ``dice``.
+        fusion: a row of :data:`~medsegdiff_auto.tables.DECODERS`: ``mean``, ``staple`` or ``dice``.
         seed: of the noise.
         speed: ``fast``, ``default`` or ``best``: samples, steps and mirrors where they are None.
         max_memory_gb: that states and features may take; None for most of what is free.
@@ -54,7 +56,7 @@ class Segmenter:
                  mutual_information: bool = False):
         _require_at_least_1(samples=samples, steps=steps, mirrors=mirrors)
         _require_one_of(SPEEDS, speed=speed)
-        _require_one_of((None, *FUSIONS), fusion=fusion)
+        _require_one_of((None, *DECODERS.names()), fusion=fusion)
         if max_memory_gb is not None and max_memory_gb <= 0:
             raise UserError("max_memory_gb must be positive.", found=str(max_memory_gb), expected="gigabytes above 0",
                             fix="leave it out for most of what is free")
@@ -90,13 +92,12 @@ class Segmenter:
             if isinstance(previous_stage, sitk.Image):
                 previous_stage = written(previous_stage, Path(folder) / f"previous_stage{ending}")
             data, properties = prepare_case(self.model, files.paths, previous_stage)
-            case = case or files.case or CASE_IN_MEMORY
+            source = _source(case or files.case or CASE_IN_MEMORY, properties, files)
             plan = self.predictor.memory_plan(CaseSize(len(data), self.predictor.label_manager.num_segmentation_heads,
-                                                       tuple(properties["shape_before_cropping"]), data.shape[1:]))
-            drawn = self.predictor.draw_case(data, case, plan)
+                                                       whole_shape(properties), data.shape[1:]))
+            drawn = self.predictor.draw_case(data, source.case, plan)
             del data  # large images lie on disk from here on
-            return fused_case(self.predictor, self.model, case, drawn, properties, *_origin(files),
-                              self.mutual_information, plan.storage.on_cpu())
+            return fused_case(self.predictor, source, drawn, self.mutual_information, plan.storage.on_cpu())
 
     def _require_previous_stage(self, previous_stage: PathLike | sitk.Image | None) -> None:
         stage = self.model.configuration_manager.previous_stage_name
@@ -122,8 +123,10 @@ def _listed(folds: int | str | Sequence[int | str] | None) -> list[int | str] | 
     return [int(fold) if str(fold).isdecimal() else fold for fold in folds]
 
 
-def _origin(files: ImageFiles) -> tuple[Path | None, Grid | None]:
-    return (files.paths[0].absolute(), None) if files.image is None else (None, Grid.of_image(files.image))
+def _source(case: str, properties: dict, files: ImageFiles) -> Source:
+    if files.image is None:
+        return Source(case, properties, files.paths[0].absolute())
+    return Source(case, properties, None, ItkGrid.of_image(files.image))
 
 
 @contextmanager

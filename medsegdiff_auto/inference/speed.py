@@ -1,4 +1,4 @@
-"""``--speed``: samples, steps and mirrored views by one word, relative to what was planned. Free of torch.
+"""``--speed``: samples, steps and mirrored views by one word, relative to what was planned.
 
     word      samples      steps          mirrored views
     fast      half         half           none
@@ -12,27 +12,24 @@ almost the same mask for every sample. What was fitted for a number of steps hol
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from medsegdiff_auto.inference.model import TrainedModel
-    from medsegdiff_auto.inference.predictor import SamplingOptions
+from medsegdiff_auto.inference.model import TrainedModel
+from medsegdiff_auto.inference.options import SamplingOptions
 
-SPEEDS = ("fast", "default", "best")
 FEWEST = 2
 
 
 def at_speed(speed: str, options: SamplingOptions, model: TrainedModel) -> SamplingOptions:
-    """The options with what they leave open (None) filled in; ``speed`` is one of :data:`SPEEDS`."""
+    """The options with what they leave open (None) filled in; ``speed`` is one of :data:`~medsegdiff_auto.inference.options.SPEEDS`."""
     if speed == "default":
         return options
     planned, num_views = model.diffusion, 2 ** len(model.mirroring_axes or ())
     if speed == "fast":
-        samples, steps, mirrors = _halved(planned.num_samples), _halved(planned.num_steps), 1
+        samples, steps, mirrors = _halved(planned.sampling.num_samples), _halved(planned.sampling.num_steps), 1
     else:
-        samples, steps, mirrors = 2 * planned.num_samples, min(2 * planned.num_steps, planned.num_train_steps), num_views
+        samples, steps, mirrors = 2 * planned.sampling.num_samples, min(2 * planned.sampling.num_steps, planned.noise.num_train_steps), num_views
     if model.fitted is not None:
-        steps = planned.num_steps
+        steps = planned.sampling.num_steps
     return replace(options, num_samples=options.num_samples or samples, num_steps=options.num_steps or steps,
                    num_mirrors=options.num_mirrors or mirrors)
 

@@ -18,8 +18,8 @@ def build_network(unet: nn.Module, num_outputs: int, configuration: DiffusionCon
         unet: nnU-Net's network; ``conditioned`` contains it, the others read its strides and kernels.
         num_inputs: image channels; ``conditioned`` knows them from ``unet``.
     """
-    if configuration.network == "conditioned":
+    if configuration.network.architecture == "conditioned":
         return MedSegDiff(unet, num_outputs, configuration, deep_supervision)
-    build = {"two_encoders": two_encoder_network, "concatenated": concatenated_network}[configuration.network]
+    build = {"two_encoders": two_encoder_network, "concatenated": concatenated_network}[configuration.network.architecture]
     strides, kernel_sizes = ([tuple(values) for values in rows] for rows in (unet.encoder.strides, unet.encoder.kernel_sizes))
     return build(num_inputs, num_outputs, strides, kernel_sizes, configuration, deep_supervision)

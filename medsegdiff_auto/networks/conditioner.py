@@ -7,6 +7,8 @@ from typing import NamedTuple, Sequence
 import torch
 from torch import Tensor, nn
 
+from medsegdiff_auto.diffusion.transfer import entries
+
 
 class Condition(NamedTuple):
     """What the denoiser sees of the image.
@@ -23,9 +25,9 @@ class Condition(NamedTuple):
         """The same values, through which no gradient flows into the conditioner."""
         return Condition([x.detach() for x in self.logits], [x.detach() for x in self.pyramid])
 
-    def of(self, rows: Sequence[int] | Tensor) -> "Condition":
+    def of(self, rows: Sequence[int]) -> "Condition":
         """These entries of the batch, repeats allowed, full-resolution logits only."""
-        return Condition([self.logits[0][rows]], [x[rows] for x in self.pyramid])
+        return Condition([entries(self.logits[0], rows)], [entries(x, rows) for x in self.pyramid])
 
     def repeated(self, times: int) -> "Condition":
         """Every sample of the batch ``times`` in a row, full-resolution logits only."""

@@ -1,15 +1,52 @@
-"""Arithmetic cost of the networks, counted on the meta device (no memory, no weights)."""
+"""What the networks cost, counted on the meta device (no memory, no weights): their arithmetic, and what lives at the same time.
+
+Every storage that comes to life adds its bytes, every one that dies takes them away. What the counter cannot see is the scratch
+memory inside one operator (cuDNN, oneDNN) and the fragmentation of an allocator.
+"""
 
 from __future__ import annotations
 
+import weakref
 from typing import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.networks.build import build_network
+
+
+class LiveMemory(TorchDispatchMode):
+    """Counts the bytes of all storages that live at the same time while it is active."""
+
+    def __init__(self):
+        super().__init__()
+        self.live_bytes = self.peak_bytes = 0
+        self._counted: dict[int, int] = {}
+
+    def count(self, tensor: Tensor) -> None:
+        """Counts a tensor's storage until it dies, once."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._counted:
+            return
+        self._counted[key] = storage.nbytes()
+        self.live_bytes += storage.nbytes()
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.live_bytes -= self._counted.pop(key)
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self.count(leaf)
+        return result
 
 
 def relative_denoiser_cost(unet: nn.Module, num_inputs: int, num_outputs: int, patch_size: Sequence[int],

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.state import probabilities_from_logits, state_from_probabilities
+from medsegdiff_auto.diffusion.transfer import entries
 from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, convolution, convolve_cells,
                                              depth_to_space, group_norm, zero_initialised)
 from medsegdiff_auto.networks.conditioner import Condition
@@ -47,9 +48,9 @@ class ImageTerms(NamedTuple):
     anchor_gate: Tensor | None
     bottleneck: Tensor | None
 
-    def of(self, rows: Sequence[int] | Tensor) -> "ImageTerms":
+    def of(self, rows: Sequence[int]) -> "ImageTerms":
         """These entries of the batch."""
-        return tree_map(lambda x: x if x is None else x[rows], self)
+        return tree_map(lambda x: x if x is None else entries(x, rows), self)
 
 
 def cell_of(strides: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -75,16 +76,15 @@ class Denoiser(nn.Module):
                  configuration: DiffusionConfiguration, pyramid_channels: Sequence[int] = (),
                  num_image_channels: int = 0):
         super().__init__()
-        c, features = configuration, configuration.features_per_stage
+        c, features = configuration.network, configuration.network.features_per_stage
         self.cell = cell_of(strides[:c.first_stage + 1])
         strides, kernel_sizes = strides[c.first_stage:], kernel_sizes[c.first_stage:]
         dimension, last = len(self.cell), len(features) - 1
         assert len(features) == len(strides) == len(kernel_sizes), (features, strides, kernel_sizes)
         assert len(pyramid_channels) in (0, len(features)), (pyramid_channels, features)
         assert bool(pyramid_channels) != bool(num_image_channels), (pyramid_channels, num_image_channels)
-        self.target = c.target
+        self.target = configuration.target
         self.sees_pyramid = bool(pyramid_channels)
-        self.self_conditioning = c.self_conditioning
         self.predicts_logits = c.parameterisation == "x_start"
         embedding = EMBEDDING_PER_FEATURE * features[0]
         dropouts = [c.dropout if stage >= last - 1 else 0.0 for stage in range(last + 1)]
@@ -95,7 +95,7 @@ class Denoiser(nn.Module):
             return FiLMResidualBlock(dimension, channels, features[stage], kernel_sizes[stage], embedding, dropouts[stage])
 
         self.time_embedding = TimeEmbedding(embedding)
-        self.state_stem = convolution(dimension, of_state * (1 + c.self_conditioning), features[0], kernel_sizes[0])
+        self.state_stem = convolution(dimension, of_state, features[0], kernel_sizes[0])
         self.image_stem = convolution(dimension, of_image, features[0], kernel_sizes[0])
         self.encoder = nn.ModuleList(block(s, features[s]) for s in range(last + 1))
         self.fusion = nn.ModuleList(
@@ -134,19 +134,13 @@ class Denoiser(nn.Module):
             None if self.anchor is None else self.anchor.image_gate(pyramid[0]),
             None if self.spectrum_transformer is None else pyramid[-1])
 
-    def shown_state(self, x_t: Tensor, previous: Tensor | None) -> Tensor:
-        """State and, with self-conditioning, the previous prediction (0 where there is none)."""
-        if not self.self_conditioning:
-            return x_t
-        return torch.cat([x_t, torch.zeros_like(x_t) if previous is None else previous.to(x_t)], 1)
-
-    def forward(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms, previous: Tensor | None = None) -> Tensor:
-        """Logits, noise or v, (B, K, *spatial); t is (B,) in [0, 1], ``previous`` as x_t in [-1, 1].
+    def forward(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms) -> Tensor:
+        """Logits, noise or v, (B, K, *spatial); t is (B,) in [0, 1].
 
         The condition is that of each of the B images, or of one image that all samples share.
         """
         image, embedding = self.image_terms(condition), self.time_embedding(t)
-        state = self.shown_state(x_t.to(image.logits.dtype), previous)
+        state = x_t.to(image.logits.dtype)
         h, skips = convolve_cells(self.state_stem, state, self.cell) + image.stem, []
         for stage, encode in enumerate(self.encoder):
             h = encode(h, embedding)

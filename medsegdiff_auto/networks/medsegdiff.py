@@ -22,9 +22,11 @@ class MedSegDiff(SamplingNetwork):
     def __init__(self, unet: nn.Module, num_outputs: int, configuration: DiffusionConfiguration,
                  deep_supervision: bool):
         super().__init__(configuration, deep_supervision)
-        self.conditioner = Conditioner(unet, configuration.first_stage).requires_grad_(not configuration.frozen_conditioner)
+        self.conditioner = Conditioner(unet, configuration.network.first_stage).requires_grad_(not configuration.network.frozen_conditioner)
         self.denoiser = Denoiser(num_outputs, self.conditioner.strides, self.conditioner.kernel_sizes, configuration,
                                  self.conditioner.pyramid_channels)
+        if configuration.loss.anchor_loss_interval:  # it compares the finest logits only: nothing trains the coarser heads
+            self.conditioner.unet.decoder.seg_layers[:-1].requires_grad_(False)
 
     def condition(self, image: Tensor) -> Condition:
         """The conditioner's logits and features, once for all steps and samples."""

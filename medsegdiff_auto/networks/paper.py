@@ -78,7 +78,7 @@ class PaperDenoiser(nn.Module):
     def __init__(self, num_inputs: int, num_outputs: int, strides: Sequence[Sequence[int]],
                  kernel_sizes: Sequence[Sequence[int]], configuration: DiffusionConfiguration):
         super().__init__()
-        c, features = configuration, configuration.features_per_stage
+        c, features = configuration.network, configuration.network.features_per_stage
         dimension, last = len(strides[0]), len(features) - 1
         assert len(features) == len(strides) == len(kernel_sizes), (features, strides, kernel_sizes)
         assert set(strides[0]) == {1}, strides[0]
@@ -96,8 +96,7 @@ class PaperDenoiser(nn.Module):
 
         self.time_embedding = TimeEmbedding(embedding)
         self.image_encoder = encoder(num_inputs)
-        self.self_conditioning = c.self_conditioning
-        self.mask_encoder = encoder(num_outputs * (1 + c.self_conditioning))
+        self.mask_encoder = encoder(num_outputs)
         self.fusion = nn.ModuleList(InlineConditionalEncoding(dimension, channels, c.filter_grid_size)
                                     for channels in features)
         self.attention = (SpatialAttention(features[last], c.bottleneck_attention_heads)
@@ -108,7 +107,7 @@ class PaperDenoiser(nn.Module):
         self.head = nn.Sequential(group_norm(features[0]), nn.SiLU(),
                                   zero_initialised(convolution(dimension, features[0], num_outputs, kernel_sizes[0])))
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Condition, previous: Tensor | None = None) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The predicted noise, (B, K, *spatial); t is (B,) in (0, 1]; the pyramid's only entry is the image.
 
         One image serves all B states, or each has its own.
@@ -116,8 +115,6 @@ class PaperDenoiser(nn.Module):
         embedding = self.time_embedding(t)
         m_image = condition.pyramid[0].expand(len(x_t), *condition.pyramid[0].shape[1:])
         m_mask, skips = x_t.to(m_image.dtype), []
-        if self.self_conditioning:
-            m_mask = torch.cat([m_mask, torch.zeros_like(m_mask) if previous is None else previous.to(m_mask)], 1)
         for encode_image, encode_mask, fuse in zip(self.image_encoder, self.mask_encoder, self.fusion):
             m_mask = encode_mask(m_mask, embedding)
             m_image = fuse(encode_image(m_image, embedding), m_mask)

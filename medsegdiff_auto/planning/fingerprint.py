@@ -16,6 +16,9 @@ from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor impo
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.paths import nnUNet_preprocessed
 
+from medsegdiff_auto.nnunet.dataset_files import FINGERPRINT_FILE
+from medsegdiff_auto.nnunet.properties import spacing_of
+
 STRUCTURES_KEY = "structures"
 
 
@@ -56,7 +59,7 @@ def measure_structure(mask: np.ndarray, spacing_mm: np.ndarray) -> dict | None:
 
 def _measure_case(label_file: str, reader_writer_class, structures: dict[str, list[int]]) -> dict[str, dict | None]:
     segmentation, properties = reader_writer_class().read_seg(label_file)
-    spacing_mm = np.where(np.array(segmentation.shape[1:]) > 1, properties["spacing"], 1.0)
+    spacing_mm = np.where(np.array(segmentation.shape[1:]) > 1, spacing_of(properties), 1.0)
     return {name: measure_structure(np.isin(segmentation[0], values), spacing_mm)
             for name, values in structures.items()}
 
@@ -81,7 +84,7 @@ class MedSegDiffFingerprintExtractor(DatasetFingerprintExtractor):
     def run(self, overwrite_existing: bool = False) -> dict:
         """Extracts what is missing and returns the whole fingerprint."""
         super().run(overwrite_existing)
-        file = join(nnUNet_preprocessed, self.dataset_name, "dataset_fingerprint.json")
+        file = join(nnUNet_preprocessed, self.dataset_name, FINGERPRINT_FILE)
         fingerprint = load_json(file)
         if overwrite_existing or STRUCTURES_KEY not in fingerprint:
             fingerprint[STRUCTURES_KEY] = self.measure_structures()

@@ -1,13 +1,11 @@
 """Peak memory of a training step, counted on the meta device: no memory, no arithmetic, no GPU.
 
 A step (forward, both losses, backward) runs on tensors without content, beside the weights, their average and the
-optimizers' states; every storage that comes to life adds its bytes, every one that dies takes them away. What the
-counter cannot see is the scratch memory inside one operator (cuDNN, oneDNN) and the fragmentation of an allocator.
+optimizers' states, under :class:`~medsegdiff_auto.networks.cost.LiveMemory`.
 """
 
 from __future__ import annotations
 
-import weakref
 from contextlib import nullcontext
 from typing import Sequence
 
@@ -17,46 +15,15 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.objective import denoiser_loss
 from medsegdiff_auto.networks.build import build_network
+from medsegdiff_auto.networks.cost import LiveMemory
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 
 BYTES_PER_GB = 1e9
 KEPT_PER_WEIGHT = 3  # the weight average and AdamW's two moments
-
-
-class LiveMemory(TorchDispatchMode):
-    """Counts the bytes of all storages that live at the same time while it is active."""
-
-    def __init__(self):
-        super().__init__()
-        self.live_bytes = self.peak_bytes = 0
-        self._counted: dict[int, int] = {}
-
-    def count(self, tensor: Tensor) -> None:
-        """Counts a tensor's storage until it dies, once."""
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._counted:
-            return
-        self._counted[key] = storage.nbytes()
-        self.live_bytes += storage.nbytes()
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
-        weakref.finalize(storage, self._forget, key)
-
-    def _forget(self, key: int) -> None:
-        self.live_bytes -= self._counted.pop(key)
-
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        result = function(*arguments, **(keywords or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self.count(leaf)
-        return result
 
 
 def conditioner_loss(regions: bool, strides: Sequence[Sequence[int]]) -> nn.Module:
@@ -84,8 +51,7 @@ def meta_targets(batch_size: int, num_outputs: int, patch_size: Sequence[int], s
 def training_loss(network: SamplingNetwork, image: Tensor, x_start: Tensor, targets: list[Tensor],
                   loss: nn.Module) -> Tensor:
     """Both losses, as the trainer adds them."""
-    t = torch.full((len(image),), 0.5, dtype=torch.float64)
-    step = network(image, x_start, t, torch.empty_like(x_start), None)
+    step = network(image, x_start, [0.5] * len(image), torch.empty_like(x_start))
     of_denoiser = denoiser_loss(step.output.float(), x_start, step.x_t, step.log_snr, network.configuration)
     return of_denoiser + loss(step.logits, targets) if network.has_conditioner else of_denoiser
 

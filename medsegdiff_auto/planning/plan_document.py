@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from medsegdiff_auto.diffusion.configuration import PLANS_KEY
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration, NetworkSection
+from medsegdiff_auto.nnunet.inheritance import NETWORK, holder, network_arguments
 from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
-
+from medsegdiff_auto.tables import DECODERS
 
 NETWORK_WORDS = {"conditioned": "on the features of nnU-Net's network", "two_encoders": "two encoders and one decoder",
                  "concatenated": "with the image beside the state"}
@@ -32,7 +34,7 @@ def structure_table(structures: dict[str, dict]) -> list[str]:
 
 def network_lines(configuration: dict) -> list[str]:
     """What nnU-Net derived."""
-    arch = configuration["architecture"]["arch_kwargs"]
+    arch = network_arguments(configuration)
     return [
         f"- **Target spacing** {numbers(configuration['spacing'])}: the median of the dataset "
         "(nnU-Net lowers it along a strongly anisotropic axis).",
@@ -47,33 +49,30 @@ def network_lines(configuration: dict) -> list[str]:
         "pooling stops at feature maps of 4 voxels.",
     ]
 
-FUSION_WORDS = {"mean": "mean probability", "staple": "STAPLE of the sampled masks",
-                "dice": "the mask of the highest expected Dice over the samples"}
 
-
-def diffusion_lines(diffusion: dict, reference_vox: float | None, dimension: int) -> list[str]:
+def diffusion_lines(diffusion: DiffusionConfiguration, denoiser_cost: float, dimension: int) -> list[str]:
     """What MedSegDiff-Auto derived."""
-    forwards = diffusion["num_mirrors"] + diffusion["num_samples"] * diffusion["num_steps"] * diffusion["denoiser_cost"]
-    lines = [f"- **Preset** `{diffusion['preset']}`, target `{diffusion['target']}` "
-             f"({'one sigmoid per region' if diffusion['target'] == 'regions' else 'softmax over the labels'}), "
-             f"the network predicts {diffusion['parameterisation']}."]
-    if reference_vox is not None and diffusion["schedule"] == "cosine":
+    network, noise, loss, sampling = diffusion.network, diffusion.noise, diffusion.loss, diffusion.sampling
+    forwards = sampling.num_mirrors + sampling.num_samples * sampling.num_steps * denoiser_cost
+    lines = [f"- **Preset** `{diffusion.preset}`, target `{diffusion.target}` "
+             f"({'one sigmoid per region' if diffusion.target == 'regions' else 'softmax over the labels'}), "
+             f"the network predicts {network.parameterisation}."]
+    if noise.reference_vox is not None:
         lines.append(
-            f"- **Noise shift** {diffusion['log_snr_shift']:.2f} = sum over the axes of log({reference_vox:g} / d_i) with "
-            f"structures of {numbers(diffusion['structure_diameter_vox'])} voxels: a mask of that size is recovered from "
+            f"- **Noise shift** {noise.log_snr_shift:.2f} = sum over the axes of log({noise.reference_vox:g} / d_i) with "
+            f"structures of {numbers(noise.structure_diameter_vox)} voxels: a mask of that size is recovered from "
             "voxel-wise noise by averaging, so larger structures need more noise to leave any doubt.")
     lines += [
-        f"- **Denoiser** {NETWORK_WORDS[diffusion['network']]}, channels {diffusion['features_per_stage']}: the preset's share "
-        "of nnU-Net's at the same stages"
-        f"{left_out_words(diffusion['first_stage'])}; one evaluation costs "
-        f"{diffusion['denoiser_cost']:.2f} of a forward of nnU-Net's network (multiply-adds).",
-        f"- **Attention to the image** {attention_words(diffusion)}.",
-        f"- **Prediction** {diffusion['num_samples']} samples of {diffusion['num_steps']} {diffusion['solver']} steps over "
-        f"{diffusion['num_mirrors']} mirrored views: {forwards:.1f} forwards per tile and fold, where nnU-Net's default "
+        f"- **Denoiser** {NETWORK_WORDS[network.architecture]}, channels {list(network.features_per_stage)}: the preset's share "
+        f"of nnU-Net's at the same stages{left_out_words(network.first_stage)}; one evaluation costs "
+        f"{denoiser_cost:.2f} of a forward of nnU-Net's network (multiply-adds).",
+        f"- **Attention to the image** {attention_words(network)}.",
+        f"- **Prediction** {sampling.num_samples} samples of {sampling.num_steps} {sampling.solver} steps over "
+        f"{sampling.num_mirrors} mirrored views: {forwards:.1f} forwards per tile and fold, where nnU-Net's default "
         f"takes {2 ** dimension}. The steps are what nnU-Net's price leaves after the mirrors, held within the limits of the preset.",
-        f"- **Fusion** {FUSION_WORDS[diffusion['fusion']]}, weight {diffusion['conditioner_weight']:g} for the plain network.",
-        f"- **Training** {loss_words(diffusion)}, recycling {diffusion['recycling_share']:.0%}, AdamW "
-        f"{diffusion['initial_learning_rate']:g}, weight average over {diffusion['ema_length']:.0%} of the training.",
+        f"- **Fusion** {DECODERS.row(sampling.fusion).title}, weight {sampling.conditioner_weight:g} for the plain network.",
+        f"- **Training** {loss_words(diffusion)}, recycling {loss.recycling_share:.0%}, AdamW "
+        f"{loss.initial_learning_rate:g}, weight average over {loss.ema_length:.0%} of the training.",
     ]
     return lines
 
@@ -84,48 +83,57 @@ def left_out_words(first_stage: int) -> str:
         first_stage, f", the finest {first_stage} of which it leaves out (space-to-depth)")
 
 
-def attention_words(diffusion: dict) -> str:
+def attention_words(network: NetworkSection) -> str:
     """The parts of MedSegDiff, MedSegDiff-V2 and U-ViT that the plan switches on."""
-    grid, layers = diffusion["filter_grid_size"], diffusion["transformer_layers"]
+    layers, heads = network.transformer_layers, network.bottleneck_attention_heads
     parts = {
-        f"FF-Parser ({grid} frequencies per axis, interpolated to every feature map) and attentive fusion at every stage":
-            diffusion["dynamic_encoding"],
-        "anchor attention to the smoothed features at the finest stage": diffusion["anchor_attention"],
-        f"spectrum-space transformer of {diffusion['spectrum_transformer_layers']} layers at the lowest resolution":
-            diffusion["spectrum_transformer_layers"],
+        f"FF-Parser ({network.filter_grid_size} frequencies per axis, interpolated to every feature map) and attentive fusion "
+        "at every stage": network.dynamic_encoding,
+        "anchor attention to the smoothed features at the finest stage": network.anchor_attention,
+        f"spectrum-space transformer of {network.spectrum_transformer_layers} layers at the lowest resolution":
+            network.spectrum_transformer_layers,
         f"transformer of {layers} layers at the lowest resolution": layers,
-        f"self-attention of {diffusion['bottleneck_attention_heads']} heads at the lowest resolution":
-            diffusion["bottleneck_attention_heads"] and not layers,
+        f"self-attention of {heads} heads at the lowest resolution": heads and not layers,
     }
     return "; ".join(name for name, is_on in parts.items() if is_on) or "none; the image is one more input"
 
 
-def loss_words(diffusion: dict) -> str:
+def loss_words(diffusion: DiffusionConfiguration) -> str:
     """The denoiser's loss."""
-    if diffusion["parameterisation"] != "x_start":
-        weighting = {"none": "", "min_snr": ", min-SNR weighted", "sigmoid": ", sigmoid weighted"}[diffusion["time_weighting"]]
-        scales = f" at all scales down to {diffusion['multiscale_size']} voxels" if diffusion["multiscale_size"] else ""
-        return f"mean squared error of {diffusion['parameterisation']}{scales}{weighting}"
-    return f"cross-entropy {diffusion['cross_entropy_weight']:g}, Dice {diffusion['dice_weight']:g}"
+    return {"cross_entropy": "cross-entropy of the predicted mask",
+            "mse": f"mean squared error of {diffusion.network.parameterisation}",
+            "multiscale_mse": f"mean squared error of {diffusion.network.parameterisation} at all scales down to "
+                              f"{diffusion.loss.multiscale_size} voxels"}[diffusion.loss.name]
 
 
-def write_plan_document(file: Path, plans: dict, fingerprint: dict, preset: dict, peaks_gb: dict[str, float],
-                        target_gb: float) -> None:
-    """Writes the explanation of all configurations; ``peaks_gb`` is the predicted memory of training each."""
+@dataclass(frozen=True)
+class PlannedCost:
+    """Predicted peak memory of training, in 1e9 bytes, and a denoiser evaluation in forwards of nnU-Net's network."""
+
+    training_peak_gb: float
+    denoiser: float
+
+
+def write_plan_document(file: Path, plans: dict, fingerprint: dict, costs: dict[str, PlannedCost], target_gb: float) -> None:
+    """Writes the explanation of all configurations.
+
+    Args:
+        costs: of every configuration with a diffusion section.
+        target_gb: that training should keep to.
+    """
     lines = [f"# Plan of {plans['dataset_name']} ({plans['plans_name']})", "", "## Structures (medians over cases)", ""]
     lines += structure_table(fingerprint[STRUCTURES_KEY])
     for name, configuration in plans["configurations"].items():
         lines += ["", f"## {name}", ""]
-        if "architecture" not in configuration:
-            lines.append(f"Everything as in {configuration['inherits_from']}; its input gains the prediction of "
+        if NETWORK not in configuration:
+            lines.append(f"Everything as in {holder(plans, name, NETWORK)}; its input gains the prediction of "
                          f"{configuration.get('previous_stage', 'the previous stage')} as one channel per label.")
             continue
         lines += network_lines(configuration)
-        if name in peaks_gb:
-            fits = "within" if peaks_gb[name] <= target_gb else "which no patch and batch of nnU-Net's brings within"
-            lines.append(f"- **Training memory** {peaks_gb[name]:.2f} GB predicted for network, denoiser and batch together, {fits} "
-                         f"the target of {target_gb:g} GB; scratch memory of the convolutions comes on top.")
-        if PLANS_KEY in configuration:
-            lines += diffusion_lines(configuration[PLANS_KEY], preset.get("reference_vox"),
-                                     len(configuration["patch_size"]))
+        cost = costs[name]
+        fits = "within" if cost.training_peak_gb <= target_gb else "which no patch and batch of nnU-Net's brings within"
+        lines.append(f"- **Training memory** {cost.training_peak_gb:.2f} GB predicted for network, denoiser and batch together, "
+                     f"{fits} the target of {target_gb:g} GB; scratch memory of the convolutions comes on top.")
+        diffusion = DiffusionConfiguration.from_plan(configuration[PLANS_KEY])
+        lines += diffusion_lines(diffusion, cost.denoiser, len(configuration["patch_size"]))
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")

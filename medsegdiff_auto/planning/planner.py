@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,26 +11,25 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
     nnUNetPlannerResEncL, nnUNetPlannerResEncM, nnUNetPlannerResEncXL)
 from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
-from medsegdiff_auto.diffusion.schedules import log_snr_shift
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration, section_of_preset
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.networks.cost import relative_denoiser_cost
+from medsegdiff_auto.nnunet.contract import require_checked_version
+from medsegdiff_auto.nnunet.inheritance import NETWORK, holders, network_arguments
+from medsegdiff_auto.nnunet.managers import PlansManager, determine_num_input_channels, planned_network
 from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
 from medsegdiff_auto.planning.memory import training_peak_gb
-from medsegdiff_auto.planning.plan_document import write_plan_document
+from medsegdiff_auto.planning.plan_document import PlannedCost, write_plan_document
 from medsegdiff_auto.planning.presets import load_preset
 from medsegdiff_auto.planning.resources import Resources
 
 PLANS_IDENTIFIER = "MedSegDiffPlans"
-CONFIGURATION_KEYS = {field.name for field in fields(DiffusionConfiguration)}
 FEATURE_MULTIPLE = 8
 MIN_DIAMETER_VOX = 2.0
 MAX_MEMORY_ROUNDS, MEMORY_MARGIN = 25, 0.97
+SMALLEST_COST = 1e-3  # of a denoiser evaluation, in forwards of nnU-Net's network
 
 
 def require_configurations(configurations: Sequence[str], planned: Sequence[str]) -> None:
@@ -59,10 +57,12 @@ class DiffusionPlanning:
                  gpu_memory_target_in_gb: float | None = None, plans_name: str = PLANS_IDENTIFIER,
                  overwrite_target_spacing: list[float] | None = None,
                  required_configurations: Sequence[str] = (), **planner_options):
+        require_checked_version()
         self.memory_target_gb = gpu_memory_target_in_gb or resources.gpu_memory_target_gb
         super().__init__(dataset_name_or_id, self.memory_target_gb, plans_name=plans_name,
                          overwrite_target_spacing=overwrite_target_spacing, **planner_options)
         self.preset = load_preset(preset)
+        self.limits = self.preset["planning"]
         self._training_peaks_gb: dict[str, float] = {}
         self.required_configurations = required_configurations
         self.resources = resources
@@ -93,7 +93,7 @@ class DiffusionPlanning:
 
         The search for a low resolution plans the same topology at many spacings: what is known is not counted again.
         """
-        key = str([configuration[name] for name in ("architecture", "patch_size", "batch_size")])
+        key = str([configuration[name] for name in (NETWORK, "patch_size", "batch_size")])
         if key not in self._training_peaks_gb:
             diffusion = self.diffusion_section(configuration)
             with torch.device("meta"):
@@ -119,14 +119,18 @@ class DiffusionPlanning:
             UserError: a required configuration is not planned; nothing is written.
         """
         require_configurations(self.required_configurations, list(plans["configurations"]))
-        with_network = {name: configuration for name, configuration in plans["configurations"].items()
-                        if "architecture" in configuration}
+        with_network = {name: plans["configurations"][name] for name in holders(plans, NETWORK)}
         for configuration in with_network.values():
             configuration[PLANS_KEY] = self.diffusion_section(configuration).to_plan()
         super().save_plans(plans)
-        peaks_gb = {name: self.training_peak_gb(configuration) for name, configuration in with_network.items()}
+        costs = {name: self.training_cost(configuration) for name, configuration in with_network.items()}
         write_plan_document(Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.md", plans,
-                            self.dataset_fingerprint, self.preset, peaks_gb, self.memory_target_gb)
+                            self.dataset_fingerprint, costs, self.memory_target_gb)
+
+    def training_cost(self, configuration: dict) -> PlannedCost:
+        """Memory of training a planned configuration, and arithmetic of its denoiser."""
+        diffusion = DiffusionConfiguration.from_plan(configuration[PLANS_KEY])
+        return PlannedCost(self.training_peak_gb(configuration), self.denoiser_cost(configuration, diffusion))
 
     def structure_diameter_vox(self, spacing: list[float]) -> list[float]:
         """Typical diameter of the structures along each axis of a configuration, in voxels of its spacing.
@@ -141,30 +145,24 @@ class DiffusionPlanning:
 
     def first_stage(self, dimension: int, num_stages: int) -> int:
         """The preset's, in 2-D or 3-D, of which at least two stages are left."""
-        return max(0, min(self.preset[f"first_stage_{dimension}d"], num_stages - 2))
+        return max(0, min(self.limits[f"first_stage_{dimension}d"], num_stages - 2))
 
     def denoiser_features(self, stages: list[int]) -> list[int]:
         """A fraction of the conditioner's width at the denoiser's stages, in multiples of 8."""
-        width, cap = self.preset["denoiser_width"], self.preset["max_denoiser_features"]
+        width, cap = self.limits["denoiser_width"], self.limits["max_denoiser_features"]
         return [max(FEATURE_MULTIPLE, min(cap, round(width * f / FEATURE_MULTIPLE) * FEATURE_MULTIPLE)) for f in stages]
 
     def diffusion_section(self, configuration: dict) -> DiffusionConfiguration:
         """The diffusion section of one nnU-Net configuration, derived from fingerprint, preset and budget."""
-        preset, dimension = self.preset, len(configuration["patch_size"])
-        diameter_vox = self.structure_diameter_vox(configuration["spacing"])
-        conditioner_features = list(configuration["architecture"]["arch_kwargs"]["features_per_stage"])
+        dimension = len(configuration["patch_size"])
+        conditioner_features = list(network_arguments(configuration)["features_per_stage"])
         first_stage = self.first_stage(dimension, len(conditioner_features))
         features = self.denoiser_features(conditioner_features[first_stage:])
-        shift = log_snr_shift(diameter_vox, preset["reference_vox"]) if preset["schedule"] == "cosine" else 0.0
-        draft = dict(
-            target="regions" if self.has_regions() else "classes",
-            log_snr_shift=round(shift, 3), structure_diameter_vox=tuple(diameter_vox),
-            first_stage=first_stage, features_per_stage=tuple(features), num_steps=preset["max_steps"],
-            num_mirrors=self.num_mirrors(dimension), denoiser_cost=0.0,
-            **{key: value for key, value in preset.items() if key in CONFIGURATION_KEYS})
-        cost = self.denoiser_cost(configuration, DiffusionConfiguration(**draft))
-        draft.update(denoiser_cost=round(cost, 3), num_steps=self.steps_within_budget(dimension, cost))
-        return DiffusionConfiguration(**draft)
+        draft = section_of_preset(
+            self.preset, "regions" if self.has_regions() else "classes", first_stage=first_stage, features_per_stage=tuple(features),
+            structure_diameter_vox=tuple(self.structure_diameter_vox(configuration["spacing"])),
+            num_steps=self.limits["max_steps"], num_mirrors=self.num_mirrors(dimension))
+        return draft.changed(num_steps=self.steps_within_budget(draft, dimension, self.denoiser_cost(configuration, draft)))
 
     def has_regions(self) -> bool:
         """True where a label of dataset.json is a list of values."""
@@ -172,14 +170,13 @@ class DiffusionPlanning:
 
     def num_mirrors(self, dimension: int) -> int:
         """The preset's share of nnU-Net's 2^d views, at least the tile itself."""
-        return max(1, round(self.preset["mirror_share"] * 2 ** dimension))
+        return max(1, round(self.limits["mirror_share"] * 2 ** dimension))
 
-    def steps_within_budget(self, dimension: int, denoiser_cost: float) -> int:
+    def steps_within_budget(self, diffusion: DiffusionConfiguration, dimension: int, denoiser_cost: float) -> int:
         """Steps such that conditioner mirrors plus all samples cost what nnU-Net's 2^d mirrored forwards cost."""
-        preset = self.preset
-        left = 2 ** dimension - self.num_mirrors(dimension)
-        steps = int(left / (preset["num_samples"] * max(denoiser_cost, 1e-3)))
-        return int(np.clip(steps, preset["min_steps"], preset["max_steps"]))
+        left = 2 ** dimension - diffusion.sampling.num_mirrors
+        steps = int(left / (diffusion.sampling.num_samples * max(denoiser_cost, SMALLEST_COST)))
+        return int(np.clip(steps, self.limits["min_steps"], self.limits["max_steps"]))
 
     def denoiser_cost(self, configuration: dict, diffusion: DiffusionConfiguration) -> float:
         """Multiply-adds of one denoiser evaluation over those of one conditioner forward, on the planned patch."""
@@ -189,16 +186,12 @@ class DiffusionPlanning:
 
     def planned_unet(self, configuration: dict) -> tuple[nn.Module, int, int]:
         """nnU-Net's network of a configuration on torch's current device, its input channels and its outputs."""
-        architecture = configuration["architecture"]
         plans = {"dataset_name": self.dataset_name, "plans_name": self.plans_identifier, "label_manager": "LabelManager",
                  "configurations": {"planned": configuration}}
         manager = PlansManager(plans)
         num_outputs = manager.get_label_manager(self.dataset_json).num_segmentation_heads
         num_inputs = determine_num_input_channels(manager, manager.get_configuration("planned"), self.dataset_json)
-        unet = get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-                                      architecture["_kw_requires_import"], num_inputs, num_outputs, allow_init=False,
-                                      deep_supervision=False)
-        return unet, num_inputs, num_outputs
+        return planned_network(configuration, num_inputs, num_outputs), num_inputs, num_outputs
 
 
 class MedSegDiffPlanner(DiffusionPlanning, ExperimentPlanner):

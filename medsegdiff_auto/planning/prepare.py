@@ -11,6 +11,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_data
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.inheritance import DATA, NETWORK, holder, holders
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.checks.integrity import require_intact
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner, require_configurations
@@ -49,10 +50,11 @@ def adopt_plans(plans_file: Path, preprocessed_folder: Path, plans_identifier: s
     try:
         plans = load_json(str(plans_file))
         plans_identifier = plans_identifier or plans["plans_name"]
-        sections = [configuration for configuration in plans["configurations"].values() if "architecture" in configuration]
-        for section in sections:
-            DiffusionConfiguration.from_plan(section[PLANS_KEY])
-            section["data_identifier"] = section["data_identifier"].replace(plans["plans_name"], plans_identifier, 1)
+        configurations = plans["configurations"]
+        for section in (configurations[name] for name in holders(plans, NETWORK)):
+            section[PLANS_KEY] = DiffusionConfiguration.from_plan(section[PLANS_KEY]).to_plan()
+        for section in (configurations[name] for name in holders(plans, DATA)):
+            section[DATA] = section[DATA].replace(plans["plans_name"], plans_identifier, 1)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as failure:
         raise UserError(f"{plans_file} cannot be used as plans.", found=f"{type(failure).__name__}: {failure}",
                         expected="plans JSON written by medsegdiff_plan_and_preprocess of this version",
@@ -79,11 +81,8 @@ def preprocess(raw_folder: Path, preprocessed_folder: Path, plans_identifier: st
         UserError: a configuration is not in the plan.
     """
     plans = load_json(str(preprocessed_folder / f"{plans_identifier}.json"))
-    planned = plans["configurations"]
-    with_data = [name for name, configuration in planned.items() if "inherits_from" not in configuration]
-    require_configurations(configurations or [], list(planned))
-    chosen = configurations or with_data
-    chosen = list(dict.fromkeys(planned[name].get("inherits_from", name) for name in chosen))
+    require_configurations(configurations or [], list(plans["configurations"]))
+    chosen = list(dict.fromkeys(holder(plans, name, DATA) for name in configurations or holders(plans, DATA)))
     dataset_id = int(raw_folder.name[len("Dataset"):len("Dataset") + 3])
     preprocess_dataset(dataset_id, plans_identifier, chosen, [num_processes],
                        show_progress_bar=sys.stderr.isatty())

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import SimpleITK as sitk
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.dataset_files import image_file
+from medsegdiff_auto.nnunet.managers import PlansManager
 
 RAW_FOLDER, SUFFIX = "labelsTr_raters", "_raters"
 
@@ -65,7 +66,7 @@ def preprocess_raters(raw_folder: Path, preprocessed_folder: Path, plans: dict, 
         target, case, images, label = job
         manager.preprocessor_class(verbose=False).run_case_save(str(target / case), images, str(label), plans_manager,
                                                                 manager, dataset_json)
-        (target / f"{case}.b2nd").unlink()
+        image_file(target, case).unlink()
 
     with ThreadPoolExecutor(num_processes) as pool:
         list(pool.map(preprocess, jobs))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.inheritance import NETWORK, holder, resolved
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner
 from medsegdiff_auto.planning.resources import RESOURCES
@@ -68,8 +69,7 @@ def write_upgrade_plans(model: NnUNetModel, preprocessed_folder: Path, configura
     planner = MedSegDiffPlanner(name, "auto", RESOURCES["gpu"])
     plans = copy.deepcopy(model.plans)
     plans["plans_name"] = PLANS_PREFIX + model.plans["plans_name"]
-    section = plans["configurations"][configuration]
-    section = plans["configurations"][section.get("inherits_from", configuration)]
-    section[PLANS_KEY] = replace(planner.diffusion_section(section), frozen_conditioner=True).to_plan()
+    owner = holder(plans, configuration, NETWORK)
+    plans["configurations"][owner][PLANS_KEY] = planner.diffusion_section(resolved(plans, owner)).changed(frozen_conditioner=True).to_plan()
     save_json(plans, str(preprocessed_folder / f"{plans['plans_name']}.json"), sort_keys=False)
     return plans["plans_name"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.inheritance import resolved
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def read_model(model_folder: Path) -> ModelRecord:
     configuration_name = _configuration_name(model_folder, plans)
     folds = [_read_fold(folder) for folder in sorted(model_folder.glob("fold_*")) if folder.is_dir()]
     return ModelRecord(model_folder, dataset_json, plans, configuration_name,
-                       _resolved(plans["configurations"], configuration_name), folds, _read_crossval(model_folder),
+                       resolved(plans, configuration_name), folds, _read_crossval(model_folder),
                        _plan_text(model_folder, plans), _plan_command(plans))
 
 
@@ -81,13 +82,6 @@ def _configuration_name(model_folder: Path, plans: dict) -> str:
                         expected=f"Trainer__Plans__ and one of {', '.join(plans['configurations'])}",
                         fix="give the folder its former name back")
     return name
-
-
-def _resolved(configurations: dict, name: str) -> dict:
-    configuration = configurations[name]
-    if "inherits_from" not in configuration:
-        return configuration
-    return {**_resolved(configurations, configuration["inherits_from"]), **configuration}
 
 
 def _read_fold(folder: Path) -> FoldRecord:

@@ -7,6 +7,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from medsegdiff_auto.nnunet.inheritance import network_arguments
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.reporting import figures, page
 from medsegdiff_auto.reporting.markdown import to_html
@@ -36,7 +37,7 @@ def overview(model: ModelRecord) -> str:
 def plan(model: ModelRecord) -> str:
     """The configuration in numbers, its diffusion section key by key, and the text of plan.md."""
     configuration = model.configuration
-    network = configuration.get("architecture", {}).get("arch_kwargs", {})
+    network = network_arguments(configuration)
     values = {"configuration": model.configuration_name}
     values.update({name: [configuration[key]] if key in EXTENTS else configuration[key]
                    for key, name in PLAN_KEYS.items() if key in configuration})

@@ -6,7 +6,7 @@
     volume      K n values, what a sample's state takes
     slab        K values of the slices under a row of tiles
 
-Bytes of a voxel in nnU-Net's preprocessing and resampling were measured (:data:`COPIES` to :data:`ZOOMED`), and in fusion (:data:`FUSED_BY_DICE` on).
+Bytes of a voxel in nnU-Net's preprocessing and resampling were measured (:data:`COPIES` to :data:`ZOOMED`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import math
 from dataclasses import dataclass
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.diffusion.solvers import REMEMBERING_SOLVERS
 from medsegdiff_auto.sampling.case_size import CaseSize
 from medsegdiff_auto.sampling.conditions import views_per_call
 from medsegdiff_auto.sampling.tile_memory import TileMemory
 from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.volume_store import ELEMENTS_PER_BLOCK
+from medsegdiff_auto.tables import DECODERS, SOLVERS
 
 FLOAT = 4
 BLOCKS = 12  # temporaries of what is computed voxel by voxel
@@ -28,13 +28,6 @@ LIBRARIES = 0.15e9  # what torch's libraries take at their first call
 COPIES, MASK = 8, 4.5  # of the image per channel, of its mask, where nothing is resampled
 RESAMPLED_IMAGE, RESAMPLED_IMAGE_PER_CHANNEL = (19, 14), (16, 4)  # of a voxel of the image, of one of the network's grid
 ZOOMED = (12, 8)  # of one channel of probabilities: of a voxel of the image, of one of the network's grid
-FUSED_BY_DICE = (2, 12)  # of a voxel of the image: per sample, fixed
-FUSED_BY_STAPLE, FUSED_BY_STAPLE_PER_CLASS = (3, 13), (1.2, 5)  # regions: per sample, fixed; classes: per sample, per class
-
-
-def volumes_per_sample(diffusion: DiffusionConfiguration, solver: str) -> int:
-    """Volumes that one sample needs: its state, and what its solver, its guidance and self-conditioning remember."""
-    return 1 + (diffusion.state_guidance != 1) + (solver in REMEMBERING_SOLVERS) + 2 * diffusion.self_conditioning
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ class CaseMemory:
     @property
     def per_sample(self) -> float:
         """Of volumes that a sample needs while it is drawn."""
-        return volumes_per_sample(self.diffusion, self.solver) * self.volume
+        return SOLVERS.row(self.solver).num_volumes * self.volume
 
     @property
     def labels(self) -> float:
@@ -100,15 +93,12 @@ class CaseMemory:
 
     @property
     def fusing(self) -> float:
-        """While STAPLE or Dice choose the label map: all probabilities and sampled maps at once, and what they work with."""
-        if self.fusion == "mean":
+        """While a decoder chooses the label map: all probabilities and sampled maps at once, and what it works with."""
+        work_bytes = DECODERS.row(self.fusion).work_bytes
+        if work_bytes is None:
             return 0.0
         samples, classes = self.num_folds * self.num_samples, self.case.num_outputs
-        if self.fusion == "staple" and self.diffusion.target == "classes":
-            work = FUSED_BY_STAPLE_PER_CLASS[0] * samples + FUSED_BY_STAPLE_PER_CLASS[1] * classes
-        else:
-            per_sample, fixed = FUSED_BY_DICE if self.fusion == "dice" else FUSED_BY_STAPLE
-            work = per_sample * samples + fixed
+        work = work_bytes(samples, classes, self.diffusion.target == "classes")
         return (FLOAT * classes + samples + max(work, FLOAT * classes)) * math.prod(self.case.image_shape)
 
     def networks(self, samples: int) -> float:
@@ -130,7 +120,7 @@ class CaseMemory:
         window = slab / self.case.num_outputs
         if not on_disk:
             return self.states(samples) + window + self.networks(samples) + self.temporaries()
-        read = samples * slab * (1 + self.diffusion.self_conditioning) + slab + self.share_of_slab * self.image
+        read = (samples + 1) * slab + self.share_of_slab * self.image
         return read + samples * slab + window + self.networks(samples) + samples * self.temporaries() / 4
 
     def exporting(self) -> float:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import SimpleITK as sitk
-from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-DISTANCE_OF_LONE_SLICES = 999  # nnU-Net's, in pixels
+from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager
+from medsegdiff_auto.nnunet.properties import LONE_SLICE
+from medsegdiff_auto.nnunet.resampling import network_shape
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,6 @@ def size_of_file(image_file: Path, num_channels: int, num_outputs: int, plans_ma
     header.ReadImageInformation()
     image_shape, spacing = header.GetSize()[::-1], list(header.GetSpacing()[::-1])
     if len(image_shape) == 2:
-        image_shape, spacing = (1, *image_shape), [DISTANCE_OF_LONE_SLICES * max(spacing), *spacing]
-    order = plans_manager.transpose_forward
-    spacing, planned = [spacing[axis] for axis in order], list(configuration_manager.spacing)
-    shape = compute_new_shape([image_shape[axis] for axis in order], spacing, spacing[:len(spacing) - len(planned)] + planned)
-    return CaseSize(num_channels, num_outputs, tuple(image_shape), tuple(int(n) for n in shape))
+        image_shape, spacing = (1, *image_shape), [LONE_SLICE * max(spacing), *spacing]
+    shape = network_shape(image_shape, spacing, plans_manager, configuration_manager)
+    return CaseSize(num_channels, num_outputs, tuple(image_shape), shape)

@@ -10,24 +10,26 @@ shown there is that of the samples whose numbers are those of the views.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from medsegdiff_auto.diffusion.guidance import StateGuidance
-from medsegdiff_auto.diffusion.process import q_sample
-from medsegdiff_auto.diffusion.solvers import Solver, is_pure_noise, trailing_times
+from medsegdiff_auto.diffusion.sampling import sample
+from medsegdiff_auto.diffusion.schedules import trailing_times
 from medsegdiff_auto.diffusion.state import logits_from_state, probabilities_from_state, state_from_probabilities
+from medsegdiff_auto.diffusion.transfer import entries, on_device
 from medsegdiff_auto.heap import give_back_freed_memory
+from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 from medsegdiff_auto.sampling.conditions import Conditions, in_batches
 from medsegdiff_auto.sampling.mirrors import flipped
 from medsegdiff_auto.sampling.smooth_field import SmoothField, fields_at, moved_from_logits
 from medsegdiff_auto.sampling.volume_store import WHOLE, InMemory, SlabReader, Storage, VolumeStore, blocks
-from medsegdiff_auto.networks.sampling_network import SamplingNetwork
+from medsegdiff_auto.tables import SOLVERS
 
-NoiseOfStep = Callable[[int, int, slice], Tensor]  # sample, step, rows -> (K, rows, *rest); step 0 is the start
+NoiseOfStep = Callable[[int, int, slice], Tensor]  # sample, step, rows -> (K, rows, *rest) on the CPU; step 0 is the start
 FieldOfSample = Callable[[int], SmoothField]
 Intervention = Callable[[Tensor], Tensor]
 
@@ -37,28 +39,27 @@ def shown_samples(network: SamplingNetwork, samples: Sequence[int], num_views: i
 
     A single step is not shared: nothing would be left by which samples differ.
     """
-    start = trailing_times(num_steps, network.configuration.start_time)[0]
-    if step == 0 and num_steps > 1 and is_pure_noise(start, network.schedule):
+    if step == 0 and num_steps > 1 and network.schedule.is_pure_noise(trailing_times(num_steps)[0]):
         return sorted({sample % num_views for sample in samples})
     return samples
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of some samples before a step, made as it is read: (S, K, rows, *rest)."""
+    """The noise of some samples before a step, made on the CPU as it is read and sent in one copy: (S, K, rows, *rest)."""
 
     samples: Sequence[int]
     noise_of: NoiseOfStep
     step: int
-    device: torch.device | str
+    device: torch.device
 
     def read(self, rows: slice = WHOLE) -> Tensor:
         one = self.noise_of(self.samples[0], self.step, rows)
-        noise = torch.empty((len(self.samples), *one.shape), device=self.device)
+        noise = torch.empty((len(self.samples), *one.shape))
         noise[0] = one
-        for row, sample in enumerate(self.samples[1:], 1):  # one by one: all at once would take the memory twice
-            noise[row] = self.noise_of(sample, self.step, rows)
-        return noise
+        for row, sample_number in enumerate(self.samples[1:], 1):  # one by one: all at once would take the memory twice
+            noise[row] = self.noise_of(sample_number, self.step, rows)
+        return on_device(noise, self.device)
 
 
 class CoherentSampler:
@@ -69,7 +70,8 @@ class CoherentSampler:
 
     Args:
         conditions: of the volume.
-        num_steps, solver: as in the plan.
+        num_steps: network evaluations per sample.
+        solver: a row of :data:`~medsegdiff_auto.tables.SOLVERS`.
         samples_per_call: samples in one call of the network; the masks do not depend on it.
         storage: where the states are; the masks do not depend on it.
         intervention: what the denoiser is shown in the place of the states (S, K, *spatial), for the audit.
@@ -78,9 +80,8 @@ class CoherentSampler:
     def __init__(self, conditions: Conditions, num_steps: int, solver: str, samples_per_call: int,
                  storage: Storage = Storage(), intervention: Intervention | None = None):
         self.conditions, self.network, self.tiles = conditions, conditions.network, conditions.tiles
-        self.num_steps, self.samples_per_call = num_steps, samples_per_call
-        self.solver = Solver(solver, self.network.schedule)
-        self.storage, self.intervention = storage, intervention
+        self.num_steps, self.samples_per_call, self.solver = num_steps, samples_per_call, SOLVERS.row(solver)
+        self.storage, self.intervention, self.device = storage, intervention, torch.device(storage.device)
         self.num_evaluations = 0
 
     def draw(self, samples: Sequence[int], noise_of: NoiseOfStep, field_of: FieldOfSample | None = None) -> VolumeStore:
@@ -88,50 +89,29 @@ class CoherentSampler:
 
         Sample k looks through view k modulo the number of views. ``field_of`` is needed where the dispersion is above 0.
         """
-        c, times = self.network.configuration, trailing_times(self.num_steps, self.network.configuration.start_time)
-        volume = (len(samples), *self.conditions.plain.shape)
-        x_t, previous = self._start(volume, samples, noise_of, times[:1]), None
-        remembered = self.storage.empty(volume) if self.solver.remembers and self.num_steps > 1 else None
-        guidance = StateGuidance(c.state_guidance, c.target)
-        first = self.storage.empty(volume) if c.state_guidance != 1 else None
-        fields = [field_of(k) for k in samples] if c.dispersion else []
-        for step, (t, s) in enumerate(zip(times[:-1], times[1:])):
-            if self.storage.is_on_disk:
-                give_back_freed_memory()  # of steps that hold other numbers of states: this one's volumes do not fit into its pieces
-            predicted = self.storage.empty(volume) if c.self_conditioning and s > 0 else None
-            shown = shown_samples(self.network, samples, len(self.conditions.views), step, self.num_steps)
-            states = x_t if shown is samples else Noise(shown, noise_of, 0, self.storage.device)
-            for rows, x_start in self._predictions(samples, shown, states, t, previous, fields):
-                if first is not None and step == 0:
-                    first.write(rows, guidance.logits(x_start))
-                elif first is not None:
-                    x_start = guidance.guided(x_start, first.read(rows))
-                if predicted is not None:
-                    predicted.write(rows, x_start)
-                takes_noise = self.solver.is_stochastic and s > 0
-                noise = Noise(samples, noise_of, step + 1, self.storage.device).read(rows) if takes_noise else None
-                history = (remembered.read(rows), times[step - 1]) if remembered is not None and step else (None, None)
-                x_s = self.solver.step(x_t.read(rows), x_start, t, s, noise, *history)
-                if remembered is not None and s > 0:
-                    remembered.write(rows, x_start)
-                x_t.write(rows, x_s if s > 0 else probabilities_from_state(x_s, c.target))
-            previous = predicted
-        return x_t
-
-    def _start(self, volume: tuple[int, ...], samples: Sequence[int], noise_of: NoiseOfStep, time: Tensor) -> VolumeStore:
-        """Pure noise, or the noised plain prediction where the plan starts from it."""
-        x_t, schedule = self.storage.empty(volume), self.network.schedule
-        start = Noise(samples, noise_of, 0, self.storage.device)
+        configuration, volume = self.network.configuration, (len(samples), *self.conditions.plain.shape)
+        x_t = self.storage.empty(volume)
+        start = Noise(samples, noise_of, 0, self.device)
         for rows in x_t.blocks():
-            noise = start.read(rows)
-            if time < 1:
-                prior = state_from_probabilities(self.conditions.plain.read(rows)).to(noise)
-                noise = q_sample(prior.expand(noise.shape), noise, *schedule.alpha_sigma(time.expand(len(noise))))
-            x_t.write(rows, noise)
+            x_t.write(rows, start.read(rows))
+        fields = [field_of(k).to(self.device) for k in samples] if field_of and configuration.sampling.dispersion else []
+
+        def predict(step: int, t: Tensor) -> Iterator[tuple[slice, Tensor]]:
+            if self.storage.is_on_disk:
+                give_back_freed_memory()  # of steps that hold other numbers of states: these volumes do not fit into its pieces
+            shown = shown_samples(self.network, samples, len(self.conditions.views), step, self.num_steps)
+            states = x_t if shown is samples else Noise(shown, noise_of, 0, self.device)
+            return self._predictions(samples, shown, states, t, fields)
+
+        def draw_noise(step: int, rows: slice) -> Tensor:
+            return Noise(samples, noise_of, step, self.device).read(rows)
+
+        sample(x_t, predict, self.num_steps, self.solver, self.network.schedule, draw_noise,
+               partial(probabilities_from_state, target=configuration.target), lambda: self.storage.empty(volume))
         return x_t
 
-    def _predictions(self, samples: Sequence[int], shown: Sequence[int], x_t: VolumeStore | Noise, t: Tensor,
-                     previous: VolumeStore | None, fields: Sequence[SmoothField]) -> Iterator[tuple[slice, Tensor]]:
+    def _predictions(self, samples: Sequence[int], shown: Sequence[int], states: VolumeStore | Noise, t: Tensor,
+                     fields: Sequence[SmoothField]) -> Iterator[tuple[slice, Tensor]]:
         """Rows and the blended x_0 of all samples there, (S, K, rows, *rest), no more at once than is computed voxel by voxel.
 
         A row of tiles reads slices that no earlier row has left behind: those may change meanwhile. Where fields move the
@@ -139,42 +119,41 @@ class CoherentSampler:
         either, and the mean of two sure ones that contradict each other unsure.
 
         Args:
-            x_t: states of the samples that are shown.
+            states: of the samples that are shown.
         """
-        seen = None if self.intervention is None else InMemory(self.intervention(x_t.read()))
-        slabs = [None if store is None else SlabReader(store) for store in (x_t, previous, seen)]
+        instead = None if self.intervention is None else InMemory(self.intervention(states.read()))
+        slabs = [None if store is None else SlabReader(store) for store in (states, instead)]
         plain, configuration = SlabReader(self.conditions.plain), self.network.configuration
-        shares = None if shown is samples else [shown.index(sample % len(self.conditions.views)) for sample in samples]
+        shares = None if shown is samples else [shown.index(k % len(self.conditions.views)) for k in samples]
 
         def of_tile(index: int) -> Tensor:
             x_start = self._tile(index, shown, t, slabs, plain)
             return logits_from_state(x_start, configuration.target) if fields else x_start
 
-        for at, blended in self.tiles.sweep((len(shown), self.conditions.plain.shape[0]), of_tile, self.storage.device):
+        for at, blended in self.tiles.sweep((len(shown), self.conditions.plain.shape[0]), of_tile, self.device):
             for rows in blocks(at, len(samples) * blended[0, :, 0].numel()):
                 values = blended[:, :, rows.start - at.start:rows.stop - at.start]
-                values = values if shares is None else values[shares]
+                values = values if shares is None else entries(values, shares)
                 yield rows, moved_from_logits(values, fields_at(fields, rows), configuration) if fields else values
 
     def _tile(self, index: int, samples: Sequence[int], t: Tensor, slabs: Sequence[SlabReader | None],
               plain: SlabReader) -> Tensor:
-        """x_0 of one tile for these samples, (S, K, *patch) on the state's device; the plain network's without foreground.
+        """x_0 of one tile for these samples, (S, K, *patch) on the states' device; the plain network's without foreground.
 
         Args:
-            slabs: of the state, the previous prediction and what the denoiser is shown.
+            slabs: of the states, and of what the denoiser is shown in their place.
         """
         at = self.tiles.places[index][0]
         if not self.conditions.is_active[index]:
-            probabilities = self.tiles.cut_slab(plain(at), index).to(self.storage.device)
+            probabilities = self.tiles.cut_slab(plain(at), index).to(self.device)
             return state_from_probabilities(probabilities).expand(len(samples), *probabilities.shape)
         cut = [None if slab is None else self.tiles.cut_slab(slab(at), index) for slab in slabs]
-        predicted = torch.empty(cut[0].shape, device=self.storage.device)
+        predicted = torch.empty(cut[0].shape, device=self.device)
         for some in in_batches(range(len(samples)), self.samples_per_call):
             views = [samples[row] % len(self.conditions.views) for row in some]
             rows = slice(some[0], some[-1] + 1)
-            x_t, previous, seen = [None if x is None else self._mirrored(x[rows], views).to(self.conditions.device) for x in cut]
-            x_start = self.conditions.evaluate(self.network.predict_step, x_t, t, self.conditions.terms(index, views),
-                                               previous, seen)
+            x_t, instead = [None if x is None else on_device(self._mirrored(x[rows], views), self.conditions.device) for x in cut]
+            x_start = self.conditions.evaluate(self.network.predict_x_start, x_t, t, self.conditions.terms(index, views), instead)
             for row, of_sample, view in zip(some, x_start.to(predicted), views):
                 predicted[row] = flipped(of_sample, self.conditions.views[view])
             self.num_evaluations += len(some)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from medsegdiff_auto.diffusion.transfer import on_device
 from medsegdiff_auto.sampling.mirrors import flipped
 from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.volume_store import SlabReader, Storage, VolumeStore
@@ -62,18 +63,18 @@ class Conditions:
         self._kept: dict[int, Condition | ImageTerms] = {}  # of all views, in their order
         self._latest: tuple[tuple[int, tuple[int, ...]], Condition | ImageTerms] | None = None
         self.plain = storage.empty((num_outputs, *tiles.shape))
-        for rows, values in tiles.sweep((num_outputs,), self._first_look):
+        for rows, values in tiles.sweep((num_outputs,), self._first_look, storage.device):
             self.plain.write(rows, values)
 
     def _first_look(self, index: int) -> Tensor:
         """Plain probabilities of a tile, the mean over its views; keeps the terms of an active one."""
         parts = [(views, self._condition(index, views)) for views in self._view_batches(range(len(self.views)))]
-        mean = sum(flipped(self.network.conditioner_probabilities(condition)[row].float(), self.views[view])
+        mean = sum(flipped(self.network.conditioner_probabilities(condition)[row], self.views[view])
                    for views, condition in parts for row, view in enumerate(views)) / len(self.views)
         self.is_active[index] = not self.network.has_conditioner or self._has_foreground(mean)
         if self.is_active[index]:
             self._keep(index, [self.evaluate(self.network.image_terms, condition) for _, condition in parts])
-        return mean.cpu()
+        return mean
 
     def _view_batches(self, views: Iterable[int]) -> list[tuple[int, ...]]:
         """Those that go through the network in one call."""
@@ -86,7 +87,8 @@ class Conditions:
     def _condition(self, index: int, views: Sequence[int]) -> Condition:
         tile = self.tiles.cut_slab(self.image_slab(self.tiles.places[index][0]), index)
         self.num_forwards += self.network.has_conditioner * len(views)
-        return self.evaluate(self.network.condition, torch.stack([flipped(tile, self.views[v]) for v in views]).to(self.device))
+        views_of_tile = torch.stack([flipped(tile, self.views[view]) for view in views])
+        return self.evaluate(self.network.condition, on_device(views_of_tile, self.device))
 
     def _keep(self, index: int, parts: list[Condition | ImageTerms]) -> None:
         if sum(map(num_bytes, parts)) <= self.room_bytes:

@@ -67,7 +67,7 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
     samples = memory.num_samples
     if device.type != "cpu":
         on_device = GB * max_memory_gb if max_memory_gb else SHARE_OF_FREE_MEMORY * free_bytes(device)
-        states, beside = memory.states(samples), baseline + memory.beside_states()
+        states, beside = memory.states(samples) + memory.volume, baseline + memory.beside_states()  # the plain network's volume
         if states <= MOST_FOR_STATES * on_device and beside <= limit:
             terms = max(0.0, on_device - states - memory.networks(samples))
             return MemoryPlan(samples, terms, Storage(None, device), max(beside, peak_resident_bytes()), memory.preparation, limit, 0)
@@ -109,7 +109,7 @@ def require_space(folder: Path, num_bytes: float) -> None:
                         fix="free some space, choose a folder on another disk with -o, or allow more --max_memory")
 
 
-def statement(case: str, size: CaseSize, num_samples: int, plan: MemoryPlan) -> str:
+def memory_statement(case: str, size: CaseSize, num_samples: int, plan: MemoryPlan) -> str:
     """What a case will take, in one line."""
     extents = " x ".join(str(n) for n in size.image_shape[::-1])
     together = f", {plan.samples_together} at a time" if plan.samples_together < num_samples else ""

@@ -21,9 +21,13 @@ UNKNOWN_FREE_BYTES = 8e9
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that the device has free now; of the machine where the device shares it."""
+    """Memory that the device has free now; of the machine where the device shares it.
+
+    What torch's allocator keeps on a GPU for its next tensors counts as free: this process will use it again.
+    """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept_for_reuse = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept_for_reuse
     lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines() if Path("/proc/meminfo").is_file() else []
     kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
     return 1024.0 * kilobytes[0] if kilobytes else UNKNOWN_FREE_BYTES

@@ -53,6 +53,12 @@ class SmoothField:
         self.matrices = [interpolation(*one) for one in zip(shape[1:], distance_vox, offsets)]
         self.nodes = torch.randn((shape[0], *[matrix.shape[1] for matrix in self.matrices]), generator=generator)
 
+    def to(self, device: torch.device) -> SmoothField:
+        """The field on a device, where its places are then evaluated."""
+        self.matrices = [matrix.to(device) for matrix in self.matrices]
+        self.nodes = self.nodes.to(device)
+        return self
+
     def at(self, place: Sequence[slice]) -> Tensor:
         """The field in a part of the volume, one slice per axis, (K, *place)."""
         values = self.nodes
@@ -72,6 +78,6 @@ def moved(x_start: Tensor, field: Tensor, configuration: DiffusionConfiguration)
 
 
 def moved_from_logits(logits: Tensor, field: Tensor, configuration: DiffusionConfiguration) -> Tensor:
-    """The same of logits."""
-    logits = logits + configuration.dispersion * field.to(logits)
+    """Adds tau times the field to logits (S, K, *spatial) and returns the states 2 p - 1 in [-1, 1]."""
+    logits = logits + configuration.sampling.dispersion * field.to(logits)
     return state_from_probabilities(probabilities_from_logits(logits, configuration.target))

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from medsegdiff_auto.sampling.conditions import num_bytes
+from medsegdiff_auto.networks.cost import LiveMemory
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
-from medsegdiff_auto.planning.memory import LiveMemory
 
 SCRATCH = 1.3  # of what is counted: oneDNN's and cuDNN's own, and copies into another memory order
 
@@ -46,7 +46,6 @@ def tile_memory(network: SamplingNetwork, num_inputs: int, num_outputs: int, pat
         with LiveMemory() as look:
             terms = network.image_terms(network.condition(torch.empty(1, num_inputs, *patch_size)))
         x_t = torch.empty(1, num_outputs, *patch_size)
-        previous = torch.empty_like(x_t) if network.configuration.self_conditioning else None
         with LiveMemory() as step:
-            network.predict_step(x_t, torch.tensor(0.5, dtype=torch.float64), terms, previous)
-    return TileMemory(SCRATCH * look.peak_bytes, num_bytes(terms), SCRATCH * step.peak_bytes + num_bytes([x_t, previous]))
+            network.predict_x_start(x_t, torch.tensor(0.5, dtype=torch.float64, device="cpu"), terms)
+    return TileMemory(SCRATCH * look.peak_bytes, num_bytes(terms), SCRATCH * step.peak_bytes + num_bytes(x_t))

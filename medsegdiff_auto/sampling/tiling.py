@@ -10,10 +10,9 @@ from itertools import groupby
 from typing import Callable, Iterator, Sequence
 
 import torch
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from torch import Tensor
 
-SIGMA_SCALE, WINDOW_MAXIMUM = 1 / 8, 10  # nnU-Net's
+from medsegdiff_auto.nnunet.windows import Slicer, gaussian_window, place_of
 
 
 class Tiles:
@@ -25,16 +24,14 @@ class Tiles:
         window: nnU-Net's Gaussian, as thick as a tile.
 
     Args:
-        slicers: of nnU-Net's predictor: the channel axis, then a slice or, along the first axis, the number of a slice.
+        slicers: of nnU-Net's predictor.
     """
 
-    def __init__(self, shape: Sequence[int], patch_size: Sequence[int], slicers: Sequence[tuple]):
+    def __init__(self, shape: Sequence[int], patch_size: Sequence[int], slicers: Sequence[Slicer]):
         self.shape = tuple(shape)
         self.flat = len(patch_size) < len(shape)
-        spatial = [tuple(one if isinstance(one, slice) else slice(one, one + 1) for one in slicer[1:]) for slicer in slicers]
-        self.places = sorted(spatial, key=lambda place: [one.start for one in place])
-        window = compute_gaussian(tuple(patch_size), sigma_scale=SIGMA_SCALE, value_scaling_factor=WINDOW_MAXIMUM,
-                                  dtype=torch.float32, device=torch.device("cpu"))
+        self.places = sorted(map(place_of, slicers), key=lambda place: [one.start for one in place])
+        window = gaussian_window(patch_size)
         self.window = window[None] if self.flat else window
 
     def __len__(self) -> int:
@@ -60,7 +57,7 @@ class Tiles:
             of_tile: values of a tile by its index, (*leading, *patch).
         """
         if len(self.places) == 1:
-            values = of_tile(0)
+            values = of_tile(0).to(device)
             yield slice(0, self.shape[0]), values.unsqueeze(-3) if self.flat else values
             return
         window = self.window.to(device)

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.dataset_files import references_folder
 from medsegdiff_auto.paths import OUR_TRAINER, model_name
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class NamedModel:
     """A model as nnU-Net names it; its folder is ``trainer__plans__configuration``."""
 
     plans: str
@@ -67,7 +68,7 @@ def find_best(request: Request, preprocessed: Path, results: Path) -> dict:
                                        request.num_processes, request.overwrite, tuple(request.folds), strict=True)
 
 
-def _candidates(request: Request, dataset_preprocessed: Path, dataset_results: Path) -> list[TrainedModel]:
+def _candidates(request: Request, dataset_preprocessed: Path, dataset_results: Path) -> list[NamedModel]:
     models = []
     for plans in request.plans:
         planned = _planned_configurations(dataset_preprocessed, plans)
@@ -75,7 +76,7 @@ def _candidates(request: Request, dataset_preprocessed: Path, dataset_results: P
         if unknown:
             raise UserError(f"The plans {plans} have no configuration {', '.join(unknown)}.", found=", ".join(unknown),
                             expected=", ".join(planned), fix="choose among these with -c")
-        models += [TrainedModel(plans, configuration, trainer)
+        models += [NamedModel(plans, configuration, trainer)
                    for trainer in request.trainers for configuration in request.configurations or planned]
     validated = {model: model.folds_validated(dataset_results) for model in models}
     complete = [model for model in models if set(request.folds) <= set(validated[model])]
@@ -95,7 +96,7 @@ def _planned_configurations(dataset_preprocessed: Path, plans: str) -> list[str]
     return list(json.loads(file.read_text(encoding="utf-8"))["configurations"])
 
 
-def _incomplete(model: TrainedModel, validated: dict[TrainedModel, list[int]], request: Request) -> UserError:
+def _incomplete(model: NamedModel, validated: dict[NamedModel, list[int]], request: Request) -> UserError:
     missing = [fold for fold in request.folds if fold not in validated[model]]
     present = validated[model]
     if request.configurations is None:
@@ -111,7 +112,7 @@ def _incomplete(model: TrainedModel, validated: dict[TrainedModel, list[int]], r
                      fix=f"medsegdiff_train {request.dataset_name} {model.configuration} {missing[0]}{option}{fewer}")
 
 
-def _require_probabilities(models: Sequence[TrainedModel], folds: Sequence[int], dataset_results: Path) -> None:
+def _require_probabilities(models: Sequence[NamedModel], folds: Sequence[int], dataset_results: Path) -> None:
     for model in models:
         for fold in folds:
             validation = model.folder(dataset_results) / f"fold_{fold}" / "validation"
@@ -123,9 +124,10 @@ def _require_probabilities(models: Sequence[TrainedModel], folds: Sequence[int],
 
 
 def _require_references(dataset_preprocessed: Path) -> None:
-    if not (dataset_preprocessed / "gt_segmentations").is_dir():
+    folder = references_folder(dataset_preprocessed)
+    if not folder.is_dir():
         raise UserError(f"{dataset_preprocessed.name} has no reference segmentations.",
-                        found=f"no folder {dataset_preprocessed / 'gt_segmentations'}",
+                        found=f"no folder {folder}",
                         expected="the references that preprocessing copies there",
                         fix=f"medsegdiff_plan_and_preprocess -d {dataset_preprocessed.name}")
 

@@ -14,20 +14,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from nnunetv2.postprocessing.remove_connected_components import (apply_postprocessing,
                                                                  remove_all_but_largest_component_from_segmentation)
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from medsegdiff_auto.selection.stored_samples import StoredCase
+from medsegdiff_auto.nnunet.managers import LabelManager
 from medsegdiff_auto.nnunet.structures import Structure
 from medsegdiff_auto.selection.temperature_fit import TEMPERATURES, best_temperature, lowest_nll
-from medsegdiff_auto.decision.decoders import fuse, structure_masks
+from medsegdiff_auto.decision.decoder import decode, structure_masks
 from medsegdiff_auto.overlap import dice, mean_without_nan
+from medsegdiff_auto.tables import DECODERS
 
-FUSIONS = ("mean", "staple", "dice")
 SAME_SCORE = 1e-6
 
 
@@ -74,14 +74,15 @@ class Selection:
 
 
 def candidates(steps: Sequence[int], num_samples: int, fewest: int = 1) -> list[Candidate]:
-    """All that can be made of stored samples, the cheapest first; other fusions than the mean need two samples.
+    """All that can be made of stored samples, the cheapest first; a decoder of samples needs two of them.
 
     Args:
         fewest: samples that a choice must keep, as far as there are so many.
     """
     numbers = range(min(fewest, num_samples), num_samples + 1)
-    every = [Candidate(s, n, fusion) for s in steps for n in numbers for fusion in FUSIONS[:1 if n == 1 else None]]
-    return sorted(every, key=lambda c: (c.num_steps * c.num_samples, c.num_steps, FUSIONS.index(c.fusion)))
+    rows = {name: DECODERS.row(name) for name in DECODERS.names()}
+    every = [Candidate(s, n, name) for s in steps for n in numbers for name, row in rows.items() if n > 1 or not row.uses_samples]
+    return sorted(every, key=lambda c: (c.num_steps * c.num_samples, c.num_steps, rows[c.fusion].rank))
 
 
 def postprocessing_arguments(labels: LabelManager) -> list[dict]:
@@ -94,13 +95,13 @@ def postprocessing_arguments(labels: LabelManager) -> list[dict]:
 def fused_label_map(stored: StoredCase, candidate: Candidate, labels: LabelManager) -> np.ndarray:
     """The mask that ``medsegdiff_predict`` makes of these samples, (z, y, x)."""
     by_mean = stored.means[candidate.num_samples - 1]
-    if candidate.fusion == "mean":
+    if not DECODERS.row(candidate.fusion).uses_samples:
         return by_mean
     if labels.has_regions:
         decided = np.concatenate(list(structure_masks(by_mean[None], labels)))
     else:
         decided = np.stack([by_mean == value for value in range(labels.num_segmentation_heads)])
-    return fuse(candidate.fusion, decided.astype(np.float32), stored.samples[:candidate.num_samples], labels)
+    return decode(candidate.fusion, decided.astype(np.float32), stored.samples[:candidate.num_samples], labels)
 
 
 class Scores:

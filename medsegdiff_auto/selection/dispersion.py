@@ -16,7 +16,7 @@ from medsegdiff_auto.evaluation.audit import scores
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
 from medsegdiff_auto.selection.temperature_fit import fit_temperature, lowest_nll, nll_by_temperature
 from medsegdiff_auto.decision.conformal import Margins, margins_by_samples
-from medsegdiff_auto.decision.decoders import label_maps
+from medsegdiff_auto.decision.decoder import by_mean, label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 
@@ -118,7 +118,7 @@ class CaseSampler:
         drawn = []
         for fold in self.folds:
             network = fold.predictor.network
-            network.configuration = replace(network.configuration, dispersion=tau)
+            network.configuration = network.configuration.changed(dispersion=tau)
             drawn += [(case, fold.predictor.sample_case(image, case), reference, fold.model)
                       for case, image, reference, _ in fold.cases]
         dispersion = mean_dispersion([row for one in drawn for row in scores(*one)])
@@ -152,7 +152,7 @@ class CaseSampler:
         for _, distribution, reference, model in self.best[2]:
             label_manager = model.plans_manager.get_label_manager(model.dataset_json)
             fused = replace(distribution, conditioner_weight=weight).fused
-            prediction = np.asarray(label_manager.convert_probabilities_to_segmentation(fused))
+            prediction = by_mean(fused, label_manager)
             curves.append(nll_by_temperature(fused.numpy(), prediction, reference, structures_of(model.dataset_json),
                                              label_manager.has_regions, ignore_label_of(model.dataset_json)))
         return np.stack(curves)

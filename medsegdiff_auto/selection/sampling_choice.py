@@ -9,9 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from nnunetv2.postprocessing.remove_connected_components import remove_all_but_largest_component_from_segmentation
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.nnunet.dataset_files import read_splits
+from medsegdiff_auto.nnunet.managers import PlansManager
+from medsegdiff_auto.nnunet.plans import diffusion_configuration
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.selection.choice import Scores, Selection, candidates, select
 from medsegdiff_auto.selection.stored_samples import (Settings, checkpoint_digest, read_reference, read_settings,
@@ -44,7 +46,7 @@ def choose_sampling(model_folder: Path, preprocessed_folder: Path, folds: list[i
         raise UserError("The folds have no number of steps in common.", found="; ".join(
             f"fold {fold}: {', '.join(map(str, sorted(stored)))}" for fold, stored in zip(folds, of_folds)),
             expected="samples of all folds at the same steps", fix=_store_again(model_folder, folds))
-    splits = json.loads((preprocessed_folder / "splits_final.json").read_text(encoding="utf-8"))
+    splits = read_splits(preprocessed_folder)
     cases = {fold: list(splits[fold]["val"]) for fold in folds}
     settings = _checked_settings(model_folder, cases, steps)
     fold_of = {case: fold for fold, of_fold in cases.items() for case in of_fold}
@@ -85,8 +87,7 @@ def _checked_settings(model_folder: Path, cases: dict[int, list[str]], steps: li
 
 def _planned(model_folder: Path) -> DiffusionConfiguration:
     plans = json.loads((model_folder / "plans.json").read_text(encoding="utf-8"))
-    configuration = PlansManager(plans).get_configuration(model_folder.name.rsplit("__", 1)[1]).configuration
-    return DiffusionConfiguration.from_plan(configuration[PLANS_KEY])
+    return diffusion_configuration(PlansManager(plans).get_configuration(model_folder.name.rsplit("__", 1)[1]))
 
 
 def _store_again(model_folder: Path, folds: list[int]) -> str:

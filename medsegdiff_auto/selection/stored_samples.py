@@ -21,6 +21,7 @@ import numpy as np
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.audit import validation_cases
+from medsegdiff_auto.nnunet.dataset_files import references_folder
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
 from medsegdiff_auto.selection.temperature_fit import nll_by_temperature
 from medsegdiff_auto.decision.fused_mean import SAMPLE, FusedMean
@@ -105,7 +106,7 @@ def read_settings(folder: Path) -> Settings:
 def settings_of(predictor: MedSegDiffPredictor, model: TrainedModel, checkpoint: Path) -> Settings:
     """How a predictor of one fold would draw samples now."""
     return Settings(predictor.num_samples, predictor.num_steps, predictor.options.seed,
-                    model.diffusion.dispersion, model.diffusion.conditioner_weight, checkpoint_digest(checkpoint))
+                    model.diffusion.sampling.dispersion, model.diffusion.sampling.conditioner_weight, checkpoint_digest(checkpoint))
 
 
 def checkpoint_digest(checkpoint: Path) -> str:
@@ -147,7 +148,7 @@ def read_reference(preprocessed_folder: Path, case: str, model) -> np.ndarray:
     Raises:
         UserError: it is not where preprocessing has copied it.
     """
-    file = preprocessed_folder / "gt_segmentations" / f"{case}{model.dataset_json['file_ending']}"
+    file = references_folder(preprocessed_folder) / f"{case}{model.dataset_json['file_ending']}"
     if not file.is_file():
         raise UserError(f"The reference of {case} is missing.", found=f"no {file}",
                         expected="the references that preprocessing copies there",
@@ -164,7 +165,7 @@ def stored_case(drawn: Iterable[tuple[str, VolumeStore]], reference: np.ndarray,
     """
     grid = ImageGrid(properties, model.plans_manager, model.configuration_manager, model.dataset_json)
     structures, regions = structures_of(model.dataset_json), model.diffusion.target == "regions"
-    mean, samples, means, nll = FusedMean(model.diffusion.conditioner_weight), [], [], []
+    mean, samples, means, nll = FusedMean(model.diffusion.sampling.conditioner_weight), [], [], []
     for kind, probabilities in drawn:
         mean.add(kind, probabilities)
         if kind == SAMPLE:

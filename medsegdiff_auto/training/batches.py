@@ -6,8 +6,10 @@ so that a training that was killed and resumed sees the batches that an uninterr
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+from contextlib import contextmanager
 from itertools import count
 from typing import Iterator
 
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 BATCHES_AHEAD_PER_WORKER = 3
 SECONDS_OF_GRACE = 120
+WORKERS_VARIABLE = "nnUNet_n_proc_DA"
 
 
 def seed_everything(*numbers: int) -> None:
@@ -53,12 +56,28 @@ class NumbersFrom:
         return count(self.first)
 
 
+@contextmanager
+def nnunet_loaders() -> Iterator[None]:
+    """While active, nnU-Net hands out its loaders instead of starting workers that draw from them."""
+    before = os.environ.get(WORKERS_VARIABLE)
+    os.environ[WORKERS_VARIABLE] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[WORKERS_VARIABLE]
+        if before is not None:
+            os.environ[WORKERS_VARIABLE] = before
+
+
 def outlive_first_sigterm(_worker: int = 0) -> None:
     """In a worker: the first SIGTERM leaves it a while to live, the second ends it.
 
     Schedulers send SIGTERM to the whole process group. The training answers with a checkpoint after its step, which a worker that
-    dies at once would interrupt with an error.
+    dies at once would interrupt with an error. Windows has no alarm, and no group to which a scheduler would send anything.
     """
+    if not hasattr(signal, "alarm"):
+        return
+
     def handle(*_) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.alarm(SECONDS_OF_GRACE)

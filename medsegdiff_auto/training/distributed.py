@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
+from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from nnunetv2.run.run_training import find_free_network_port
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from medsegdiff_auto.cores import compute_on_cpu, num_threads
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.inheritance import resolved
 from medsegdiff_auto.training.run import TrainingRequest, load_plans, require_device, train
+from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest
+
+SECONDS_TO_LEAVE = 10
 
 
 def require_processes(request: TrainingRequest, num_processes: int, preprocessed_folder: Path) -> None:
@@ -26,9 +34,8 @@ def require_processes(request: TrainingRequest, num_processes: int, preprocessed
     if device.type == "cuda" and num_processes > torch.cuda.device_count():
         raise UserError("There are fewer GPUs than asked for.", found=f"{torch.cuda.device_count()} GPUs",
                         expected=f"-num_gpus {num_processes}", fix=f"give at most -num_gpus {torch.cuda.device_count()}")
-    configurations = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)["configurations"]
-    section = configurations[request.configuration]
-    batch_size = section.get("batch_size", configurations[section.get("inherits_from", request.configuration)]["batch_size"])
+    plans = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)
+    batch_size = resolved(plans, request.configuration)["batch_size"]
     if num_processes > batch_size:
         raise UserError("The batch cannot be divided among the GPUs.", found=f"a batch of {batch_size} for {num_processes} processes",
                         expected="at least one sample for each", fix=f"give at most -num_gpus {batch_size}")
@@ -43,8 +50,47 @@ def train_distributed(request: TrainingRequest, preprocessed_folder: Path, resul
     require_processes(request, num_processes, preprocessed_folder)
     request = replace(request, seed=secrets.randbits(32) if request.seed is None else request.seed)
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "localhost", str(find_free_network_port())
-    torch.multiprocessing.spawn(_train_as, (num_processes, request, preprocessed_folder, results_folder), num_processes)
+    run_together(_train_as, (num_processes, request, preprocessed_folder, results_folder), num_processes)
     return request.fold_folder(results_folder)
+
+
+def run_together(function: Callable, arguments: tuple, num_processes: int) -> None:
+    """Runs ``function(rank, *arguments)`` in each of several new processes, until all have ended.
+
+    SIGTERM to this process is passed on to them. Where one of them fails, the others are ended, after a while by force.
+
+    Raises:
+        UserError: one of them raised it.
+        SystemExit: SIGTERM ended them, whichever process received it.
+        ProcessExitedException, ProcessRaisedException: one of them failed otherwise.
+    """
+    processes: list = []
+    mistakes = torch.multiprocessing.get_context("spawn").SimpleQueue()
+
+    def terminate() -> None:
+        for process in processes:
+            process.terminate()
+
+    with TerminationRequest(terminate) as termination:
+        context = torch.multiprocessing.spawn(_run_as, (function, arguments, mistakes), num_processes, join=False)
+        processes += context.processes
+        if termination.asked:  # while they were started
+            terminate()
+        try:
+            while not context.join(grace_period=SECONDS_TO_LEAVE):
+                pass
+        except (ProcessExitedException, ProcessRaisedException) as failure:
+            if termination.asked or getattr(failure, "exit_code", None) in (EXIT_CODE, -signal.SIGTERM):
+                raise SystemExit(EXIT_CODE) from None
+            raise failure if mistakes.empty() else mistakes.get() from None
+
+
+def _run_as(rank: int, function: Callable, arguments: tuple, mistakes: SimpleQueue) -> None:
+    try:
+        function(rank, *arguments)
+    except UserError as mistake:
+        mistakes.put(mistake)
+        raise
 
 
 def _train_as(rank: int, num_processes: int, request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> None:

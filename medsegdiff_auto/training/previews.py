@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import join, maybe_mkdir_p
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.label_handling.label_handling import LabelManager, convert_labelmap_to_one_hot
 
-if TYPE_CHECKING:
-    from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
+from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 
 NUM_CASES, NUM_SAMPLES, NUM_PICTURES = 2, 3, 5
 SEED = 20_211
@@ -23,27 +23,31 @@ def patch_around(center: np.ndarray, size: np.ndarray, shape: np.ndarray) -> lis
 
 
 class Previews:
-    """Draws ``previews/epoch_0050.png``: image, reference, mean, three samples, spread; five times a training."""
+    """Draws ``epoch_0050.png``: image, reference, mean, three samples, spread; five times a training.
 
-    def __init__(self, trainer: "nnUNetTrainerMedSegDiff"):
-        self.trainer = trainer
-        self.interval = max(1, trainer.num_epochs // NUM_PICTURES)
-        self.folder = join(trainer.output_folder, "previews")
-        _, dataset = trainer.get_tr_and_val_datasets()
+    Args:
+        folder: of the pictures.
+        dataset: whose first cases are drawn.
+        patch_size: that of the network.
+    """
+
+    def __init__(self, folder: str, num_epochs: int, dataset: nnUNetBaseDataset, patch_size: Sequence[int],
+                 label_manager: LabelManager):
+        self.folder, self.num_epochs, self.patch_size, self.label_manager = folder, num_epochs, patch_size, label_manager
+        self.interval = max(1, num_epochs // NUM_PICTURES)
         self.cases = [self.load(dataset, name) for name in sorted(dataset.identifiers)[:NUM_CASES]]
 
-    def load(self, dataset, name: str) -> tuple[str, np.ndarray, np.ndarray]:
+    def load(self, dataset: nnUNetBaseDataset, name: str) -> tuple[str, np.ndarray, np.ndarray]:
         """Name, image patch (C, *patch) and reference patch (*patch) around the foreground's centre."""
-        trainer = self.trainer
         image, segmentation, previous, _ = dataset.load_case(name)
         image, segmentation = np.asarray(image[:]), np.asarray(segmentation[:])[0]
-        if trainer.is_cascaded:
-            one_hot = convert_labelmap_to_one_hot(np.asarray(previous[:]), trainer.label_manager.foreground_labels,
+        if previous is not None:
+            one_hot = convert_labelmap_to_one_hot(np.asarray(previous[:]), self.label_manager.foreground_labels,
                                                   output_dtype=image.dtype)
             image = np.concatenate([image, one_hot])
         foreground = np.argwhere(segmentation > 0)
         center = foreground.mean(0).round().astype(int) if len(foreground) else np.array(segmentation.shape) // 2
-        patch = np.array(trainer.configuration_manager.patch_size)
+        patch = np.array(self.patch_size)
         if len(patch) == 2:
             image, segmentation, center = image[:, center[0]], segmentation[center[0]], center[1:]
         window = patch_around(center, patch, np.array(segmentation.shape))
@@ -51,22 +55,22 @@ class Previews:
         missing = [(0, int(p - (b - a))) for p, (a, b) in zip(patch, window)]
         return name, np.pad(image[(slice(None), *cut)], [(0, 0), *missing]), np.pad(segmentation[cut], missing)
 
-    def draw_if_due(self, epoch: int) -> None:
+    def draw_if_due(self, epoch: int, network: SamplingNetwork) -> None:
         """Draws at every interval and after the last epoch (counted from 0)."""
-        if (epoch + 1) % self.interval == 0 or epoch + 1 == self.trainer.num_epochs:
-            maybe_mkdir_p(self.folder)
-            self.draw(join(self.folder, f"epoch_{epoch + 1:04d}.png"))
+        if (epoch + 1) % self.interval == 0 or epoch + 1 == self.num_epochs:
+            os.makedirs(self.folder, exist_ok=True)
+            self.draw(os.path.join(self.folder, f"epoch_{epoch + 1:04d}.png"), network)
 
     @torch.no_grad()
-    def sample(self, image: np.ndarray) -> np.ndarray:
+    def sample(self, image: np.ndarray, network: SamplingNetwork) -> np.ndarray:
         """Probabilities of three samples, (3, K, *patch), always from the same noise."""
-        network, device = self.trainer.ema.network.eval(), self.trainer.device
-        condition = network.condition(torch.from_numpy(image)[None].float().to(device))
+        device = next(network.parameters()).device
+        condition = network.eval().condition(torch.from_numpy(image)[None].float().to(device))
         generator = torch.Generator().manual_seed(SEED)
         noise = torch.randn(NUM_SAMPLES, *condition.logits[0].shape[1:], generator=generator, dtype=torch.float64)
         return network.sample_probabilities(condition.repeated(NUM_SAMPLES), noise).cpu().numpy()
 
-    def draw(self, file: str) -> None:
+    def draw(self, file: str, network: SamplingNetwork) -> None:
         """One row per case, through the slice with most foreground."""
         from matplotlib.figure import Figure
 
@@ -74,10 +78,10 @@ class Previews:
         figure = Figure(figsize=(2.2 * len(columns), 2.4 * len(self.cases)))
         figure.subplots_adjust(left=0.02, right=0.99, bottom=0.02, top=0.92, wspace=0.04, hspace=0.12)
         axes = figure.subplots(len(self.cases), len(columns), squeeze=False)
-        to_labels = self.trainer.label_manager.convert_probabilities_to_segmentation
-        largest = max(self.trainer.label_manager.foreground_labels)
+        to_labels = self.label_manager.convert_probabilities_to_segmentation
+        largest = max(self.label_manager.foreground_labels)
         for row, (name, image, reference) in zip(axes, self.cases):
-            probabilities = self.sample(image)
+            probabilities = self.sample(image, network)
             at = slice_with_most_foreground(reference)
             mean = probabilities.mean(0)
             label_maps = [reference, to_labels(mean), *[to_labels(p) for p in probabilities]]

@@ -10,6 +10,7 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
+from medsegdiff_auto.nnunet.dataset_files import labels_file, properties_file
 from medsegdiff_auto.planning.raters import SUFFIX
 
 
@@ -27,7 +28,7 @@ class RaterDataset(nnUNetDatasetBlosc2):
 
     def __init__(self, folder: str, identifiers: Sequence[str], previous_stage: str | None, raters: Sequence[Path]):
         super().__init__(folder, list(identifiers), previous_stage)
-        self.raters = {case: [rater for rater in raters if (rater / f"{case}_seg.b2nd").is_file()] for case in identifiers}
+        self.raters = {case: [rater for rater in raters if labels_file(rater, case).is_file()] for case in identifiers}
 
     def load_case(self, identifier: str):
         """Image, labels, previous stage and properties, as nnU-Net's loader expects them."""
@@ -35,7 +36,7 @@ class RaterDataset(nnUNetDatasetBlosc2):
         raters = self.raters[identifier]
         if raters:
             rater = raters[np.random.randint(len(raters))]
-            labels = blosc2.open(urlpath=str(rater / f"{identifier}_seg.b2nd"), mode="r", dparams={"nthreads": 1},
+            labels = blosc2.open(urlpath=str(labels_file(rater, identifier)), mode="r", dparams={"nthreads": 1},
                                  **self.mmap_kwargs)
-            properties = load_pickle(str(rater / f"{identifier}.pkl"))
+            properties = load_pickle(str(properties_file(rater, identifier)))
         return image, labels, previous, properties

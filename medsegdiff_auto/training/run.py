@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.paths import model_name
-from medsegdiff_auto.planning.folds import NUM_FOLDS, SPLITS_FILE, is_divisible
+from medsegdiff_auto.nnunet.dataset_files import NUM_FOLDS, SPLITS_FILE, is_divisible, next_stage_folder
+from medsegdiff_auto.nnunet.inheritance import DATA, resolved
+from medsegdiff_auto.nnunet.managers import PlansManager
 from medsegdiff_auto.training.batches import seed_everything
 from medsegdiff_auto.training.schedule import TrainingLength
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
@@ -89,10 +90,10 @@ def load_plans(preprocessed_folder: Path, plans_identifier: str, configuration: 
     if configuration not in planned:
         raise UserError(f"The plans {plans_identifier} have no configuration {configuration}.", found=configuration,
                         expected=" or ".join(planned), fix="choose one of these")
-    section = planned[planned[configuration].get("inherits_from", configuration)]
-    if not (preprocessed_folder / section["data_identifier"]).is_dir():
+    data_identifier = resolved(plans, configuration)[DATA]
+    if not (preprocessed_folder / data_identifier).is_dir():
         raise UserError(f"{configuration} is planned but not preprocessed.",
-                        found=f"no folder {section['data_identifier']} in {preprocessed_folder}",
+                        found=f"no folder {data_identifier} in {preprocessed_folder}",
                         expected="the preprocessed cases",
                         fix=f"run medsegdiff_plan_and_preprocess -d {dataset_id} -c {configuration}")
     return plans
@@ -121,9 +122,8 @@ def build_trainer(request: TrainingRequest, preprocessed_folder: Path, model_fol
     """A trainer of the requested class with the requested length; nothing is trained yet."""
     plans = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)
     require_fold(preprocessed_folder, request.fold)
-    section = plans["configurations"][request.configuration]
-    base = plans["configurations"][section.get("inherits_from", request.configuration)]
-    if issubclass(TRAINERS[request.trainer], nnUNetTrainerMedSegDiff) and PLANS_KEY not in base:
+    section = resolved(plans, request.configuration)
+    if issubclass(TRAINERS[request.trainer], nnUNetTrainerMedSegDiff) and PLANS_KEY not in section:
         raise UserError(f"The plans {request.plans_identifier} have no diffusion section.",
                         found="plans of plain nnU-Net", expected="plans by medsegdiff_plan_and_preprocess",
                         fix="plan with medsegdiff_plan_and_preprocess, or train with -tr nnUNetTrainer")
@@ -169,7 +169,7 @@ def require_previous_stage(request: TrainingRequest, section: dict) -> None:
     from nnunetv2.paths import nnUNet_results
 
     model = model_name(request.trainer, request.plans_identifier, previous)
-    folder = Path(nnUNet_results) / request.dataset_name / model / "predicted_next_stage" / request.configuration
+    folder = next_stage_folder(Path(nnUNet_results) / request.dataset_name / model, request.configuration)
     if not folder.is_dir():
         raise UserError("The cascade needs the predictions of its first stage.", found=f"no folder {folder}",
                         expected=f"{previous} trained and validated in all folds",
@@ -203,10 +203,7 @@ def set_length(trainer: nnUNetTrainer, length: TrainingLength | None, max_hours:
     if max_hours is not None:
         raise UserError("nnUNetTrainer cannot end by the clock.", found=f"--max_hours {max_hours:g}",
                         expected="--epochs or --iterations with -tr nnUNetTrainer", fix="leave out --max_hours")
-    length = length or TrainingLength()
-    trainer.num_epochs = length.num_epochs
-    trainer.num_iterations_per_epoch = length.num_iterations_per_epoch
-    trainer.num_val_iterations_per_epoch = length.num_val_iterations_per_epoch
+    (length or TrainingLength()).give_to(trainer)
 
 
 def checkpoint_to_load(fold_folder: Path, request: TrainingRequest) -> Path | None:
@@ -237,7 +234,9 @@ def checkpoint_to_load(fold_folder: Path, request: TrainingRequest) -> Path | No
 
 def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> Path:
     """Trains and validates one fold as nnU-Net does and returns its folder."""
-    if request.device == "cpu" and not torch.distributed.is_initialized():
+    if request.device == "cuda":
+        torch.backends.cudnn.benchmark = True  # as nnU-Net sets it: all patches are of one size
+    elif request.device == "cpu" and not torch.distributed.is_initialized():
         compute_on_cpu()
     fold_folder = request.fold_folder(results_folder)
     checkpoint = checkpoint_to_load(fold_folder, request)

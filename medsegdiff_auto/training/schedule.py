@@ -38,6 +38,12 @@ class TrainingLength:
         """A fifth of the training iterations, as in nnU-Net."""
         return max(1, round(VALIDATION_SHARE * self.num_iterations_per_epoch))
 
+    def give_to(self, trainer) -> None:
+        """Sets the length of a trainer, nnU-Net's or ours."""
+        trainer.num_epochs = self.num_epochs
+        trainer.num_iterations_per_epoch = self.num_iterations_per_epoch
+        trainer.num_val_iterations_per_epoch = self.num_val_iterations_per_epoch
+
 
 def training_progress(epoch: int, num_epochs: int, hours: float, max_hours: float | None) -> float:
     """Share of the training that is over, by epochs or by hours, whichever is further, in [0, 1]."""

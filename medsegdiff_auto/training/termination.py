@@ -1,22 +1,38 @@
-"""SIGTERM as a request that the training answers between two steps, with a checkpoint."""
+"""What ends a training early: a STOP file, the clock, and SIGTERM, which it answers between two steps with a checkpoint."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 EXIT_CODE = 128 + signal.SIGTERM
+STOP_FILE = "STOP"
+
+
+class TrainingEnded(Exception):
+    """Raised at the end of an epoch when the time is up or a STOP file lies in the output folder."""
+
+
+def reason_to_end(output_folder: str | Path, hours: float, max_hours: float | None) -> str | None:
+    """A STOP file, which is used up, or the clock; None where there is neither."""
+    stop_file = Path(output_folder) / STOP_FILE
+    if stop_file.is_file():
+        stop_file.unlink()
+        return "STOP file found"
+    return f"{max_hours:g} hours are over" if max_hours and hours >= max_hours else None
 
 
 class TerminationRequest:
-    """While active, SIGTERM sets ``asked`` instead of ending the process.
+    """While active, SIGTERM sets ``asked`` instead of ending the process, and calls ``pass_on``.
 
     Forked workers inherit the handler; in them SIGTERM ends the process as ever, so that pools can be closed.
     """
 
-    def __init__(self):
-        self.asked = False
+    def __init__(self, pass_on: Callable[[], None] = lambda: None):
+        self.asked, self.pass_on = False, pass_on
 
     def __enter__(self) -> TerminationRequest:
         self._owner = os.getpid()
@@ -33,3 +49,4 @@ class TerminationRequest:
         if os.getpid() != self._owner:
             os._exit(EXIT_CODE)
         self.asked = True
+        self.pass_on()

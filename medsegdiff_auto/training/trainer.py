@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import secrets
-from contextlib import nullcontext
 from itertools import chain, repeat
 from time import time
 
@@ -15,43 +14,36 @@ from batchgenerators.utilities.file_and_folder_operations import join
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.diffusion.losses import anchor_loss
 from medsegdiff_auto.diffusion.objective import denoiser_loss
 from medsegdiff_auto.diffusion.process import random_rows, uniform_times
-from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.networks.build import build_network
-from medsegdiff_auto.networks.instance_norm import with_faster_norm
-from medsegdiff_auto.networks.memory_format import channels_last
-from medsegdiff_auto.training.batches import batches, seed_everything
-from medsegdiff_auto.training.checkpoints import load_safely, nnunet_weights, random_states, restore_random_states, save_atomically
+from medsegdiff_auto.nnunet.contract import require_checked_version
+from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager, with_faster_norm
+from medsegdiff_auto.nnunet.plans import diffusion_configuration
+from medsegdiff_auto.networks.cpu_speed import channels_last
+from medsegdiff_auto.training.agreement import Agreement
+from medsegdiff_auto.training.batches import batches, nnunet_loaders, seed_everything
+from medsegdiff_auto.training.checkpoint_content import content_of, restore
+from medsegdiff_auto.training.checkpoints import load_safely, nnunet_weights, save_atomically
 from medsegdiff_auto.training.console import epoch_line
 from medsegdiff_auto.training.ema import EMA
+from medsegdiff_auto.training.losses import averaged, downloaded
+from medsegdiff_auto.training.precision import half_precision
 from medsegdiff_auto.training.previews import Previews
 from medsegdiff_auto.training.raters import RaterDataset, rater_folders
+from medsegdiff_auto.training.references import reference_state
 from medsegdiff_auto.training.schedule import (TrainingLength, polynomial_learning_rate, set_learning_rate,
                                                training_progress)
-from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest
+from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest, TrainingEnded, reason_to_end
+from medsegdiff_auto.training.weight_update import update_weights
 
-GRADIENT_NORM_LIMIT = 12.0
 SECONDS_BETWEEN_CHECKPOINTS = 30 * 60
-STOP_FILE = "STOP"
 SHORT_TRAINING_ITERATIONS, SHORT_TRAINING_LEARNING_RATE = 10_000, 3e-3
 TRAINING_STREAM, VALIDATION_STREAM, STEP_STREAM = range(3)
-WORKERS_VARIABLE = "nnUNet_n_proc_DA"
-
-
-class TrainingEnded(Exception):
-    """Raised at the end of an epoch when the time is up or a STOP file lies in the output folder."""
-
-
-def diffusion_configuration(configuration_manager: ConfigurationManager) -> DiffusionConfiguration:
-    """The diffusion section of a configuration of the plans."""
-    return DiffusionConfiguration.from_plan(configuration_manager.configuration[PLANS_KEY])
 
 
 class nnUNetTrainerMedSegDiff(nnUNetTrainer):
@@ -70,6 +62,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.is_ddp and device.type == "cpu":
             self.device, self.grad_scaler = device, None
+        self.agreement = Agreement()
         self.seed = secrets.randbits(32)
         self.diffusion = diffusion_configuration(self.configuration_manager)
         self.max_hours: float | None = None
@@ -90,15 +83,14 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     def set_length(self, length: TrainingLength) -> None:
         """Sets epochs and iterations, before :meth:`initialize`; a checkpoint loaded later does not change them."""
         self.length_is_given = True
-        self.num_epochs = length.num_epochs
-        self.num_iterations_per_epoch = length.num_iterations_per_epoch
-        self.num_val_iterations_per_epoch = length.num_val_iterations_per_epoch
+        length.give_to(self)
 
     @staticmethod
     def build_network_architecture(plans_manager: PlansManager, configuration_manager: ConfigurationManager,
                                    num_input_channels: int, num_output_channels: int,
                                    enable_deep_supervision: bool = True) -> nn.Module:
         """nnU-Net's planned network inside the network of the preset; also what inference calls."""
+        require_checked_version()
         faster = ConfigurationManager(with_faster_norm(configuration_manager.configuration))
         unet = nnUNetTrainer.build_network_architecture(plans_manager, faster, num_input_channels, num_output_channels,
                                                         enable_deep_supervision)
@@ -123,7 +115,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             self.bare_network.conditioner.unet.load_state_dict(nnunet_weights(self.conditioner_checkpoint))
         if self.device.type == "cpu":
             channels_last(self.bare_network.denoiser)
-        self.ema = EMA(self.bare_network, self.num_epochs * self.num_iterations_per_epoch, self.diffusion.ema_length)
+        self.ema = EMA(self.bare_network, self.num_epochs * self.num_iterations_per_epoch, self.diffusion.loss.ema_length)
         if super()._do_i_compile():
             self.bare_network.denoiser.compile()
             if self.bare_network.has_conditioner:
@@ -146,14 +138,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     def get_dataloaders(self):
         """nnU-Net's loaders, whose batches are numbered and seeded, drawn by as many workers as nnU-Net would start."""
         num_workers = get_allowed_n_proc_DA()
-        before = os.environ.get(WORKERS_VARIABLE)
-        os.environ[WORKERS_VARIABLE] = "0"  # nnU-Net then hands out the loaders themselves
-        try:
+        with nnunet_loaders():
             train, validation = (augmenter.data_loader for augmenter in super().get_dataloaders())
-        finally:
-            del os.environ[WORKERS_VARIABLE]
-            if before is not None:
-                os.environ[WORKERS_VARIABLE] = before
         on_gpu, rank = self.device.type == "cuda", self.local_rank
         num_repeated = len(self.outputs_to_repeat)
         first = self.current_epoch * self.num_iterations_per_epoch + num_repeated
@@ -168,7 +154,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         In short trainings the conditioner has AdamW as well. Without a conditioner, or with a frozen one, there is the one
         optimizer under both names.
         """
-        initial = self.diffusion.initial_learning_rate
+        initial = self.diffusion.loss.initial_learning_rate
         self.denoiser_optimizer = torch.optim.AdamW(self.bare_network.denoiser.parameters(), initial, fused=True)
         if not self.trains_conditioner:
             return self.denoiser_optimizer, PolyLRScheduler(self.denoiser_optimizer, initial, self.num_epochs)
@@ -195,7 +181,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     @property
     def trains_conditioner(self) -> bool:
         """Whether nnU-Net's network is part of the network (``auto``) and not frozen (``--upgrade``)."""
-        return self.bare_network.has_conditioner and not self.diffusion.frozen_conditioner
+        return self.bare_network.has_conditioner and not self.diffusion.network.frozen_conditioner
 
     @property
     def trained_parts(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
@@ -215,20 +201,9 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         """nnU-Net's log, in the file only; the console gets one line per epoch."""
         super().print_to_log_file(*args, also_print_to_console=False, add_timestamp=add_timestamp)
 
-    def reference_state(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """x_start (B, K, *spatial) in [-1, 1] and the valid voxels (B, 1, *spatial), None where all are."""
-        ignore_label = self.label_manager.ignore_label
-        if self.label_manager.has_regions:
-            if ignore_label is None:
-                return state_from_regions(target), None
-            ignored = target[:, -1:].bool()
-            return state_from_regions(target[:, :-1], ignored), ~ignored
-        x_start = state_from_labels(target, self.label_manager.num_segmentation_heads, ignore_label)
-        return x_start, None if ignore_label is None else target != ignore_label
-
     def conditioner_loss(self, logits: list[Tensor], target: list[Tensor], x_start: Tensor, valid: Tensor | None) -> Tensor:
         """nnU-Net's deep-supervised loss, or MedSegDiff-V2's anchor loss at every few iterations."""
-        interval = self.diffusion.anchor_loss_interval
+        interval = self.diffusion.loss.anchor_loss_interval
         if not interval:
             return self.loss(logits, target)
         due = self.num_train_steps_done % interval == 0
@@ -237,19 +212,24 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     def train_step(self, batch: dict) -> dict:
         """One step of both networks on one batch; ``loss`` is nnU-Net's (without conditioner: the denoiser's).
 
-        Steps that the checkpoint had behind it give their outputs again. Saves every 30 minutes and when asked to end.
+        Steps that the checkpoint had behind it give their losses again. Saves every 30 minutes by the first process's clock, and
+        when a process is asked to end: then all do.
         """
         if self.outputs_to_repeat:
             return self.outputs_to_repeat.pop(0)
         self.outputs_of_epoch.append(self.new_train_step(batch))
-        if self.termination.asked or time() - self._checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS:
+        is_due = self.local_rank == 0 and time() - self._checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS
+        ends, saves = self.agreement.any(self.termination.asked, is_due)
+        if ends or saves:
             self.save_within_epoch()
-        if self.termination.asked:
+        if ends:
+            self.agreement.wait()
             raise SystemExit(EXIT_CODE)
         return self.outputs_of_epoch[-1]
 
     def save_within_epoch(self) -> None:
-        """A checkpoint from which the epoch goes on where it is."""
+        """A checkpoint from which every process goes on within the epoch, with the losses so far as means over all."""
+        self.outputs_of_epoch = averaged(downloaded(self.outputs_of_epoch), self.agreement)
         self.current_epoch -= 1  # save_checkpoint stores the number of the next epoch as current + 1
         self.save_checkpoint(join(self.output_folder, "checkpoint_latest.pth"))
         self.current_epoch += 1
@@ -259,36 +239,21 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         seed_everything(self.seed, STEP_STREAM, self.local_rank, self.num_train_steps_done)
         data = batch["data"].to(self.device, non_blocking=True)
         target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
-        x_start, valid = self.reference_state(target[0])
-        t = uniform_times(len(data)).to(self.device, torch.float32 if self.device.type == "mps" else torch.float64)
-        recycled = random_rows(len(data), self.diffusion.recycling_share).to(self.device)
+        x_start, valid = reference_state(target[0], self.label_manager)
+        t = uniform_times(len(data)).tolist()
+        recycled = random_rows(len(data), self.diffusion.loss.recycling_share)
         noise = torch.randn_like(x_start)
         for _, optimizer in self.trained_parts:
             optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
+        with half_precision(self.device):
             step = self.network(data, x_start, t, noise, recycled)
             of_denoiser = denoiser_loss(step.output.float(), x_start, step.x_t, step.log_snr, self.diffusion, valid)
             of_conditioner = self.conditioner_loss(step.logits, target, x_start, valid) if self.trains_conditioner else None
-        self.update_weights(of_denoiser if of_conditioner is None else of_conditioner + of_denoiser)
+        update_weights(of_denoiser if of_conditioner is None else of_conditioner + of_denoiser, self.trained_parts, self.grad_scaler)
+        self.ema.update(self.bare_network)
         self.num_train_steps_done += 1
         loss = of_denoiser if of_conditioner is None else of_conditioner
-        return {"loss": loss.detach().cpu().numpy(), "denoiser_loss": of_denoiser.detach().cpu().numpy()}
-
-    def update_weights(self, loss: Tensor) -> None:
-        """Backward pass, clipping of each network by itself, both optimizers, the weight average."""
-        scaler = self.grad_scaler
-        (scaler.scale(loss) if scaler is not None else loss).backward()
-        for part, optimizer in self.trained_parts:
-            if scaler is not None:
-                scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(part.parameters(), GRADIENT_NORM_LIMIT)
-            if scaler is not None:
-                scaler.step(optimizer)
-            else:
-                optimizer.step()
-        if scaler is not None:
-            scaler.update()
-        self.ema.update(self.bare_network)
+        return {"loss": loss.detach(), "denoiser_loss": of_denoiser.detach()}
 
     @property
     def hours(self) -> float:
@@ -297,23 +262,27 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
 
     def on_train_start(self) -> None:
         """nnU-Net's preparations and the cases of the previews."""
+        self.seed = self.agreement.of_first(self.seed)
         super().on_train_start()
         self._start_time = self._checkpoint_time = time()
         if self.local_rank == 0:
-            self.previews = Previews(self)
+            _, validation = self.get_tr_and_val_datasets()
+            self.previews = Previews(join(self.output_folder, "previews"), self.num_epochs, validation,
+                                     self.configuration_manager.patch_size, self.label_manager)
 
     def on_train_epoch_start(self) -> None:
-        """Both learning rates from the progress by epochs or by hours."""
+        """Both learning rates from the first process's progress by epochs or by hours."""
         super().on_train_epoch_start()
-        progress = training_progress(self.current_epoch, self.num_epochs, self.hours, self.max_hours)
+        progress = self.agreement.of_first(training_progress(self.current_epoch, self.num_epochs, self.hours, self.max_hours))
         set_learning_rate(self.optimizer, polynomial_learning_rate(self.initial_lr, progress))
         set_learning_rate(self.denoiser_optimizer,
-                          polynomial_learning_rate(self.diffusion.initial_learning_rate, progress))
+                          polynomial_learning_rate(self.diffusion.loss.initial_learning_rate, progress))
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """nnU-Net's curve, and the denoiser's loss beside it."""
-        super().on_train_epoch_end(train_outputs)
-        self.denoiser_losses.append(float(np.mean([output["denoiser_loss"] for output in train_outputs])))
+        losses = downloaded(train_outputs)
+        super().on_train_epoch_end(losses)
+        self.denoiser_losses.append(float(np.mean(self.agreement.mean([step["denoiser_loss"] for step in losses]))))
         self.outputs_of_epoch = []
 
     def on_epoch_end(self) -> None:
@@ -322,30 +291,35 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         super().on_epoch_end()
         if self.local_rank == 0:
             print(epoch_line(self, epoch), flush=True)
-            self.previews.draw_if_due(epoch)
+            self.previews.draw_if_due(epoch, self.ema.network)
         if self.current_epoch < self.num_epochs:
             self.end_if_asked()
 
     def end_if_asked(self) -> None:
-        """Raises :class:`TrainingEnded` where the time is up or a STOP file lies there; the file is used up."""
-        stop_file = join(self.output_folder, STOP_FILE)
-        if os.path.isfile(stop_file):
-            os.remove(stop_file)
-            raise TrainingEnded("STOP file found")
-        if self.max_hours and self.hours >= self.max_hours:
-            raise TrainingEnded(f"{self.max_hours:g} hours are over")
+        """Raises :class:`TrainingEnded` in all processes where the first one has a reason to end."""
+        reason = self.agreement.of_first(reason_to_end(self.output_folder, self.hours, self.max_hours) if self.local_rank == 0 else None)
+        if reason is not None:
+            raise TrainingEnded(reason)
 
     def run_training(self) -> None:
         """nnU-Net's loop; an early end still writes the final checkpoint, SIGTERM one to continue from."""
         try:
             with self.termination:
-                super().run_training()
-        except TrainingEnded as reason:
-            self.print_to_log_file(f"Training ended after epoch {self.current_epoch}: {reason}")
-            print(f"Training ended after epoch {self.current_epoch} of {self.num_epochs}: {reason}.")
-            self.on_train_end()
+                self.run_to_an_end()
+                if self.agreement.any(self.termination.asked)[0]:  # after the last step, with the final checkpoint
+                    raise SystemExit(EXIT_CODE)
         finally:
             self.dataloader_train = self.dataloader_val = None  # ends their workers
+
+    def run_to_an_end(self) -> None:
+        """nnU-Net's loop, to its end or to an earlier one; either way the final checkpoint is written."""
+        try:
+            super().run_training()
+        except TrainingEnded as reason:
+            self.print_to_log_file(f"Training ended after epoch {self.current_epoch}: {reason}")
+            if self.local_rank == 0:
+                print(f"Training ended after epoch {self.current_epoch} of {self.num_epochs}: {reason}.")
+            self.on_train_end()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's own validation on whole volumes, with the averaged weights."""
@@ -355,34 +329,10 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         self.bare_network.load_state_dict(raw)
 
     def save_checkpoint(self, filename: str) -> None:
-        """``network_weights`` are the averaged ones, for prediction; everything else is for resuming. Atomic."""
-        if self.local_rank != 0 or self.disable_checkpointing:
-            return
-        scaler = self.grad_scaler
-        save_atomically({
-            "network_weights": self.ema.network.state_dict(),
-            "raw_weights": self.bare_network.state_dict(),
-            "ema": self.ema.state_dict()["num_updates"],
-            "is_short_training": self.is_short_training,
-            "optimizer_state": self.optimizer.state_dict(),
-            "denoiser_optimizer_state": self.denoiser_optimizer.state_dict(),
-            "grad_scaler_state": scaler.state_dict() if scaler is not None else None,
-            "logging": {name: values[:self.current_epoch + 1] for name, values in self.logger.get_checkpoint().items()},
-            "denoiser_losses": self.denoiser_losses,
-            "num_train_steps_done": self.num_train_steps_done,
-            "outputs_of_epoch": [{name: float(value) for name, value in output.items()} for output in self.outputs_of_epoch],
-            "seed": self.seed,
-            "random_states": random_states(),
-            "hours": self.hours,
-            "length": [self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch],
-            "_best_ema": self._best_ema,
-            "current_epoch": self.current_epoch + 1,
-            "init_args": {key: str(value) if isinstance(value, torch.device) else value
-                          for key, value in self.my_init_kwargs.items()},
-            "trainer_name": self.__class__.__name__,
-            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
-        }, filename)
-        self._checkpoint_time = time()
+        """Everything that prediction and resuming need, atomically, by the first process."""
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            save_atomically(content_of(self), filename)
+            self._checkpoint_time = time()
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """Restores everything that :meth:`save_checkpoint` stored; a path or a loaded checkpoint."""
@@ -395,20 +345,4 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         if not self.was_initialized:
             self._is_short_training = checkpoint["is_short_training"]
             self.initialize()
-        self.bare_network.load_state_dict(checkpoint["raw_weights"])
-        self.ema.load_state_dict({"weights": checkpoint["network_weights"], "num_updates": checkpoint["ema"]})
-        self.optimizer.load_state_dict(checkpoint["optimizer_state"])
-        self.denoiser_optimizer.load_state_dict(checkpoint["denoiser_optimizer_state"])
-        if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
-            self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
-        self.logger.load_checkpoint(checkpoint["logging"])
-        self.denoiser_losses = checkpoint["denoiser_losses"]
-        self.num_train_steps_done = checkpoint["num_train_steps_done"]
-        goes_on_within_epoch = checkpoint["length"][1] == self.num_iterations_per_epoch
-        self.outputs_of_epoch = checkpoint["outputs_of_epoch"] if goes_on_within_epoch else []
-        self.outputs_to_repeat = list(self.outputs_of_epoch)
-        self.seed = checkpoint["seed"]
-        self.hours_before_resuming = checkpoint["hours"]
-        self._best_ema, self.current_epoch = checkpoint["_best_ema"], checkpoint["current_epoch"]
-        self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]
-        restore_random_states(checkpoint["random_states"])
+        restore(self, checkpoint)

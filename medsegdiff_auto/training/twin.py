@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from medsegdiff_auto.diffusion.configuration import PLANS_KEY
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 
@@ -12,7 +12,8 @@ def without_state(plans: dict) -> dict:
     """The plans with a denoiser that never sees a state; changed in place, and returned."""
     for section in plans["configurations"].values():
         if PLANS_KEY in section:
-            section[PLANS_KEY] |= {"sees_state": False, "recycling_share": 0.0, "num_steps": 1}
+            diffusion = DiffusionConfiguration.from_plan(section[PLANS_KEY])
+            section[PLANS_KEY] = diffusion.changed(sees_state=False, recycling_share=0.0, num_steps=1).to_plan()
     return plans
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from medsegdiff_auto.decision.decoders import best_dice_mask, dice_of_probabilities, dice_of_samples, fuse, staple
+from medsegdiff_auto.decision.decoder import decode
+from medsegdiff_auto.decision.decoders.dice import best_dice_mask, dice_of_probabilities, dice_of_samples
+from medsegdiff_auto.decision.decoders.staple import staple
 from medsegdiff_auto.overlap import dice
 
 CLASSES = LabelManager({"background": 0, "edge": 1, "core": 2}, None)
@@ -50,7 +52,7 @@ def test_regions_are_decoded_each_for_itself_and_nested_by_the_label_order():
     samples = np.array([[0, 1, 2, 2], [0, 1, 2, 1], [0, 1, 2, 1]])[:, None]
     assert dice_of_samples(samples, REGIONS).tolist() == [[0, 1, 2, 1]]
     probabilities = np.array([[0.1, 0.9, 0.9, 0.9], [0.0, 0.1, 0.9, 0.1]])[:, None].astype(np.float32)
-    assert fuse("mean", probabilities, None, REGIONS).tolist() == [[0, 1, 2, 1]]
+    assert decode("mean", probabilities, None, REGIONS).tolist() == [[0, 1, 2, 1]]
     assert dice_of_probabilities(probabilities, REGIONS).tolist() == [[0, 1, 2, 1]]
 
 
@@ -71,7 +73,7 @@ def test_staple_of_regions_is_the_fixed_point_of_the_em_and_not_a_vote():
     flips = np.array([0.02, 0.05, 0.1, 0.4, 0.4])[:, None]
     masks = truth ^ (generator.random((5, 400)) < flips)
     samples = np.where(masks, 1, 0).reshape(5, 20, 20)
-    found = fuse("staple", np.zeros((2, 20, 20), np.float32), samples, REGIONS)
+    found = decode("staple", np.zeros((2, 20, 20), np.float32), samples, REGIONS)
     assert np.array_equal(found.ravel() > 0, em_staple(masks) > 0.5)
     votes = masks.mean(0) > 0.5
     assert (found.ravel() > 0).tolist() != votes.tolist()
@@ -93,12 +95,12 @@ def test_dice_of_probabilities_marks_more_than_argmax_where_a_structure_is_faint
     probabilities = np.full((1, 100), 0.45, np.float32)
     probabilities = np.stack([1 - probabilities, probabilities, np.zeros_like(probabilities)])
     probabilities[:, 0, 0] = 0.2, 0.8, 0.0
-    assert (dice_of_probabilities(probabilities, CLASSES) > 0).sum() > (fuse("mean", probabilities, None, CLASSES) > 0).sum()
+    assert (dice_of_probabilities(probabilities, CLASSES) > 0).sum() > (decode("mean", probabilities, None, CLASSES) > 0).sum()
 
 
 def test_an_unknown_fusion_and_staple_of_one_sample_are_refused():
     probabilities = np.zeros((3, 1, 2), np.float32)
     with pytest.raises(ValueError, match="vote"):
-        fuse("vote", probabilities, None, CLASSES)
+        decode("vote", probabilities, None, CLASSES)
     with pytest.raises(ValueError, match="at least 2 samples, found 1"):
-        fuse("staple", probabilities, np.zeros((1, 1, 2), int), CLASSES)
+        decode("staple", probabilities, np.zeros((1, 1, 2), int), CLASSES)

@@ -6,9 +6,9 @@ There t counts from 0: its step i - 1 is our t = i / T. Its tables are float32; 
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from one_block import in_one_block
 
 from medsegdiff_auto.diffusion.process import output_from_x_start, x_start_from_output
-from medsegdiff_auto.diffusion.solvers import sample, trailing_times
 from medsegdiff_auto.diffusion.schedules import Schedule
 
 T = 1000
@@ -38,7 +38,7 @@ def of_ours(x_t, num_steps, solver, parameterisation):
         output = output_from_x_start(predict_x_start(x_t, t), x_t, alpha, sigma, parameterisation)
         return x_start_from_output(output, x_t, alpha, sigma, parameterisation)
 
-    return sample(predict, x_t, trailing_times(num_steps), SCHEDULE, solver)
+    return in_one_block(predict, x_t, num_steps, solver, SCHEDULE)
 
 
 def start():

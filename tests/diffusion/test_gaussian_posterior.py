@@ -8,11 +8,13 @@ import math
 
 import pytest
 import torch
+from one_block import in_one_block
 
-from medsegdiff_auto.diffusion.process import (PARAMETERISATIONS, output_from_x_start, v_from_x_start,
+from medsegdiff_auto.diffusion.configuration import PARAMETERISATIONS
+from medsegdiff_auto.diffusion.process import (output_from_x_start, v_from_x_start,
                                                x_start_from_output, x_start_from_v)
-from medsegdiff_auto.diffusion.solvers import SOLVERS, sample, trailing_times
 from medsegdiff_auto.diffusion.schedules import Schedule
+from medsegdiff_auto.tables import SOLVERS
 
 MEAN, DEVIATION = 0.3, 0.5
 SCHEDULES = [Schedule("cosine"), Schedule("cosine", -2.0), Schedule("linear")]
@@ -33,7 +35,7 @@ def posterior_mean(schedule, through_v=False):
 def affine_sampler(schedule, solver, num_steps, through_v=False):
     """Mean and standard deviation of a deterministic sampler's masks over standard normal noise."""
     starts = torch.tensor([0.0, 1.0], dtype=torch.float64).reshape(2, 1, 1, 1)
-    ends = sample(posterior_mean(schedule, through_v), starts, trailing_times(num_steps), schedule, solver).flatten()
+    ends = in_one_block(posterior_mean(schedule, through_v), starts, num_steps, solver, schedule).flatten()
     return ends[0].item(), (ends[1] - ends[0]).item()
 
 
@@ -53,7 +55,7 @@ def test_ancestral_samples_have_the_mean_and_the_spread_of_the_truth(schedule):
     def draw_noise():
         return torch.randn(20000, 1, 1, 1, generator=generator, dtype=torch.float64)
 
-    samples = sample(posterior_mean(schedule), draw_noise(), trailing_times(250), schedule, "ddpm", draw_noise)
+    samples = in_one_block(posterior_mean(schedule), draw_noise(), 250, "ddpm", schedule, draw_noise)
     assert samples.mean().item() == pytest.approx(MEAN, abs=0.01 + 4 * DEVIATION / math.sqrt(20000))
     assert samples.std().item() == pytest.approx(DEVIATION, rel=0.02 + 4 / math.sqrt(2 * 20000))
 
@@ -86,7 +88,7 @@ def posterior_given_the_image():
     return gain @ IMAGE, PRIOR - gain @ VIEW @ PRIOR
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", SOLVERS.names())
 @pytest.mark.parametrize("parameterisation", PARAMETERISATIONS)
 @pytest.mark.parametrize("schedule", [Schedule("cosine", -2.0), Schedule("linear")], ids=str)
 def test_samples_have_the_mean_and_the_covariance_of_the_posterior_given_the_image(schedule, parameterisation, solver):
@@ -106,7 +108,7 @@ def test_samples_have_the_mean_and_the_covariance_of_the_posterior_given_the_ima
         return x_start_from_output(output, x_t, alpha, sigma, parameterisation)
 
     num_steps = 1000 if solver == "ddpm" else 250
-    samples = sample(predict, draw_noise(), trailing_times(num_steps), schedule, solver, draw_noise)[..., 0]
+    samples = in_one_block(predict, draw_noise(), num_steps, solver, schedule, draw_noise)[..., 0]
     error = (covariance.diagonal() / NUM_SAMPLES).sqrt()
     assert ((samples.mean(0) - mean).abs() < 0.01 + 4 * error).all()
     spread = torch.outer(covariance.diagonal(), covariance.diagonal())

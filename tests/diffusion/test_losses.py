@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medsegdiff_auto.diffusion.losses import (anchor_loss, cross_entropy, masked_mean, min_snr_weight, mse, multiscale_mse,
-                                              sigmoid_weight, soft_dice_loss, time_weight)
+from medsegdiff_auto.diffusion.losses import (anchor_loss, cross_entropy, masked_mean, mse, multiscale_mse, soft_dice_loss)
 from medsegdiff_auto.diffusion.process import output_from_x_start, q_sample
 from medsegdiff_auto.diffusion.schedules import alpha_sigma
 
@@ -82,11 +81,6 @@ def test_ignored_voxels_give_no_gradient():
     assert (logits.grad[:, :, [0, 2]] != 0).all()
 
 
-def test_every_sample_has_its_own_weight():
-    predicted, reference = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)
-    assert mse(predicted, reference, torch.tensor([2.0, 0.5])).item() == pytest.approx((2 * 1 + 0.5 * 9) / 2)
-
-
 def test_multiscale_adds_the_errors_of_the_averages_with_the_weight_one_over_side():
     """Side 4: errors (4, 0, 0, 0) square to a mean of 4; side 2: cell means (2, 0), mean square 2; side 1: mean 1, square 1."""
     error = torch.tensor([4.0, 0.0, 0.0, 0.0]).reshape(1, 1, 4)
@@ -109,29 +103,6 @@ def test_voxel_noise_weighs_less_and_a_shift_weighs_the_same_at_coarse_scales():
     zero = torch.zeros_like(noise)
     assert multiscale_mse(shift, zero, 4).item() == pytest.approx(mse(shift, zero).item())
     assert multiscale_mse(noise, zero, 4).item() < 0.3 * mse(noise, zero).item()
-
-
-LOG_SNR = torch.tensor([-6.0, -1.0, 0.0, 1.0, 4.0], dtype=torch.float64)
-
-
-@pytest.mark.parametrize("name", ["min_snr", "sigmoid"])
-@pytest.mark.parametrize("parameterisation", ["noise", "v"])
-def test_a_time_weight_asks_the_same_of_every_parameterisation(name, parameterisation):
-    """One wrong x_0 costs the same whether its error is measured on x_0, on the noise, or on v."""
-    generator = torch.Generator().manual_seed(0)
-    x_start, wrong, noise = (torch.randn(5, 1, 3, 4, generator=generator, dtype=torch.float64) for _ in range(3))
-    alpha, sigma = alpha_sigma(LOG_SNR)
-    x_t = q_sample(x_start, noise, alpha, sigma)
-    direct = mse(wrong, x_start, time_weight(name, LOG_SNR, "x_start"))
-    outputs = (output_from_x_start(x, x_t, alpha, sigma, parameterisation) for x in (wrong, x_start))
-    assert mse(*outputs, time_weight(name, LOG_SNR, parameterisation)).item() == pytest.approx(direct.item(), rel=1e-9)
-
-
-def test_min_snr_stops_growing_at_gamma_and_sigmoid_falls_where_little_noise_is_left():
-    assert min_snr_weight(LOG_SNR, "x_start", 5.0).tolist() == pytest.approx([math.exp(-6), math.exp(-1), 1, math.e, 5])
-    assert min_snr_weight(LOG_SNR, "noise", 5.0)[-1].item() == pytest.approx(5 / math.exp(4))
-    assert sigmoid_weight(LOG_SNR, "noise", 0.0).tolist() == pytest.approx([1 / (1 + math.exp(x)) for x in (-6, -1, 0, 1, 4)])
-    assert time_weight("none", LOG_SNR, "v") is None
 
 
 def test_the_anchor_loss_is_dice_plus_weighted_cross_entropy():

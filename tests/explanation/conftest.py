@@ -8,12 +8,11 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
-from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.configuration import section_of_preset
 from medsegdiff_auto.nnunet.structures import Structure
 from medsegdiff_auto.explanation.case import Tile, state_of
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.networks.build import build_network
-from medsegdiff_auto.planning.planner import CONFIGURATION_KEYS
 from medsegdiff_auto.planning.presets import load_preset
 
 SIZES = {2: (40, 32), 3: (8, 40, 32)}
@@ -24,12 +23,10 @@ def network_of(preset: str, dimension: int, target: str) -> nn.Module:
     """The preset's network with noise on every parameter, so that nothing is zero or the identity."""
     torch.manual_seed(0)
     fragment = load_preset(preset)
-    features, shift = (4, 8, 8), -2.0 if fragment["schedule"] == "cosine" else 0.0
-    configuration = DiffusionConfiguration(
-        target=target, log_snr_shift=shift, structure_diameter_vox=(12.0, 16.0, 14.0)[-dimension:], num_steps=NUM_STEPS,
-        first_stage=fragment["first_stage_3d"],
-        features_per_stage=(8, 8) if fragment["first_stage_3d"] else (8, 8, 16), num_mirrors=1, denoiser_cost=0.1,
-        **{key: value for key, value in fragment.items() if key in CONFIGURATION_KEYS})
+    features, first_stage = (4, 8, 8), min(1, fragment["planning"]["first_stage_3d"])
+    configuration = section_of_preset(
+        fragment, target, structure_diameter_vox=(12.0, 16.0, 14.0)[-dimension:], num_steps=NUM_STEPS, first_stage=first_stage,
+        features_per_stage=(8, 8) if first_stage else (8, 8, 16), num_mirrors=1)
     num_outputs = 3 if target == "classes" else 2
     unet = PlainConvUNet(
         input_channels=NUM_INPUTS, n_stages=3, features_per_stage=features, kernel_sizes=[(3,) * dimension] * 3,
@@ -64,7 +61,7 @@ def tile_of(dimension: int, target: str, num_samples: int = 2) -> Tile:
 def predictor_of(network: nn.Module) -> SimpleNamespace:
     """What the explanation uses of the predictor, on the CPU."""
     return SimpleNamespace(network=network, condition_on=network.condition, draw=network.sample_probabilities,
-                           num_steps=network.configuration.num_steps)
+                           num_steps=network.configuration.sampling.num_steps)
 
 
 COMBINATIONS = [("auto", 2, "regions"), ("auto", 3, "classes"), ("paper", 2, "classes"), ("paper", 3, "regions"),

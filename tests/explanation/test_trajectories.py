@@ -1,17 +1,19 @@
 """A trajectory is what the sampler did, and ends in the sample."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from medsegdiff_auto.diffusion.solvers import ddim_step, trailing_times
+from medsegdiff_auto.diffusion.schedules import trailing_times
+from medsegdiff_auto.diffusion.solver import Step as SolverStep
+from medsegdiff_auto.diffusion.solvers.ddim import ddim_step
 from medsegdiff_auto.diffusion.state import probabilities_from_state
 from medsegdiff_auto.explanation.record import Step, Trajectory, draw
 from medsegdiff_auto.explanation.reverse import agreement_by_step, drawn_steps, reverse_section
 from medsegdiff_auto.explanation.samples import agreement, spread
+from medsegdiff_auto.tables import SOLVERS
 
 
 def test_the_last_prediction_of_a_trajectory_is_the_sample_of_the_same_noise(network, predictor, tile):
@@ -38,7 +40,7 @@ def test_the_states_of_a_trajectory_begin_with_the_noise_and_follow_the_solver(n
     for step, following in pairwise(steps):
         x_t, x_start = (torch.from_numpy(x)[None].double() for x in (step.x_t, step.x_start))
         t, s = (torch.tensor(x.t, dtype=torch.float64) for x in (step, following))
-        expected = ddim_step(x_t, x_start, t, s, network.schedule)[0]
+        expected = ddim_step(SolverStep(x_t, x_start, t, s, network.schedule))[0]
         np.testing.assert_allclose(following.x_t, expected.numpy(), atol=1e-4)
     assert all(np.abs(step.x_start).max() <= 1 for step in steps)
 
@@ -63,12 +65,13 @@ def test_samples_agree_wholly_with_themselves_and_not_at_all_with_an_empty_mask(
     assert spread(np.stack([same.probabilities, other.probabilities])).max() == 0.5
 
 
-def test_a_guided_model_says_by_how_much_and_an_unguided_one_nothing(make):
+@pytest.mark.parametrize("solver, words", [("ddim", "equation 12"), ("ddpm", "replaced by new noise"),
+                                           ("dpm_solver_pp_2m", "extrapolated")])
+def test_the_page_shows_the_step_of_the_solver_and_where_it_comes_from(make, solver, words):
     tile, network = make.tile(2, "regions"), make.network("auto", 2, "regions")
     trajectories = draw(make.predictor(network), tile).trajectories
-    plain = reverse_section(tile, trajectories, network.configuration, "ddim").html
-    guided = reverse_section(tile, trajectories, replace(network.configuration, state_guidance=1.75), "ddim").html
-    assert "γ = 1.75" in guided and "γ" not in plain
+    page = reverse_section(tile, trajectories, network.configuration, solver).html
+    assert words in page and SOLVERS.row(solver).equation in page and SOLVERS.row(solver).source in page
 
 
 @pytest.mark.parametrize("preset, shared", [("auto", True), ("paper", False)])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from medsegdiff_auto.inference.expected_cost import CallCost, CaseCost, _timed, statement, views_in_calls
+from medsegdiff_auto.inference.expected_cost import CallCost, CaseCost, _timed, cost_statement, views_in_calls
 
 CALLS = CallCost(forward_s=0.5, evaluation_s=0.25, view_bytes=100)
 
@@ -50,9 +50,9 @@ def test_a_short_call_is_timed_when_it_is_warm_and_a_long_one_at_once():
 
 def test_the_statement_says_calls_and_seconds_of_a_case_and_of_all():
     cost = CaseCost(num_tiles=3, num_looks=12, num_forwards=12, num_evaluations=48)
-    line = statement("a", cost, CALLS, predictor(8, 2, 8), num_cases=5)
+    line = cost_statement("a", cost, CALLS, predictor(8, 2, 8), num_cases=5)
     assert line == ("a: at most 12 evaluations of nnU-Net's network and 48 of the denoiser (tiles 3, folds 2, views 2, samples 8, "
                     "steps 3), about 18 s; 5 cases of this size about 90 s")
-    assert statement("a", cost, CALLS, predictor(8, 2, 8), num_cases=1).endswith("about 18 s")
-    assert "about 1800 s" in statement("a", cost, CallCost(50, 25, 1), predictor(8, 2, 8), num_cases=1)
-    assert "about 0.018 s" in statement("a", cost, CallCost(0.0005, 0.00025, 1), predictor(8, 2, 8), num_cases=1)
+    assert cost_statement("a", cost, CALLS, predictor(8, 2, 8), num_cases=1).endswith("about 18 s")
+    assert "about 1800 s" in cost_statement("a", cost, CallCost(50, 25, 1), predictor(8, 2, 8), num_cases=1)
+    assert "about 0.018 s" in cost_statement("a", cost, CallCost(0.0005, 0.00025, 1), predictor(8, 2, 8), num_cases=1)

@@ -63,7 +63,7 @@ def test_fused_maps_samples_and_uncertainty_are_the_same_on_disk(dataset_json, s
     drawn = [(PLAIN, InMemory(probabilities(dataset_json, NETWORK)))] + [
         (SAMPLE, InMemory(probabilities(dataset_json, NETWORK, k))) for k in (1, 2)]
     mean = 0.3 * drawn[0][1].tensor + 0.7 * (drawn[1][1].tensor + drawn[2][1].tensor) / 2
-    found = to_image_grid(iter(drawn), 0.3, "mean", PROPERTIES, plans, configuration, dataset_json, 2.0, True, storage)
+    found = to_image_grid(iter(drawn), ImageGrid(PROPERTIES, plans, configuration, dataset_json, storage), 0.3, "mean", 2.0, True)
     grid = ImageGrid(PROPERTIES, plans, configuration, dataset_json)
     np.testing.assert_array_equal(found.segmentation, grid.labels(grid.logits(InMemory(mean)), of_logits=True))
     for one, (_, sample) in zip(found.samples, drawn[1:], strict=True):
@@ -71,6 +71,6 @@ def test_fused_maps_samples_and_uncertainty_are_the_same_on_disk(dataset_json, s
     assert found.probabilities.shape == (3, *IMAGE) and found.entropy().shape == found.mutual_information.shape == IMAGE
     outside = found.probabilities[:, :, :3]
     assert (outside[0] == (dataset_json is CLASSES)).all() and (outside[1:] == 0).all() and (found.entropy()[:, :3] == 0).all()
-    in_memory = to_image_grid(iter(drawn), 0.3, "mean", PROPERTIES, plans, configuration, dataset_json, 2.0, True)
+    in_memory = to_image_grid(iter(drawn), grid, 0.3, "mean", 2.0, True)
     for name in ("probabilities", "samples", "mutual_information", "segmentation"):
         np.testing.assert_array_equal(getattr(found, name), getattr(in_memory, name), name)

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from medsegdiff_auto.inference.predictor import SamplingOptions
+from medsegdiff_auto.inference.options import SamplingOptions
 from medsegdiff_auto.inference.speed import at_speed
 
 
 def model(num_samples=8, num_steps=6, axes=(0, 1, 2), fitted=None):
-    planned = SimpleNamespace(num_samples=num_samples, num_steps=num_steps, num_mirrors=4, num_train_steps=1000)
+    sampling = SimpleNamespace(num_samples=num_samples, num_steps=num_steps, num_mirrors=4)
+    planned = SimpleNamespace(sampling=sampling, noise=SimpleNamespace(num_train_steps=1000))
     return SimpleNamespace(diffusion=planned, mirroring_axes=axes, fitted=fitted)
 
 

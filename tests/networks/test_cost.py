@@ -34,7 +34,7 @@ def multiply_adds(network, *inputs):
 @pytest.mark.parametrize("configuration", [AUTO, PAPER], ids=["auto", "paper"])
 @pytest.mark.parametrize("dimension, strides, size", [(2, None, (8, 12)), (3, ANISOTROPIC, (2, 12, 8))], ids=str)
 def test_the_relative_cost_is_the_ratio_of_multiply_adds(configuration, dimension, strides, size):
-    configuration = replace(configuration, bottleneck_attention_heads=0)
+    configuration = configuration.changed(bottleneck_attention_heads=0)
     network = tiny_network(dimension, configuration, strides=strides).eval()
     image, x_t = random_image(*size, batch_size=1), random_state(*size, batch_size=1)
     unet = tiny_unet(dimension, strides=strides).eval()

@@ -8,7 +8,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
-from medsegdiff_auto.networks.instance_norm import InstanceNorm2d, InstanceNorm3d, with_faster_norm
+from medsegdiff_auto.networks.cpu_speed import InstanceNorm2d, InstanceNorm3d
+from medsegdiff_auto.nnunet.managers import with_faster_norm
 
 PAIRS = {2: (nn.InstanceNorm2d, InstanceNorm2d, torch.channels_last), 3: (nn.InstanceNorm3d, InstanceNorm3d, torch.channels_last_3d)}
 

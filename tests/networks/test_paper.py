@@ -8,7 +8,7 @@ from tiny_networks import ANISOTROPIC, NUM_OUTPUTS, PAPER, random_image, random_
 
 from medsegdiff_auto.diffusion.losses import mse
 from medsegdiff_auto.diffusion.process import noise_from_x_start
-from medsegdiff_auto.diffusion.solvers import SOLVERS
+from medsegdiff_auto.tables import SOLVERS
 from medsegdiff_auto.diffusion.state import state_from_labels
 from medsegdiff_auto.networks.dynamic_encoding import attentive_fusion, layer_norm
 from medsegdiff_auto.networks.paper import InlineConditionalEncoding
@@ -25,13 +25,13 @@ class TrueNoise(torch.nn.Module):
         super().__init__()
         self.x_start, self.schedule, self.times = x_start, schedule, []
 
-    def forward(self, x_t, t, condition, previous):
+    def forward(self, x_t, t, condition):
         self.times.append(t[0].item())
         return noise_from_x_start(self.x_start.to(x_t), x_t, *self.schedule.alpha_sigma(t))
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", SOLVERS.names())
 @pytest.mark.parametrize("num_steps", [1, 3, 7, 50])
 @pytest.mark.parametrize("dimension, size", [(2, (8, 12)), (3, (2, 4, 4))])
 def test_a_perfect_noise_prediction_recovers_the_mask_in_any_number_of_steps(dimension, size, num_steps, solver):
@@ -46,9 +46,9 @@ def test_a_perfect_noise_prediction_recovers_the_mask_in_any_number_of_steps(dim
 
 def test_times_between_the_training_steps_are_rounded_to_them():
     network = tiny_network(2, PAPER)
-    found = network.discrete_time(torch.tensor([1 / 3, 1e-5, 0.9996, 1.0], dtype=torch.float64))
+    found = network.schedule.discrete(torch.tensor([1 / 3, 1e-5, 0.9996, 1.0], dtype=torch.float64))
     assert found.tolist() == [0.333, 0.001, 1.0, 1.0]
-    assert tiny_network(2, replace(PAPER, schedule="cosine")).discrete_time(TIMES) is TIMES
+    assert tiny_network(2, PAPER.changed(schedule="cosine")).schedule.discrete(TIMES) is TIMES
 
 
 def test_the_encoding_is_the_fusion_of_the_paper_and_nothing_else():
@@ -60,7 +60,7 @@ def test_the_encoding_is_the_fusion_of_the_paper_and_nothing_else():
 
 @torch.no_grad()
 def test_both_encoders_are_added_at_the_last_stage():
-    denoiser = tiny_network(2, replace(PAPER, bottleneck_attention_heads=0)).denoiser
+    denoiser = tiny_network(2, PAPER.changed(bottleneck_attention_heads=0)).denoiser
     seen, last = {}, len(denoiser.fusion) - 1
     denoiser.fusion[last].register_forward_hook(lambda module, inputs, output: seen.update(image=output, mask=inputs[1]))
     denoiser.bottleneck.register_forward_hook(lambda module, inputs, output: seen.update(sum=inputs[0]))
@@ -127,7 +127,7 @@ def test_every_parameter_learns_the_filters_and_the_fusion_included():
 
 @pytest.mark.parametrize("target, probability", [("classes", 1 / NUM_OUTPUTS), ("regions", 0.5)])
 def test_there_is_no_plain_network_so_every_output_is_as_likely(target, probability):
-    network, image = tiny_network(3, replace(PAPER, target=target)), random_image(2, 4, 4)
+    network, image = tiny_network(3, PAPER.changed(target=target)), random_image(2, 4, 4)
     condition = network.condition(image)
     plain = network.conditioner_probabilities(condition)
     assert plain.shape == (2, NUM_OUTPUTS, 2, 4, 4)
@@ -141,13 +141,13 @@ def test_nnunets_validation_loss_sees_the_logits_of_a_sample_of_two_steps():
     logits = network(image)
     network.deep_supervision = False
     assert len(logits) == 1 and not torch.equal(logits[0], network(image))
-    network.configuration = replace(PAPER, num_steps=2)
+    network.configuration = PAPER.changed(num_steps=2)
     assert torch.equal(logits[0], network(image))
 
 
 def test_the_fragment_of_the_paper_has_the_keys_of_auto_and_the_published_settings():
     fragment = load_preset("paper")
     assert fragment.keys() == load_preset("auto").keys()
-    published = {"parameterisation": "noise", "schedule": "linear", "num_train_steps": 1000, "num_samples": 25,
-                 "initial_learning_rate": 1e-4, "conditioner_weight": 0}
-    assert {key: fragment[key] for key in published} == published
+    found = [fragment["network"]["parameterisation"], *fragment["noise"].values(), fragment["sampling"]["num_samples"],
+             fragment["loss"]["initial_learning_rate"], fragment["sampling"]["conditioner_weight"]]
+    assert found == ["noise", "linear", None, 1000, 25, 1e-4, 0]

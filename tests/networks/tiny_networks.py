@@ -1,33 +1,34 @@
 """Networks small enough for tests: nnU-Net's architectures with three stages, and ours around them."""
 
-from dataclasses import replace
-
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
 
-from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.configuration import (DiffusionConfiguration, LossSection, NetworkSection, NoiseSection,
+                                                     SamplingSection)
 from medsegdiff_auto.networks.build import build_network
 
 NUM_INPUTS, NUM_OUTPUTS, FEATURES = 2, 3, (4, 8, 8)
 ANISOTROPIC = [(1, 1, 1), (1, 2, 2), (2, 2, 2)]
 AUTO = DiffusionConfiguration(
-    preset="auto", network="conditioned", target="classes", parameterisation="x_start", schedule="cosine",
-    log_snr_shift=-2.0, num_train_steps=1000, zero_terminal_snr=False, structure_diameter_vox=(8.0, 8.0, 8.0),
-    first_stage=1, features_per_stage=(8, 8), dynamic_encoding=True, anchor_attention=False,
-    spectrum_transformer_layers=0, transformer_layers=0, bottleneck_attention_heads=2, filter_grid_size=5, dropout=0.0,
-    sees_state=True, self_conditioning=False, frozen_conditioner=False, gradient_into_conditioner=False, cross_entropy_weight=1.0, dice_weight=0.0,
-    time_weighting="none", multiscale_size=0, anchor_loss_interval=0, recycling_share=0.25, initial_learning_rate=1e-3,
-    ema_length=0.05, solver="ddim", num_steps=3, start_time=1.0, state_guidance=1.0, dispersion=0.0, fusion="mean", num_samples=2, num_mirrors=2, conditioner_weight=0.5,
-    denoiser_cost=0.1)
-PAPER = replace(AUTO, preset="paper", network="two_encoders", parameterisation="noise", schedule="linear",
-                log_snr_shift=0.0, first_stage=0, features_per_stage=(8, 8, 16), recycling_share=0.0,
-                conditioner_weight=0.0)
-PAPER_V2 = replace(PAPER, preset="paper_v2", network="conditioned", dynamic_encoding=False, anchor_attention=True,
-                   spectrum_transformer_layers=2, gradient_into_conditioner=True, anchor_loss_interval=2)
-SIMPLE_DIFFUSION = replace(AUTO, preset="simple_diffusion", network="concatenated", parameterisation="v",
-                           dynamic_encoding=False, transformer_layers=2, multiscale_size=4, recycling_share=0.0,
-                           conditioner_weight=0.0)
+    "auto", "classes",
+    NetworkSection(architecture="conditioned", parameterisation="x_start", first_stage=1, features_per_stage=(8, 8),
+                   dynamic_encoding=True, anchor_attention=False, spectrum_transformer_layers=0, transformer_layers=0,
+                   bottleneck_attention_heads=2, filter_grid_size=5, dropout=0.0, sees_state=True, frozen_conditioner=False,
+                   gradient_into_conditioner=False),
+    NoiseSection(schedule="cosine", reference_vox=4.0, structure_diameter_vox=(8.0, 8.0, 8.0), num_train_steps=1000),
+    LossSection(name="cross_entropy", multiscale_size=0, anchor_loss_interval=0, recycling_share=0.25,
+                initial_learning_rate=1e-3, ema_length=0.05),
+    SamplingSection(solver="ddim", num_steps=3, dispersion=0.0, fusion="mean", num_samples=2, num_mirrors=2,
+                    conditioner_weight=0.5))
+LINEAR = {"schedule": "linear", "reference_vox": None}
+PAPER = AUTO.changed(preset="paper", architecture="two_encoders", parameterisation="noise", name="mse", first_stage=0,
+                     features_per_stage=(8, 8, 16), recycling_share=0.0, conditioner_weight=0.0, **LINEAR)
+PAPER_V2 = PAPER.changed(preset="paper_v2", architecture="conditioned", dynamic_encoding=False, anchor_attention=True,
+                         spectrum_transformer_layers=2, gradient_into_conditioner=True, anchor_loss_interval=2)
+SIMPLE_DIFFUSION = AUTO.changed(preset="simple_diffusion", architecture="concatenated", parameterisation="v",
+                                name="multiscale_mse", multiscale_size=4, dynamic_encoding=False, transformer_layers=2,
+                                recycling_share=0.0, conditioner_weight=0.0)
 PRESETS = {c.preset: c for c in (AUTO, PAPER, PAPER_V2, SIMPLE_DIFFUSION)}
 
 

@@ -35,7 +35,7 @@ def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, cap
     fitted_file.write_text(json.dumps(fitted | {"dispersion": 5.0, "conditioner_weight": 0.25}))
     assert fitted["temperature"] == 1.0 and "at least 2 cases" in printed
     diffusion = load_model(chain_2d.model, [0]).diffusion
-    assert (diffusion.dispersion, diffusion.conditioner_weight, diffusion.num_steps) == (5.0, 0.25, 2)
+    assert (diffusion.sampling.dispersion, diffusion.sampling.conditioner_weight, diffusion.sampling.num_steps) == (5.0, 0.25, 2)
     assert load_model(chain_2d.model, [0], use_fitted=False).diffusion.dispersion == 0.0
 
     def cases_csv(name: str) -> str:

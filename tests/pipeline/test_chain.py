@@ -10,7 +10,8 @@ from chain import FOLDS, command
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from medsegdiff_auto.inference.case_table import read_case_table
-from medsegdiff_auto.decision.decoders import fuse
+from medsegdiff_auto.decision.decoder import decode
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.inference import predictor
 from medsegdiff_auto.overlap import expected_dice_between_samples
 from medsegdiff_auto.training.checkpoints import load_safely
@@ -166,7 +167,7 @@ def test_another_fusion_decodes_the_same_samples(chain_2d, folders, tmp_path, fu
     for case in chain.cases:
         samples = volume(tmp_path / f"{case}_samples.nii.gz")
         np.testing.assert_array_equal(samples, volume(chain.predictions / f"{case}_samples.nii.gz"))
-        np.testing.assert_array_equal(volume(tmp_path / f"{case}.nii.gz"), fuse(fusion, None, samples, labels))
+        np.testing.assert_array_equal(volume(tmp_path / f"{case}.nii.gz"), decode(fusion, None, samples, labels))
 
 
 def test_a_finished_training_has_seen_every_iteration(chain):
@@ -192,9 +193,10 @@ def test_training_leaves_curves_and_previews(chain):
 
 def test_the_plan_is_explained_and_travels_with_the_model(chain):
     text = (chain.preprocessed / "MedSegDiffPlans.md").read_text(encoding="utf-8")
-    plan = json.loads((chain.model / "plans.json").read_text(encoding="utf-8"))["configurations"][chain.configuration]["diffusion"]
-    assert f"**Noise shift** {plan['log_snr_shift']:.2f}" in text
-    assert plan["target"] == ("regions" if chain.configuration == "2d" else "classes")
+    plans = json.loads((chain.model / "plans.json").read_text(encoding="utf-8"))
+    plan = DiffusionConfiguration.from_plan(plans["configurations"][chain.configuration]["diffusion"])
+    assert f"**Noise shift** {plan.noise.log_snr_shift:.2f}" in text
+    assert plan.target == ("regions" if chain.configuration == "2d" else "classes")
 
 
 def test_the_report_is_one_offline_file_with_the_chains_figures(chain):

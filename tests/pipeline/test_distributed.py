@@ -1,46 +1,206 @@
-"""Two processes on the CPU train one network on one divided batch."""
+"""Two processes on the CPU train one network on one divided batch, and end together, whatever ends them."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import MethodType
+
+import pytest
 import torch
 from chain import command
+from two_processes import PATIENCE_S, by_two_processes
 
 from medsegdiff_auto.benchmarks.planned_training import initialized_trainer, random_batch, read_plans
 from medsegdiff_auto.training.checkpoints import load_safely
+from medsegdiff_auto.training.run import TrainingRequest, build_trainer
+from medsegdiff_auto.training.schedule import TrainingLength, polynomial_learning_rate
+from medsegdiff_auto.training.termination import EXIT_CODE, STOP_FILE
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 NUM_STEPS = 2
+LENGTH = TrainingLength(num_epochs=3, num_iterations_per_epoch=2)
+HOURS_PER_EPOCH = (0.3, 0.7)  # by the clock of each process, of one hour in all
 
 
-def trained_weights(rank: int, world_size: int, plans_file, configuration, folder) -> None:
-    """Takes steps on a batch of its own and stores weights and losses."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+def trained_weights(rank: int, plans_file: Path) -> dict:
+    """What two steps on batches of its own leave in a process."""
     torch.manual_seed(rank)  # other weights at first: DDP sends those of the first process to all
     plans, dataset_json = read_plans(plans_file)
-    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, configuration, dataset_json, torch.device("cpu"))
+    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, "2d", dataset_json, torch.device("cpu"))
     trainer.seed = 0
     losses = [float(trainer.train_step(random_batch(trainer, 10 * step + rank))["loss"]) for step in range(NUM_STEPS)]
-    torch.save((trainer.bare_network.state_dict(), trainer.ema.network.state_dict(), losses, trainer.batch_size),
-               folder / f"{rank}.pth")
-    torch.distributed.destroy_process_group()
+    return {"weights": weights_of(trainer), "losses": losses, "batch_size": trainer.batch_size}
 
 
-def test_two_processes_see_other_batches_and_keep_the_same_weights(chain_2d, folders, tmp_path, monkeypatch):
+def weights_of(trainer) -> dict:
+    """The weights that are trained and their average."""
+    averaged = {f"average of {name}": value for name, value in trainer.ema.network.state_dict().items()}
+    return trainer.bare_network.state_dict() | averaged
+
+
+def different(first: dict, second: dict) -> list[str]:
+    """Names of the weights that are not equal to the last bit."""
+    assert first.keys() == second.keys()
+    return [name for name, value in first.items() if not torch.equal(value, second[name])]
+
+
+def test_two_processes_see_other_batches_and_keep_the_same_weights(chain_2d, folders, tmp_path):
     folders(chain_2d.root)
-    monkeypatch.setenv("MASTER_ADDR", "localhost")
-    monkeypatch.setenv("MASTER_PORT", "29511")
-    torch.multiprocessing.spawn(trained_weights, (2, chain_2d.model / "plans.json", "2d", tmp_path), 2)
-    (first, first_average, first_losses, first_batch), (second, second_average, second_losses, second_batch) = (
-        torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
-    assert first_losses != second_losses
-    assert first_batch + second_batch == read_plans(chain_2d.model / "plans.json")[0]["configurations"]["2d"]["batch_size"]
-    for key, value in first.items():
-        assert torch.equal(value, second[key]) and torch.equal(first_average[key], second_average[key]), key
+    plans_file = chain_2d.model / "plans.json"
+    first, second = by_two_processes(trained_weights, tmp_path / "group", plans_file)
+    assert first["losses"] != second["losses"]
+    assert first["batch_size"] + second["batch_size"] == read_plans(plans_file)[0]["configurations"]["2d"]["batch_size"]
+    assert different(first["weights"], second["weights"]) == []
+
+
+def new_trainer(preprocessed: Path, model: Path) -> nnUNetTrainerMedSegDiff:
+    """A trainer of the fold that no other test trains."""
+    request = TrainingRequest(preprocessed.name, "2d", 4, "MedSegDiffPlans", "nnUNetTrainerMedSegDiff", "cpu", LENGTH)
+    torch.manual_seed(0)
+    trainer = build_trainer(request, preprocessed, model)
+    trainer.seed = 0
+    return trainer
+
+
+def run(trainer) -> dict:
+    """What a training leaves in a process: weights, learning rates of every epoch, exit code."""
+    rates, start = [], trainer.on_train_epoch_start
+
+    def start_and_record() -> None:
+        start()
+        rates.append([optimizer.param_groups[0]["lr"] for _, optimizer in trainer.trained_parts])
+
+    trainer.on_train_epoch_start, exit_code = start_and_record, 0
+    try:
+        trainer.run_training()
+    except SystemExit as end:
+        exit_code = end.code
+    return {"weights": weights_of(trainer), "rates": rates, "exit_code": exit_code, "num_steps": trainer.num_train_steps_done}
+
+
+def stopped(rank: int, preprocessed: Path, model: Path) -> dict:
+    """Ended by a STOP file."""
+    trainer = new_trainer(preprocessed, model)
+    (Path(trainer.output_folder) / STOP_FILE).touch()
+    return run(trainer)
+
+
+def ended_by_the_clock(rank: int, preprocessed: Path, model: Path) -> dict:
+    """Ended by the clock, which goes faster in the second process; in the first one the hour is over after four epochs."""
+    nnUNetTrainerMedSegDiff.hours = property(lambda trainer: HOURS_PER_EPOCH[rank] * trainer.current_epoch)
+    trainer = new_trainer(preprocessed, model)
+    trainer.max_hours, trainer.num_epochs = 1.0, 9
+    return run(trainer)
+
+
+def at_call(trainer, hook: str, number: int) -> None:
+    """Sends SIGTERM to this process at one of the calls of a hook of the trainer, counted from 1."""
+    call, calls = getattr(trainer, hook), []
+
+    def counted(_trainer, *args):
+        calls.append(args)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return call(*args)
+
+    setattr(trainer, hook, MethodType(counted, trainer))
+
+
+def terminated(rank: int, preprocessed: Path, model: Path) -> dict:
+    """The second process gets SIGTERM in the third of six steps."""
+    trainer = new_trainer(preprocessed, model)
+    if rank == 1:
+        at_call(trainer, "new_train_step", 3)
+    return run(trainer)
+
+
+def terminated_at_last(rank: int, preprocessed: Path, model: Path) -> dict:
+    """The second process gets SIGTERM in the last epoch's validation."""
+    trainer = new_trainer(preprocessed, model)
+    if rank == 1:
+        at_call(trainer, "validation_step", LENGTH.num_epochs * LENGTH.num_val_iterations_per_epoch)
+    return run(trainer)
+
+
+def continued(rank: int, preprocessed: Path, model: Path) -> dict:
+    """From the checkpoint in the folder to the end."""
+    trainer = new_trainer(preprocessed, model)
+    trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
+    return run(trainer)
+
+
+def uninterrupted(rank: int, preprocessed: Path, model: Path) -> dict:
+    """From start to end."""
+    return run(new_trainer(preprocessed, model))
+
+
+@pytest.fixture
+def both_after(chain_2d, spare_fold, tmp_path):
+    """Runs one of the trainings above by two processes, checks that these ended alike, and gives the end of one."""
+
+    def both(training) -> dict:
+        first, second = by_two_processes(training, tmp_path / training.__name__, chain_2d.preprocessed, chain_2d.model)
+        assert different(first.pop("weights"), second["weights"]) == []
+        assert first == {key: value for key, value in second.items() if key != "weights"}
+        return second
+
+    return both
+
+
+def test_a_stop_file_ends_both_processes_after_the_epoch(both_after, spare_fold):
+    end = both_after(stopped)
+    assert (end["num_steps"], end["exit_code"]) == (2, 0)
+    assert load_safely(spare_fold / "checkpoint_final.pth")["current_epoch"] == 1 and not (spare_fold / STOP_FILE).exists()
+
+
+def test_the_clock_of_the_first_process_ends_both_and_gives_both_their_learning_rates(both_after):
+    end = both_after(ended_by_the_clock)
+    assert (end["num_steps"], end["exit_code"]) == (4 * LENGTH.num_iterations_per_epoch, 0)
+    initial = end["rates"][0]
+    assert end["rates"] == [[polynomial_learning_rate(rate, HOURS_PER_EPOCH[0] * epoch) for rate in initial] for epoch in range(4)]
+
+
+def test_sigterm_to_one_process_ends_both_and_the_continued_training_is_the_uninterrupted_one(both_after, spare_fold):
+    end = both_after(terminated)
+    assert (end["num_steps"], end["exit_code"]) == (3, EXIT_CODE)
+    halfway = load_safely(spare_fold / "checkpoint_latest.pth")
+    assert (halfway["num_train_steps_done"], halfway["current_epoch"], len(halfway["outputs_of_epoch"])) == (3, 1, 1)
+    end = both_after(continued)
+    logged = load_safely(spare_fold / "checkpoint_final.pth")
+    reference = both_after(uninterrupted)
+    assert (end["num_steps"], end["exit_code"]) == (reference["num_steps"], 0) == (6, 0)
+    assert different(end["weights"], reference["weights"]) == []
+    expected = load_safely(spare_fold / "checkpoint_final.pth")
+    assert logged["denoiser_losses"] == pytest.approx(expected["denoiser_losses"], rel=1e-12)
+    assert logged["logging"]["train_losses"] == pytest.approx(expected["logging"]["train_losses"], rel=1e-12)
+
+
+def test_sigterm_after_the_last_step_ends_both_with_a_finished_training(both_after, spare_fold):
+    end = both_after(terminated_at_last)
+    assert (end["num_steps"], end["exit_code"]) == (6, EXIT_CODE)
+    assert load_safely(spare_fold / "checkpoint_final.pth")["num_train_steps_done"] == 6
 
 
 def test_the_command_trains_and_validates_a_fold_by_two_processes(spare_fold):
     assert command("train 902 2d 4 --iterations 4 -device cpu --seed 0 -num_gpus 2") == 0
     assert load_safely(spare_fold / "checkpoint_final.pth")["num_train_steps_done"] == 4
     assert (spare_fold / "validation" / "summary.json").is_file()
+
+
+def test_the_command_passes_sigterm_on_and_ends_with_a_checkpoint_and_with_all_that_it_started(spare_fold):
+    code = "import sys; from medsegdiff_auto.cli.train import main; sys.exit(main(sys.argv[1:]))"
+    words = "902 2d 4 --iterations 1500 -device cpu -num_gpus 2".split()
+    with subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert any(line.startswith("epoch 1/30 ") for line in process.stdout)
+            process.terminate()
+            process.communicate(timeout=PATIENCE_S)  # until all have closed the pipe
+        finally:
+            process.kill()
+    assert process.returncode == EXIT_CODE
+    assert 50 <= load_safely(spare_fold / "checkpoint_latest.pth")["num_train_steps_done"] < 1500
 
 
 def test_more_processes_than_samples_in_a_batch_are_refused(spare_fold, capsys):

@@ -102,7 +102,7 @@ def test_the_field_of_a_tile_is_cut_out_of_that_of_the_volume(chain_2d, folders,
     folders(chain_2d.root)
     diffusion = dataclasses.replace(load_model(chain_2d.model, [0]).diffusion, dispersion=1.0)
     shape = (2, 6, 9, 8)
-    whole = torch.stack([SmoothField(shape, correlation_vox(diffusion.structure_diameter_vox, 3), field_seed(7, "a", k)).at(
+    whole = torch.stack([SmoothField(shape, correlation_vox(diffusion.noise.structure_diameter_vox, 3), field_seed(7, "a", k)).at(
         (slice(None),) * 3) for k in range(2)])
     assert torch.allclose(fields_at(at, shape, diffusion, "a", 2, seed=7), whole[(slice(None), slice(None), *at)], atol=1e-6)
     assert fields_at(at, shape, dataclasses.replace(diffusion, dispersion=0.0), "a", 2, seed=7) is None

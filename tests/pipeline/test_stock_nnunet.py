@@ -11,7 +11,7 @@ from conftest import threads_for_processes
 from torch import nn
 
 import medsegdiff_auto.ext_trainers
-from medsegdiff_auto.networks.instance_norm import InstanceNorm2d, InstanceNorm3d
+from medsegdiff_auto.networks.cpu_speed import InstanceNorm2d, InstanceNorm3d
 
 
 @pytest.fixture

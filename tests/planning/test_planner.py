@@ -66,16 +66,17 @@ def test_where_the_denoiser_fits_topology_patch_and_batch_are_those_of_nnunet(pl
 
 def test_the_shift_is_the_sum_of_log_ratios_of_reference_and_diameter(planned):
     plans = planned(spacing=(2.0, 1.0, 1.0))
-    diameters = section(plans, "3d_fullres").structure_diameter_vox
-    reference = load_preset("auto")["reference_vox"]
+    diameters = section(plans, "3d_fullres").noise.structure_diameter_vox
+    reference = load_preset("auto")["noise"]["reference_vox"]
     assert sorted(diameters) == [5.0, 20.0, 40.0]
-    assert section(plans, "3d_fullres").log_snr_shift == pytest.approx(sum(math.log(reference / d) for d in diameters), abs=1e-3)
-    assert section(plans, "2d").structure_diameter_vox == diameters[1:]
+    shift = section(plans, "3d_fullres").noise.log_snr_shift
+    assert shift == pytest.approx(sum(math.log(reference / d) for d in diameters), abs=5.1e-4)
+    assert section(plans, "2d").noise.structure_diameter_vox == diameters[1:]
 
 
 def test_larger_structures_need_more_noise(planned):
-    small = section(planned(diameter_mm=(10.0, 10.0, 10.0)), "3d_fullres").log_snr_shift
-    large = section(planned(diameter_mm=(30.0, 30.0, 30.0)), "3d_fullres").log_snr_shift
+    small = section(planned(diameter_mm=(10.0, 10.0, 10.0)), "3d_fullres").noise.log_snr_shift
+    large = section(planned(diameter_mm=(30.0, 30.0, 30.0)), "3d_fullres").noise.log_snr_shift
     assert small - large == pytest.approx(3 * math.log(3), abs=2e-3)
 
 
@@ -87,7 +88,7 @@ def test_regions_are_sigmoids_and_labels_a_softmax(planned):
 def test_large_images_get_a_low_resolution_and_a_cascade_with_the_same_section(planned):
     plans = planned(shape=(160, 160, 160), resources="tiny", gpu_memory_target=0.1)
     assert plans["configurations"]["3d_cascade_fullres"] == {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
-    assert section(plans, "3d_lowres").log_snr_shift > section(plans, "3d_fullres").log_snr_shift
+    assert section(plans, "3d_lowres").noise.log_snr_shift > section(plans, "3d_fullres").noise.log_snr_shift
 
 
 def test_a_cpu_plan_is_half_as_wide_with_a_small_batch(planned):
@@ -98,12 +99,13 @@ def test_a_cpu_plan_is_half_as_wide_with_a_small_batch(planned):
 
 def test_the_paper_preset_predicts_noise_in_a_thousand_linear_steps(planned):
     paper = section(planned(preset="paper"), "2d")
-    assert (paper.parameterisation, paper.schedule, paper.num_train_steps, paper.num_samples) == ("noise", "linear", 1000, 25)
-    assert (paper.num_steps, paper.num_mirrors, paper.conditioner_weight, paper.log_snr_shift) == (50, 1, 0.0, 0.0)
+    assert (paper.network.parameterisation, paper.noise.schedule, paper.noise.num_train_steps, paper.sampling.num_samples) == ("noise", "linear", 1000, 25)
+    assert (paper.sampling.num_steps, paper.sampling.num_mirrors, paper.sampling.conditioner_weight, paper.noise.log_snr_shift) == (50, 1, 0.0, 0.0)
 
 
 def test_every_preset_file_has_the_same_keys():
-    keys = [set(load_preset(name)) for name in available_presets()]
+    keys = [{(name, key) for name, section in load_preset(preset).items() if name != "preset" for key in section}
+            for preset in available_presets()]
     assert "auto" in available_presets() and all(k == keys[0] for k in keys)
     with pytest.raises(UserError, match="no_such"):
         load_preset("no_such")
@@ -115,7 +117,8 @@ def test_a_residual_encoder_plan_has_nnunets_topology_and_a_denoiser_of_its_stag
     assert ours["architecture"] == stock
     assert stock["network_class_name"].endswith("ResidualEncoderUNet")
     stages = stock["arch_kwargs"]["features_per_stage"]
-    assert len(ours["diffusion"]["features_per_stage"]) == len(stages) - ours["diffusion"]["first_stage"]
+    network = section({"configurations": {"2d": ours}}, "2d").network
+    assert len(network.features_per_stage) == len(stages) - network.first_stage
 
 
 def test_conditioner_and_denoiser_together_keep_to_the_memory_target(planned):

@@ -1,6 +1,7 @@
 """The finished plans in ``plans/ready`` are plans of this version."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ def test_every_configuration_of_a_finished_plan_follows_from_its_structures_and_
     sections = [c[PLANS_KEY] for c in json.loads(file.read_text(encoding="utf-8"))["configurations"].values() if PLANS_KEY in c]
     assert sections
     for section in map(DiffusionConfiguration.from_plan, sections):
-        preset, dimension = load_preset(section.preset), len(section.structure_diameter_vox)
-        assert section.first_stage == preset[f"first_stage_{dimension}d"]
-        assert section.log_snr_shift == pytest.approx(log_snr_shift(section.structure_diameter_vox, preset["reference_vox"]), abs=1e-3)
-        assert preset["min_steps"] <= section.num_steps <= preset["max_steps"]
+        preset, noise = load_preset(section.preset), section.noise
+        limits, diameters = preset["planning"], noise.structure_diameter_vox
+        assert section.network.first_stage == limits[f"first_stage_{len(diameters)}d"]
+        assert noise.log_snr_shift == pytest.approx(log_snr_shift(diameters, preset["noise"]["reference_vox"]), abs=5.1e-4)
+        assert limits["min_steps"] <= section.sampling.num_steps <= limits["max_steps"]
+        for name in ("network", "noise", "loss", "sampling"):
+            assert preset[name].items() <= asdict(getattr(section, name)).items()

@@ -1,13 +1,14 @@
 """One state per sample over the whole volume: the same voxels however they are computed."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from medsegdiff_auto.diffusion.solvers import ddim_step, trailing_times
+from medsegdiff_auto.diffusion.schedules import trailing_times
+from medsegdiff_auto.diffusion.solver import Step
+from medsegdiff_auto.diffusion.solvers.ddim import ddim_step
 from medsegdiff_auto.diffusion.state import probabilities_from_state
 from medsegdiff_auto.sampling import coherent, volume_store
 from medsegdiff_auto.sampling.coherent import CoherentSampler, shown_samples
@@ -19,7 +20,7 @@ from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
-from tiny_networks import AUTO, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image, randomised, tiny_network  # noqa: E402
+from tiny_networks import AUTO, LINEAR, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image, randomised, tiny_network  # noqa: E402
 
 PATCH = {2: (16, 24), 3: (8, 16, 24)}
 VOLUME = {2: (2, 22, 32), 3: (10, 20, 28)}
@@ -77,10 +78,8 @@ def test_labels_do_not_depend_on_batch_size_tile_order_or_memory(dimension, chan
 
 
 @pytest.mark.parametrize("solver", ["ddim", "ddpm", "dpm_solver_pp_2m"])
-@pytest.mark.parametrize("configuration", [AUTO, replace(AUTO, state_guidance=3.0), replace(AUTO, self_conditioning=True),
-                                           replace(AUTO, start_time=0.6)], ids=["auto", "guided", "self-conditioned", "start"])
-def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver, configuration):
-    network = network_of(2, configuration)
+def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver):
+    network = network_of(2)
     with torch.inference_mode():
         conditions = conditions_of(network, 2)
     together = drawn(conditions, 2, solver=solver)
@@ -89,13 +88,12 @@ def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver, configura
     assert (together[0] - together[1]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("solver, change", [
-    ("ddim", {"start_time": 0.6}), ("ddpm", {"state_guidance": 3.0}), ("dpm_solver_pp_2m", {"self_conditioning": True}),
-    ("dpm_solver_pp_2m", {"dispersion": 1.0})], ids=str)
-def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, change, tmp_path, monkeypatch):
+@pytest.mark.parametrize("solver, dispersion", [("ddim", 0.0), ("ddpm", 0.0), ("dpm_solver_pp_2m", 0.0),
+                                                ("dpm_solver_pp_2m", 1.0)])
+def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, dispersion, tmp_path, monkeypatch):
     """In several blocks a row, and with kept features in one of them."""
     monkeypatch.setattr(volume_store, "ELEMENTS_PER_BLOCK", 4 * 20 * 28 * NUM_OUTPUTS)
-    network, found = network_of(3, replace(AUTO, **change)), []
+    network, found = network_of(3, AUTO.changed(dispersion=dispersion)), []
     for storage, room in ((Storage(), 1e12), (Storage(tmp_path), 0)):
         with torch.inference_mode():
             conditions = conditions_of(network, 3, room=room, storage=storage)
@@ -121,7 +119,7 @@ def test_on_disk_freed_memory_goes_back_before_every_step(on_disk, given_back, t
 def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimension, dispersion):
     """Written out: predict every tile, weight its state (with a field: its logits) with the window, divide, move, take the step,
     and again."""
-    network, volume, patch = network_of(dimension, replace(AUTO, dispersion=dispersion)), VOLUME[dimension], PATCH[dimension]
+    network, volume, patch = network_of(dimension, AUTO.changed(dispersion=dispersion)), VOLUME[dimension], PATCH[dimension]
     field = SmoothField((NUM_OUTPUTS, *volume), (4.0, 4.0, 4.0), 5)
     whole = field.at((slice(None),) * 3)
     image = random_image(*volume, batch_size=1)[0]
@@ -133,11 +131,11 @@ def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimensi
             total, weight = torch.zeros_like(x_t), torch.zeros(volume)
             for at in slicers(dimension):
                 condition = network.condition(image[at][None])
-                predicted = network.predict_x_start(x_t[(slice(None), *at)], t.float().expand(1), condition)
+                predicted = network.predict_x_start(x_t[(slice(None), *at)], t, condition)
                 total[(slice(None), *at)] += (((predicted + 1) / 2).clamp(min=1e-6).log() if dispersion else predicted) * window
                 weight[at[1:]] += window
             x_start = 2 * (total / weight + dispersion * whole).softmax(1) - 1 if dispersion else total / weight
-            x_t = ddim_step(x_t, x_start, t, s, network.schedule)
+            x_t = ddim_step(Step(x_t, x_start, t, s, network.schedule)) if s > 0 else x_start
         found = CoherentSampler(conditions, 2, "ddim", 1).draw((0,), noise_of(dimension), lambda sample: field).read()
     expected = probabilities_from_state(x_t, "classes")
     assert torch.allclose(found, expected, atol=1e-5)
@@ -172,7 +170,7 @@ def test_a_volume_of_one_tile_is_sampled_as_the_network_samples_it(configuration
         conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
         found = CoherentSampler(conditions, 3, "ddim", 8).draw((0,), lambda sample, step, rows: noise[:, rows]).read()
         expected = network.sample_probabilities(network.condition(image), noise[None], 3, "ddim")
-    tolerance = 1e-2 if configuration.parameterisation == "noise" else 1e-5  # a float32 state divided by alpha = 0.006
+    tolerance = 1e-2 if configuration.network.parameterisation == "noise" else 1e-5  # a float32 state divided by alpha = 0.006
     assert torch.allclose(found, expected, atol=tolerance)
 
 
@@ -189,10 +187,10 @@ def test_a_tile_without_foreground_is_left_to_the_plain_network_and_costs_no_eva
     assert torch.allclose(samples[0], conditions.plain.read(), atol=1e-5) and torch.allclose(samples[1], samples[0])
 
 
-@pytest.mark.parametrize("num_steps, start_time, of_a_tile", [(3, 1.0, 2 + 2 * 8), (1, 1.0, 8), (3, 0.6, 3 * 8)])
-def test_evaluations_are_counted_per_tile_step_and_shown_sample(num_steps, start_time, of_a_tile):
+@pytest.mark.parametrize("num_steps, schedule, of_a_tile", [(3, {}, 2 + 2 * 8), (1, {}, 8), (3, LINEAR, 3 * 8)])
+def test_evaluations_are_counted_per_tile_step_and_shown_sample(num_steps, schedule, of_a_tile):
     """Two views: from pure noise the first of several steps takes one evaluation of each."""
-    network = network_of(3, replace(AUTO, start_time=start_time))
+    network = network_of(3, AUTO.changed(**schedule))
     with torch.inference_mode():
         conditions = conditions_of(network, 3)
         sampler = CoherentSampler(conditions, num_steps, "ddim", 2)
@@ -201,11 +199,10 @@ def test_evaluations_are_counted_per_tile_step_and_shown_sample(num_steps, start
     assert sampler.num_evaluations == of_a_tile * len(conditions.tiles)
 
 
-@pytest.mark.parametrize("schedule, shared", [({}, True), ({"schedule": "linear", "zero_terminal_snr": True}, True),
-                                              ({"schedule": "linear"}, False)], ids=str)
+@pytest.mark.parametrize("schedule, shared", [({}, True), (LINEAR, False)], ids=str)
 def test_samples_share_a_first_step_only_where_the_state_holds_no_signal(schedule, shared):
     """DDPM's own linear schedule keeps alpha = 0.006 at its end."""
-    network = network_of(2, replace(AUTO, **schedule))
+    network = network_of(2, AUTO.changed(**schedule))
     first, second = [shown_samples(network, (5, 6, 7, 8, 9), 4, step, 2) for step in (0, 1)]
     assert list(first) == ([0, 1, 2, 3] if shared else [5, 6, 7, 8, 9]) and second == (5, 6, 7, 8, 9)
     assert list(shown_samples(network, (5, 9), 4, 0, 2)) == ([1] if shared else [5, 9])
@@ -214,7 +211,7 @@ def test_samples_share_a_first_step_only_where_the_state_holds_no_signal(schedul
 @pytest.mark.parametrize("dispersion", [0.0, 2.0])
 def test_samples_that_share_a_first_step_continue_from_it_with_their_own_noise_and_field(dispersion):
     """Written out for one tile and one view: sample 2 takes its first step from what the noise of sample 0 predicts."""
-    network, size = network_of(3, replace(AUTO, dispersion=dispersion)), (8, 16, 24)
+    network, size = network_of(3, AUTO.changed(dispersion=dispersion)), (8, 16, 24)
     image, noise = random_image(*size, batch_size=1), [noise_volume((NUM_OUTPUTS, *size), 0, "case", k) for k in range(3)]
     tiles = Tiles(size, size, [(slice(None), *(slice(0, n) for n in size))])
     field, (start, middle, _) = SmoothField((NUM_OUTPUTS, *size), (4.0, 4.0, 4.0), 5), trailing_times(2)
@@ -227,10 +224,10 @@ def test_samples_that_share_a_first_step_continue_from_it_with_their_own_noise_a
         conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
         found = CoherentSampler(conditions, 2, "ddim", 8).draw((2,), lambda k, step, rows: noise[k][:, rows], lambda k: field).read()
         condition = network.condition(image)
-        first = moved(network.predict_x_start(noise[0][None], start.float().expand(1), condition))
-        x_t = ddim_step(noise[2][None], first, start, middle, network.schedule)
-        second = moved(network.predict_x_start(x_t, middle.float().expand(1), condition))
-        own = moved(network.predict_x_start(noise[2][None], start.float().expand(1), condition))
+        first = moved(network.predict_x_start(noise[0][None], start, condition))
+        x_t = ddim_step(Step(noise[2][None], first, start, middle, network.schedule))
+        second = moved(network.predict_x_start(x_t, middle, condition))
+        own = moved(network.predict_x_start(noise[2][None], start, condition))
     assert torch.allclose(found, probabilities_from_state(second, "classes"), atol=1e-5)
     assert (own - first).abs().max() > 0.01
 

@@ -18,8 +18,8 @@ from medsegdiff_auto.sampling import memory_plan as memory
 from medsegdiff_auto.sampling.case_memory import CaseMemory
 from medsegdiff_auto.sampling.case_size import CaseSize, size_of_file
 from medsegdiff_auto.sampling.conditions import num_bytes
-from medsegdiff_auto.decision.decoders import fuse
-from medsegdiff_auto.sampling.memory_plan import fit_beside, memory_plan, statement
+from medsegdiff_auto.decision.decoder import decode
+from medsegdiff_auto.sampling.memory_plan import fit_beside, memory_plan, memory_statement
 from medsegdiff_auto.sampling.tile_memory import TileMemory, tile_memory
 from medsegdiff_auto.sampling.tiling import Tiles
 
@@ -63,7 +63,7 @@ def test_the_choice_of_the_dice_mask_takes_what_is_stated_for_it():
     distance = np.linalg.norm(np.mgrid[:size, :size, :size] - size / 2, axis=0)
     samples = np.stack([(distance < 30 + k).astype(np.uint8) for k in range(num_samples)])
     tracemalloc.start()
-    fuse("dice", np.zeros((2, 1, 1, 1), np.float32), samples, LabelManager({"background": 0, "ball": 1}, None))
+    decode("dice", np.zeros((2, 1, 1, 1), np.float32), samples, LabelManager({"background": 0, "ball": 1}, None))
     taken = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     found = case_memory((size,) * 3, fusion="dice", num_samples=num_samples, case=CaseSize(1, 2, (size,) * 3, (size,) * 3))
@@ -113,10 +113,10 @@ def test_the_next_case_is_prepared_beside_one_in_use_only_where_both_fit(tmp_pat
 
 def test_the_statement_names_size_samples_place_and_peak(tmp_path):
     plan = replace(plan_of(8, tmp_path), peak_bytes=5.3e9, samples_together=4, disk_bytes=21.04e9)
-    assert statement("case_7", CaseSize(1, 4, LARGE, LARGE), 8, plan) == (
+    assert memory_statement("case_7", CaseSize(1, 4, LARGE, LARGE), 8, plan) == (
         "case_7: 512 x 512 x 600, 8 samples, 4 at a time, states on disk (21.0 GB), about 5.3 GB at most")
     in_memory = replace(plan_of(100, tmp_path), peak_bytes=30e9)
-    assert statement("case_7", CaseSize(1, 4, LARGE, LARGE), 8, in_memory) == (
+    assert memory_statement("case_7", CaseSize(1, 4, LARGE, LARGE), 8, in_memory) == (
         "case_7: 512 x 512 x 600, 8 samples, states in memory, about 30.0 GB at most")
 
 

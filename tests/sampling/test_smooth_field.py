@@ -58,7 +58,7 @@ def test_nodes_lie_a_structure_apart_and_slices_of_a_2d_plan_get_the_mean():
 
 @pytest.mark.parametrize("target", ["classes", "regions"])
 def test_the_field_is_added_to_the_logits(target):
-    configuration = replace(AUTO, target=target, dispersion=1.5)
+    configuration = AUTO.changed(target=target, dispersion=1.5)
     logits = torch.randn(1, 2, 9, 14, 11, generator=torch.Generator().manual_seed(0))
     p = logits.softmax(1) if target == "classes" else logits.sigmoid()
     field = fields_at([SmoothField(SHAPE, DISTANCE, 0)], slice(2, 5))

@@ -8,7 +8,7 @@ from medsegdiff_auto.selection.choice import Candidate, Scores, candidates, fuse
 from medsegdiff_auto.selection.stored_samples import StoredCase, read_stored_case
 from medsegdiff_auto.nnunet.structures import Structure
 from medsegdiff_auto.selection.temperature_fit import TEMPERATURES, UNCHANGED
-from medsegdiff_auto.decision.decoders import fuse
+from medsegdiff_auto.decision.decoder import decode
 
 LABELS, ORGAN = LabelManager({"background": 0, "organ": 1}, None), Structure("organ", 1, (1,), 1)
 REFERENCE = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
@@ -103,7 +103,7 @@ def test_the_stored_samples_fuse_to_what_a_prediction_makes_of_them(labels, fusi
     probabilities = generator.dirichlet((1, 1, 1), (2, 5, 6)).transpose(3, 0, 1, 2)[-labels.num_segmentation_heads:].astype(np.float32)
     mean = np.asarray(labels.convert_probabilities_to_segmentation(probabilities))
     case = StoredCase(samples, np.stack([np.zeros_like(mean), mean, np.zeros_like(mean)]), np.zeros((3, 25)))
-    np.testing.assert_array_equal(fused_label_map(case, Candidate(1, 2, fusion), labels), fuse(fusion, probabilities, samples[:2], labels))
+    np.testing.assert_array_equal(fused_label_map(case, Candidate(1, 2, fusion), labels), decode(fusion, probabilities, samples[:2], labels))
 
 
 def test_a_stored_case_is_read_as_it_was_written(tmp_path):

@@ -1,0 +1,1 @@
+"""The decoders, a file each; :data:`medsegdiff_auto.tables.DECODERS` lists them."""

@@ -1,0 +1,55 @@
+"""Names and content of nnU-Net's folder of a preprocessed dataset, and its folds. Free of torch.
+
+    DATASET/splits_final.json                            [{"train": [CASE, ...], "val": [...]}, ...], one entry per fold
+            dataset_fingerprint.json
+            gt_segmentations/CASE.ENDING                 references as they were given
+            DATA_IDENTIFIER/CASE.b2nd                    image (C, *spatial) on the network's grid
+                            CASE_seg.b2nd                label map (1, *spatial), -1 where the image is 0 up to its border
+                            CASE.pkl                     properties
+
+A cascade's second stage reads the first stage's label maps in ``predicted_next_stage`` of the first stage's model folder.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+NUM_FOLDS = 5  # nnU-Net's, where there is no split
+SPLITS_FILE, FINGERPRINT_FILE = "splits_final.json", "dataset_fingerprint.json"
+
+
+def references_folder(preprocessed_folder: Path) -> Path:
+    """Where preprocessing copies the references, on the grids of their images."""
+    return preprocessed_folder / "gt_segmentations"
+
+
+def read_splits(preprocessed_folder: Path) -> list[dict[str, list[str]]]:
+    """Cases ``train`` and ``val`` of every fold."""
+    return json.loads((preprocessed_folder / SPLITS_FILE).read_text(encoding="utf-8"))
+
+
+def is_divisible(preprocessed_folder: Path) -> bool:
+    """Whether there are folds to train: a split, or as many cases as nnU-Net's default has folds."""
+    num_cases = len(list(references_folder(preprocessed_folder).iterdir()))
+    return (preprocessed_folder / SPLITS_FILE).is_file() or num_cases >= NUM_FOLDS
+
+
+def image_file(data_folder: Path, case: str) -> Path:
+    """The preprocessed image of a case."""
+    return data_folder / f"{case}.b2nd"
+
+
+def labels_file(data_folder: Path, case: str) -> Path:
+    """The preprocessed label map of a case."""
+    return data_folder / f"{case}_seg.b2nd"
+
+
+def properties_file(data_folder: Path, case: str) -> Path:
+    """The properties of a case."""
+    return data_folder / f"{case}.pkl"
+
+
+def next_stage_folder(model_folder: Path, configuration: str) -> Path:
+    """Where a first stage's validation leaves its label maps for this configuration."""
+    return model_folder / "predicted_next_stage" / configuration

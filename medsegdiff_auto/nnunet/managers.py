@@ -1,0 +1,40 @@
+"""nnU-Net's classes over plans and labels, and the network that a configuration states."""
+
+from __future__ import annotations
+
+import numpy as np
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.label_handling.label_handling import (LabelManager, convert_labelmap_to_one_hot,
+                                                              determine_num_input_channels)
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from medsegdiff_auto.networks.cpu_speed import FASTER_NORMS
+from medsegdiff_auto.nnunet.inheritance import NETWORK, network_arguments
+
+__all__ = ["ConfigurationManager", "LabelManager", "PlansManager", "determine_num_input_channels", "planned_network",
+           "previous_stage_channels", "with_faster_norm"]
+
+
+def planned_network(configuration: dict, num_inputs: int, num_outputs: int) -> nn.Module:
+    """nnU-Net's network of a configuration of the plans on torch's current device, without deep supervision."""
+    planned = configuration[NETWORK]
+    return get_network_from_plans(planned["network_class_name"], planned["arch_kwargs"], planned["_kw_requires_import"],
+                                  num_inputs, num_outputs, allow_init=False, deep_supervision=False)
+
+
+def with_faster_norm(configuration: dict) -> dict:
+    """The planned configuration whose instance norms are those of :mod:`~medsegdiff_auto.networks.cpu_speed`.
+
+    One with another norm comes back as it is.
+    """
+    arguments = network_arguments(configuration)
+    if arguments.get("norm_op") not in FASTER_NORMS:
+        return configuration
+    arguments = arguments | {"norm_op": FASTER_NORMS[arguments["norm_op"]]}
+    return configuration | {NETWORK: configuration[NETWORK] | {"arch_kwargs": arguments}}
+
+
+def previous_stage_channels(segmentation: np.ndarray, labels: LabelManager, dtype: np.dtype) -> np.ndarray:
+    """The channels (num_foreground_labels, *spatial) by which a cascade's input gains the first stage's label map (*spatial)."""
+    return convert_labelmap_to_one_hot(segmentation, labels.foreground_labels, dtype)

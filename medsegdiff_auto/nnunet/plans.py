@@ -1,0 +1,30 @@
+"""The diffusion section in nnU-Net's plans: nnU-Net keeps the keys of a configuration that it does not know."""
+
+from __future__ import annotations
+
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.managers import ConfigurationManager
+
+
+def diffusion_configuration(configuration_manager: ConfigurationManager) -> DiffusionConfiguration:
+    """The diffusion section of a configuration of the plans, whatever version wrote it.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    return read_section(configuration_manager.configuration[PLANS_KEY])
+
+
+def read_section(section: dict) -> DiffusionConfiguration:
+    """A diffusion section of the plans, whatever version wrote it.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return DiffusionConfiguration.from_plan(section)
+    except (ValueError, KeyError, TypeError) as failure:
+        raise UserError("The diffusion section of the plans cannot be read.", found=str(failure),
+                        expected="what medsegdiff_plan_and_preprocess of this version or an earlier one wrote",
+                        fix="correct the plans, or plan and train anew") from failure
