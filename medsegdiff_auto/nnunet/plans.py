@@ -28,3 +28,12 @@ def read_section(section: dict) -> DiffusionConfiguration:
         raise UserError("The diffusion section of the plans cannot be read.", found=str(failure),
                         expected="what medsegdiff_plan_and_preprocess of this version or an earlier one wrote",
                         fix="correct the plans, or plan and train anew") from failure
+
+
+def differing_keys(first: dict, second: dict) -> list[str]:
+    """Keys of a configuration of the plans whose values another one does not have; sections of any version are compared as read."""
+    def comparable(section: dict) -> dict:
+        return section | {PLANS_KEY: read_section(section[PLANS_KEY])} if PLANS_KEY in section else section
+
+    first, second = comparable(first), comparable(second)
+    return [key for key, value in first.items() if second.get(key) != value]

@@ -15,6 +15,7 @@ from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.paths import model_name
+from medsegdiff_auto.nnunet.plans import differing_keys
 from medsegdiff_auto.nnunet.dataset_files import NUM_FOLDS, SPLITS_FILE, is_divisible, next_stage_folder
 from medsegdiff_auto.nnunet.inheritance import DATA, resolved
 from medsegdiff_auto.nnunet.managers import PlansManager
@@ -186,7 +187,7 @@ def require_same_plan(model_folder: Path, plans: dict, configuration: str) -> No
     if not trained or not (model_folder / "plans.json").is_file():
         return
     theirs = load_json(str(model_folder / "plans.json"))["configurations"].get(configuration, {})
-    changed = [key for key, value in plans["configurations"][configuration].items() if theirs.get(key) != value]
+    changed = differing_keys(plans["configurations"][configuration], theirs)
     if changed:
         raise UserError(f"The plan of {configuration} has changed since {', '.join(trained)} were trained.",
                         found=f"other values of {', '.join(changed)}", expected=f"the plan in {model_folder / 'plans.json'}",
