@@ -30,6 +30,7 @@ from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.decision.temperature import scaled
 from medsegdiff_auto.networks.conditioner import Conditioner
+from medsegdiff_auto.training.references import reference_state
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 NUM_SAMPLES, SAMPLE_SEED, TRAINING_SEED = 8, 0, 0
@@ -96,7 +97,7 @@ def gaussian_head_distribution(model: TrainedModel, configuration: str, num_iter
     head = LowRankGaussianHead(conditioner.unet.decoder.seg_layers[-1])
     batches, _ = trainer.get_dataloaders()
     losses = train_head(head, batches, lambda image: conditioner(image).pyramid[0], num_iterations, model.diffusion.target,
-                        lambda target: trainer.reference_state(target)[0])
+                        lambda target: reference_state(target, trainer.label_manager)[0])
     print(f"Gaussian head: loss {np.mean(losses[:20]):.4f} -> {np.mean(losses[-20:]):.4f}", flush=True)
 
     predictor = MedSegDiffPredictor(model)

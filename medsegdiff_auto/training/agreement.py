@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Sequence, TypeVar
+from typing import TypeVar
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -14,8 +15,8 @@ class Agreement:
     """The same answer in every process of a training; in a single process, its own.
 
     Clocks, files and signals differ from process to process, and one that acts by itself leaves the others waiting. All
-    processes call a method at the same point of the training. Their messages go from CPU to CPU (gloo), in a group of their
-    own: over NCCL every answer would wait for all that the device has yet to compute.
+    processes call a method at the same point of the training. Their messages go from CPU to CPU (gloo), in a group of
+    their own: over NCCL every answer would wait for all that the device has yet to compute.
     """
 
     def __init__(self):

@@ -1,7 +1,7 @@
 """Batches that depend on a seed and their number only, drawn by worker processes in order.
 
-nnU-Net's loaders draw from generators that every worker seeds by chance. Here the generators are seeded before each batch,
-so that a training that was killed and resumed sees the batches that an uninterrupted one would have seen.
+nnU-Net's loaders draw from generators that every worker seeds by chance. Here the generators are seeded before each
+batch, so that a training that was killed and resumed sees the batches that an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import signal
 from contextlib import contextmanager
 from itertools import count
-from typing import Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -72,8 +72,8 @@ def nnunet_loaders() -> Iterator[None]:
 def outlive_first_sigterm(_worker: int = 0) -> None:
     """In a worker: the first SIGTERM leaves it a while to live, the second ends it.
 
-    Schedulers send SIGTERM to the whole process group. The training answers with a checkpoint after its step, which a worker that
-    dies at once would interrupt with an error. Windows has no alarm, and no group to which a scheduler would send anything.
+    Schedulers send SIGTERM to the whole process group. The training answers with a checkpoint after its step, which a
+    worker that dies at once would interrupt with an error. Windows has no alarm, and no SIGTERM that could be handled.
     """
     if not hasattr(signal, "alarm"):
         return

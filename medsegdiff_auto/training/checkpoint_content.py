@@ -1,15 +1,14 @@
-"""What a checkpoint holds of a trainer: the network that predicts, and all that a training needs to go on as if it had not ended."""
+"""What a checkpoint holds of a trainer: the network that predicts, and all that the training needs to go on."""
 
 from __future__ import annotations
 
 import torch
 
 from medsegdiff_auto.training.checkpoints import random_states, restore_random_states
-from medsegdiff_auto.training.losses import downloaded
 
 
 def content_of(trainer) -> dict:
-    """The checkpoint of a trainer. ``network_weights`` are the averaged ones, for prediction; the rest is for resuming."""
+    """The checkpoint of a trainer: ``network_weights`` are the averaged ones, for prediction; the rest is to resume."""
     scaler, num_epochs_logged = trainer.grad_scaler, trainer.current_epoch + 1
     return {
         "network_weights": trainer.ema.network.state_dict(),
@@ -22,7 +21,7 @@ def content_of(trainer) -> dict:
         "logging": {name: values[:num_epochs_logged] for name, values in trainer.logger.get_checkpoint().items()},
         "denoiser_losses": trainer.denoiser_losses,
         "num_train_steps_done": trainer.num_train_steps_done,
-        "outputs_of_epoch": downloaded(trainer.outputs_of_epoch),
+        "outputs_of_epoch": trainer.outputs_of_epoch,
         "seed": trainer.seed,
         "random_states": random_states(),
         "hours": trainer.hours,

@@ -9,7 +9,7 @@ def clock(seconds: float) -> str:
 
 
 def epoch_line(trainer, epoch: int) -> str:
-    """``epoch 12/50 | loss ... | patch Dice ... | 31 s | 0:19:38 left`` of a trainer that has just finished an epoch."""
+    """``epoch 12/50 | loss ... | patch Dice ... | 31 s | 0:19:38 left`` of a trainer that has just ended an epoch."""
     log = trainer.logger
     seconds = log.get_value("epoch_end_timestamps", step=-1) - log.get_value("epoch_start_timestamps", step=-1)
     left = (trainer.num_epochs - epoch - 1) * seconds
@@ -17,5 +17,6 @@ def epoch_line(trainer, epoch: int) -> str:
         left = min(left, max(0.0, (trainer.max_hours - trainer.hours) * 3600))
     dice = " ".join(f"{value:.3f}" for value in log.get_value("dice_per_class_or_region", step=-1))
     return (f"epoch {epoch + 1}/{trainer.num_epochs} | loss {log.get_value('train_losses', step=-1):.3f} | "
-            f"validation loss {log.get_value('val_losses', step=-1):.3f} | denoiser loss {trainer.denoiser_losses[-1]:.4f} | "
+            f"validation loss {log.get_value('val_losses', step=-1):.3f} | "
+            f"denoiser loss {trainer.denoiser_losses[-1]:.4f} | "
             f"patch Dice {dice} | {seconds:.0f} s | {clock(left)} left")

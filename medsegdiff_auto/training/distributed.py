@@ -1,4 +1,4 @@
-"""One fold by several processes: one per GPU (NCCL), or on the CPU (gloo); the batch of the plan is divided among them."""
+"""One fold by several processes that share the batch of the plan: one per GPU (NCCL), or on the CPU (gloo)."""
 
 from __future__ import annotations
 
@@ -32,16 +32,19 @@ def require_processes(request: TrainingRequest, num_processes: int, preprocessed
     """
     device = require_device(request.device)
     if device.type == "cuda" and num_processes > torch.cuda.device_count():
-        raise UserError("There are fewer GPUs than asked for.", found=f"{torch.cuda.device_count()} GPUs",
-                        expected=f"-num_gpus {num_processes}", fix=f"give at most -num_gpus {torch.cuda.device_count()}")
+        num_gpus = torch.cuda.device_count()
+        raise UserError("There are fewer GPUs than asked for.", found=f"{num_gpus} GPUs",
+                        expected=f"-num_gpus {num_processes}", fix=f"give at most -num_gpus {num_gpus}")
     plans = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)
     batch_size = resolved(plans, request.configuration)["batch_size"]
     if num_processes > batch_size:
-        raise UserError("The batch cannot be divided among the GPUs.", found=f"a batch of {batch_size} for {num_processes} processes",
+        raise UserError("The batch cannot be divided among the GPUs.",
+                        found=f"a batch of {batch_size} for {num_processes} processes",
                         expected="at least one sample for each", fix=f"give at most -num_gpus {batch_size}")
 
 
-def train_distributed(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path, num_processes: int) -> Path:
+def train_distributed(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path,
+                      num_processes: int) -> Path:
     """Like :func:`~medsegdiff_auto.training.run.train`, by ``num_processes`` processes on this machine.
 
     Raises:
@@ -93,7 +96,8 @@ def _run_as(rank: int, function: Callable, arguments: tuple, mistakes: SimpleQue
         raise
 
 
-def _train_as(rank: int, num_processes: int, request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> None:
+def _train_as(rank: int, num_processes: int, request: TrainingRequest, preprocessed_folder: Path,
+              results_folder: Path) -> None:
     on_gpu = request.device == "cuda"
     dist.init_process_group("nccl" if on_gpu else "gloo", rank=rank, world_size=num_processes)
     if on_gpu:

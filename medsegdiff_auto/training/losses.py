@@ -14,7 +14,8 @@ def downloaded(losses: list[Losses]) -> list[dict[str, float]]:
     """The losses of every step as numbers; those on the device come in one copy, which is the only wait for it."""
     on_device = [value for step in losses for value in step.values() if isinstance(value, Tensor)]
     numbers = iter(torch.stack(on_device).tolist() if on_device else [])
-    return [{name: next(numbers) if isinstance(value, Tensor) else value for name, value in step.items()} for step in losses]
+    return [{name: next(numbers) if isinstance(value, Tensor) else value for name, value in step.items()}
+            for step in losses]
 
 
 def averaged(losses: list[dict[str, float]], agreement: Agreement) -> list[dict[str, float]]:

@@ -33,7 +33,8 @@ class Previews:
 
     def __init__(self, folder: str, num_epochs: int, dataset: nnUNetBaseDataset, patch_size: Sequence[int],
                  label_manager: LabelManager):
-        self.folder, self.num_epochs, self.patch_size, self.label_manager = folder, num_epochs, patch_size, label_manager
+        self.folder, self.num_epochs = folder, num_epochs
+        self.patch_size, self.label_manager = patch_size, label_manager
         self.interval = max(1, num_epochs // NUM_PICTURES)
         self.cases = [self.load(dataset, name) for name in sorted(dataset.identifiers)[:NUM_CASES]]
 

@@ -12,8 +12,8 @@ def reference_state(target: Tensor, label_manager: LabelManager) -> tuple[Tensor
     """x_start (B, K, *spatial) in [-1, 1] and the valid voxels (B, 1, *spatial), None where all are.
 
     Args:
-        target: from nnU-Net's loader: a label map (B, 1, *spatial), or regions (B, K, *spatial) and behind them the ignored
-            voxels where the dataset has an ignore label.
+        target: from nnU-Net's loader: a label map (B, 1, *spatial), or regions (B, K, *spatial), and behind them the
+            ignored voxels where the dataset has an ignore label.
     """
     ignore_label = label_manager.ignore_label
     if label_manager.has_regions:

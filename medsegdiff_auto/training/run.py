@@ -26,7 +26,8 @@ from medsegdiff_auto.training.twin import nnUNetTrainerMedSegDiffTwin, without_s
 
 logger = logging.getLogger(__name__)
 
-TRAINERS = {trainer.__name__: trainer for trainer in (nnUNetTrainerMedSegDiff, nnUNetTrainerMedSegDiffTwin, nnUNetTrainer)}
+TRAINERS = {trainer.__name__: trainer
+            for trainer in (nnUNetTrainerMedSegDiff, nnUNetTrainerMedSegDiffTwin, nnUNetTrainer)}
 CHECKPOINTS_TO_CONTINUE = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 
 
@@ -67,9 +68,9 @@ def require_device(name: str) -> torch.device:
     """
     available = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
     if name not in available:
+        repair = "" if len(available) > 1 else ", or repair the GPU driver (nvidia-smi shows its state)"
         raise UserError("The device is not available.", found=name, expected=" or ".join(available),
-                        fix=f"add -device {available[-1]}" + ("" if len(available) > 1 else
-                                                              ", or repair the GPU driver (nvidia-smi shows its state)"))
+                        fix=f"add -device {available[-1]}{repair}")
     return torch.device(name)
 
 
@@ -190,8 +191,10 @@ def require_same_plan(model_folder: Path, plans: dict, configuration: str) -> No
     changed = differing_keys(plans["configurations"][configuration], theirs)
     if changed:
         raise UserError(f"The plan of {configuration} has changed since {', '.join(trained)} were trained.",
-                        found=f"other values of {', '.join(changed)}", expected=f"the plan in {model_folder / 'plans.json'}",
-                        fix="plan under another name with -overwrite_plans_name and train with -p, or move the old model away")
+                        found=f"other values of {', '.join(changed)}",
+                        expected=f"the plan in {model_folder / 'plans.json'}",
+                        fix="plan under another name with -overwrite_plans_name and train with -p, "
+                            "or move the old model away")
 
 
 def set_length(trainer: nnUNetTrainer, length: TrainingLength | None, max_hours: float | None) -> None:
@@ -228,7 +231,8 @@ def checkpoint_to_load(fold_folder: Path, request: TrainingRequest) -> Path | No
                             expected="a finished training", fix="finish it with --c, or validate with --val --val_best")
         return wanted
     if final.is_file() and not request.overwrite:
-        raise UserError("This fold is already trained.", found=str(final), expected="a fold without checkpoint_final.pth",
+        raise UserError("This fold is already trained.", found=str(final),
+                        expected="a fold without checkpoint_final.pth",
                         fix="--val validates it again, --c resumes it, --overwrite trains it anew")
     return None
 

@@ -23,11 +23,11 @@ class TrainingLength:
     num_iterations_per_epoch: int = ITERATIONS_PER_EPOCH
 
     @classmethod
-    def of_iterations(cls, num_iterations: int) -> "TrainingLength":
+    def of_iterations(cls, num_iterations: int) -> TrainingLength:
         """Exactly or just above ``num_iterations``, in epochs of 250, or shorter ones where these would be few.
 
-        The learning rate falls from epoch to epoch, so that its last value follows from their number: there are up to 30
-        epochs of at least 50 iterations, and ten in any case.
+        The learning rate falls from epoch to epoch, so that its last value follows from their number: there are up to
+        30 epochs of at least 50 iterations, and ten in any case.
         """
         num_epochs = min(FINEST_EPOCHS, max(FEWEST_EPOCHS, num_iterations // FINEST_ITERATIONS_PER_EPOCH))
         per_epoch = min(ITERATIONS_PER_EPOCH, -(-num_iterations // num_epochs))

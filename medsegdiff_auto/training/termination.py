@@ -1,4 +1,4 @@
-"""What ends a training early: a STOP file, the clock, and SIGTERM, which it answers between two steps with a checkpoint."""
+"""What ends a training early: a STOP file, the clock, and SIGTERM, which a checkpoint after the step answers."""
 
 from __future__ import annotations
 

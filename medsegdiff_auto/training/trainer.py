@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import secrets
 from itertools import chain, repeat
 from time import time
@@ -53,8 +52,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     schedule and gradient clipping; the denoiser has cross-entropy and AdamW, and no gradient flows from it into the
     conditioner.
 
-    Batches, times, noise and dropout of an iteration follow from ``seed`` and the number of the iteration alone, so that a
-    training resumed from any checkpoint goes on as if nothing had happened.
+    Batches, times, noise and dropout of an iteration follow from ``seed`` and the number of the iteration alone, so
+    that a training resumed from any checkpoint goes on as if nothing had happened.
     """
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
@@ -103,7 +102,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
 
     def initialize(self) -> None:
-        """nnU-Net's initialisation, the denoiser's optimizer, the weight average, and compilation where nnU-Net compiles.
+        """nnU-Net's initialisation, the denoiser's optimizer, the weight average; compilation where nnU-Net compiles.
 
         The parts are compiled in place: their weights keep their names, and the weight average stays as it is.
         """
@@ -115,7 +114,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             self.bare_network.conditioner.unet.load_state_dict(nnunet_weights(self.conditioner_checkpoint))
         if self.device.type == "cpu":
             channels_last(self.bare_network.denoiser)
-        self.ema = EMA(self.bare_network, self.num_epochs * self.num_iterations_per_epoch, self.diffusion.loss.ema_length)
+        num_steps = self.num_epochs * self.num_iterations_per_epoch
+        self.ema = EMA(self.bare_network, num_steps, self.diffusion.loss.ema_length)
         if super()._do_i_compile():
             self.bare_network.denoiser.compile()
             if self.bare_network.has_conditioner:
@@ -151,8 +151,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     def configure_optimizers(self):
         """nnU-Net's SGD and schedule on the conditioner; AdamW on the denoiser, kept as ``denoiser_optimizer``.
 
-        In short trainings the conditioner has AdamW as well. Without a conditioner, or with a frozen one, there is the one
-        optimizer under both names.
+        In short trainings the conditioner has AdamW as well. Without a conditioner, or with a frozen one, there is the
+        one optimizer under both names.
         """
         initial = self.diffusion.loss.initial_learning_rate
         self.denoiser_optimizer = torch.optim.AdamW(self.bare_network.denoiser.parameters(), initial, fused=True)
@@ -201,7 +201,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         """nnU-Net's log, in the file only; the console gets one line per epoch."""
         super().print_to_log_file(*args, also_print_to_console=False, add_timestamp=add_timestamp)
 
-    def conditioner_loss(self, logits: list[Tensor], target: list[Tensor], x_start: Tensor, valid: Tensor | None) -> Tensor:
+    def conditioner_loss(self, logits: list[Tensor], target: list[Tensor], x_start: Tensor,
+                         valid: Tensor | None) -> Tensor:
         """nnU-Net's deep-supervised loss, or MedSegDiff-V2's anchor loss at every few iterations."""
         interval = self.diffusion.loss.anchor_loss_interval
         if not interval:
@@ -212,8 +213,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     def train_step(self, batch: dict) -> dict:
         """One step of both networks on one batch; ``loss`` is nnU-Net's (without conditioner: the denoiser's).
 
-        Steps that the checkpoint had behind it give their losses again. Saves every 30 minutes by the first process's clock, and
-        when a process is asked to end: then all do.
+        Steps that the checkpoint had behind it give their losses again. Saves every 30 minutes by the first process's
+        clock, and when any process is asked to end: then all of them do.
         """
         if self.outputs_to_repeat:
             return self.outputs_to_repeat.pop(0)
@@ -248,11 +249,13 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         with half_precision(self.device):
             step = self.network(data, x_start, t, noise, recycled)
             of_denoiser = denoiser_loss(step.output.float(), x_start, step.x_t, step.log_snr, self.diffusion, valid)
-            of_conditioner = self.conditioner_loss(step.logits, target, x_start, valid) if self.trains_conditioner else None
-        update_weights(of_denoiser if of_conditioner is None else of_conditioner + of_denoiser, self.trained_parts, self.grad_scaler)
+            loss = whole = of_denoiser
+            if self.trains_conditioner:
+                loss = self.conditioner_loss(step.logits, target, x_start, valid)
+                whole = loss + of_denoiser
+        update_weights(whole, self.trained_parts, self.grad_scaler)
         self.ema.update(self.bare_network)
         self.num_train_steps_done += 1
-        loss = of_denoiser if of_conditioner is None else of_conditioner
         return {"loss": loss.detach(), "denoiser_loss": of_denoiser.detach()}
 
     @property
@@ -273,7 +276,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     def on_train_epoch_start(self) -> None:
         """Both learning rates from the first process's progress by epochs or by hours."""
         super().on_train_epoch_start()
-        progress = self.agreement.of_first(training_progress(self.current_epoch, self.num_epochs, self.hours, self.max_hours))
+        progress = training_progress(self.current_epoch, self.num_epochs, self.hours, self.max_hours)
+        progress = self.agreement.of_first(progress)
         set_learning_rate(self.optimizer, polynomial_learning_rate(self.initial_lr, progress))
         set_learning_rate(self.denoiser_optimizer,
                           polynomial_learning_rate(self.diffusion.loss.initial_learning_rate, progress))
@@ -297,7 +301,9 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
 
     def end_if_asked(self) -> None:
         """Raises :class:`TrainingEnded` in all processes where the first one has a reason to end."""
-        reason = self.agreement.of_first(reason_to_end(self.output_folder, self.hours, self.max_hours) if self.local_rank == 0 else None)
+        is_first = self.local_rank == 0
+        reason = reason_to_end(self.output_folder, self.hours, self.max_hours) if is_first else None
+        reason = self.agreement.of_first(reason)
         if reason is not None:
             raise TrainingEnded(reason)
 

@@ -65,7 +65,7 @@ def new_trainer(preprocessed: Path, model: Path) -> nnUNetTrainerMedSegDiff:
 
 
 def run(trainer) -> dict:
-    """What a training leaves in a process: weights, learning rates of every epoch, exit code."""
+    """What a training leaves in a process: weights, learning rates of every epoch, exit code, losses of every epoch."""
     rates, start = [], trainer.on_train_epoch_start
 
     def start_and_record() -> None:
@@ -77,7 +77,9 @@ def run(trainer) -> dict:
         trainer.run_training()
     except SystemExit as end:
         exit_code = end.code
-    return {"weights": weights_of(trainer), "rates": rates, "exit_code": exit_code, "num_steps": trainer.num_train_steps_done}
+    losses = [trainer.denoiser_losses, [float(loss) for loss in trainer.logger.get_value("train_losses", step=None)]]
+    return {"weights": weights_of(trainer), "rates": rates, "exit_code": exit_code, "losses": losses,
+            "num_steps": trainer.num_train_steps_done}
 
 
 def stopped(rank: int, preprocessed: Path, model: Path) -> dict:
@@ -88,7 +90,7 @@ def stopped(rank: int, preprocessed: Path, model: Path) -> dict:
 
 
 def ended_by_the_clock(rank: int, preprocessed: Path, model: Path) -> dict:
-    """Ended by the clock, which goes faster in the second process; in the first one the hour is over after four epochs."""
+    """Ended by the clock, which is faster in the second process; in the first the hour is over after four epochs."""
     nnUNetTrainerMedSegDiff.hours = property(lambda trainer: HOURS_PER_EPOCH[rank] * trainer.current_epoch)
     trainer = new_trainer(preprocessed, model)
     trainer.max_hours, trainer.num_epochs = 1.0, 9
@@ -108,12 +110,17 @@ def at_call(trainer, hook: str, number: int) -> None:
     setattr(trainer, hook, MethodType(counted, trainer))
 
 
-def terminated(rank: int, preprocessed: Path, model: Path) -> dict:
-    """The second process gets SIGTERM in the third of six steps."""
+def terminated_and_continued(rank: int, preprocessed: Path, model: Path) -> dict:
+    """SIGTERM to the second process in the third of six steps; then on from the checkpoint, and anew without SIGTERM."""
     trainer = new_trainer(preprocessed, model)
     if rank == 1:
         at_call(trainer, "new_train_step", 3)
-    return run(trainer)
+    ends = {"terminated": run(trainer)}
+    trainer = new_trainer(preprocessed, model)
+    trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
+    resumed_at = trainer.num_train_steps_done, trainer.current_epoch, len(trainer.outputs_to_repeat)
+    return ends | {"resumed_at": resumed_at, "continued": run(trainer),
+                   "uninterrupted": run(new_trainer(preprocessed, model))}
 
 
 def terminated_at_last(rank: int, preprocessed: Path, model: Path) -> dict:
@@ -124,61 +131,49 @@ def terminated_at_last(rank: int, preprocessed: Path, model: Path) -> dict:
     return run(trainer)
 
 
-def continued(rank: int, preprocessed: Path, model: Path) -> dict:
-    """From the checkpoint in the folder to the end."""
-    trainer = new_trainer(preprocessed, model)
-    trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
-    return run(trainer)
-
-
-def uninterrupted(rank: int, preprocessed: Path, model: Path) -> dict:
-    """From start to end."""
-    return run(new_trainer(preprocessed, model))
-
-
 @pytest.fixture
-def both_after(chain_2d, spare_fold, tmp_path):
-    """Runs one of the trainings above by two processes, checks that these ended alike, and gives the end of one."""
-
-    def both(training) -> dict:
-        first, second = by_two_processes(training, tmp_path / training.__name__, chain_2d.preprocessed, chain_2d.model)
-        assert different(first.pop("weights"), second["weights"]) == []
-        assert first == {key: value for key, value in second.items() if key != "weights"}
-        return second
-
-    return both
+def by_both(chain_2d, spare_fold, tmp_path):
+    """Runs one of the trainings above by two processes and gives what it left in each."""
+    return lambda training: by_two_processes(training, tmp_path / "group", chain_2d.preprocessed, chain_2d.model)
 
 
-def test_a_stop_file_ends_both_processes_after_the_epoch(both_after, spare_fold):
-    end = both_after(stopped)
+def only(ends: list[dict]) -> dict:
+    """The end of a training in both processes, which is the same in both."""
+    first, second = ends
+    assert different(first["weights"], second["weights"]) == []
+    assert {**first, "weights": 0} == {**second, "weights": 0}
+    return first
+
+
+def test_a_stop_file_ends_both_processes_after_the_epoch(by_both, spare_fold):
+    end = only(by_both(stopped))
     assert (end["num_steps"], end["exit_code"]) == (2, 0)
-    assert load_safely(spare_fold / "checkpoint_final.pth")["current_epoch"] == 1 and not (spare_fold / STOP_FILE).exists()
+    assert load_safely(spare_fold / "checkpoint_final.pth")["current_epoch"] == 1
+    assert not (spare_fold / STOP_FILE).exists()
 
 
-def test_the_clock_of_the_first_process_ends_both_and_gives_both_their_learning_rates(both_after):
-    end = both_after(ended_by_the_clock)
+def test_the_clock_of_the_first_process_ends_both_and_gives_both_their_learning_rates(by_both):
+    end = only(by_both(ended_by_the_clock))
     assert (end["num_steps"], end["exit_code"]) == (4 * LENGTH.num_iterations_per_epoch, 0)
+    progress = [HOURS_PER_EPOCH[0] * epoch for epoch in range(4)]
     initial = end["rates"][0]
-    assert end["rates"] == [[polynomial_learning_rate(rate, HOURS_PER_EPOCH[0] * epoch) for rate in initial] for epoch in range(4)]
+    assert end["rates"] == [[polynomial_learning_rate(rate, share) for rate in initial] for share in progress]
 
 
-def test_sigterm_to_one_process_ends_both_and_the_continued_training_is_the_uninterrupted_one(both_after, spare_fold):
-    end = both_after(terminated)
-    assert (end["num_steps"], end["exit_code"]) == (3, EXIT_CODE)
-    halfway = load_safely(spare_fold / "checkpoint_latest.pth")
-    assert (halfway["num_train_steps_done"], halfway["current_epoch"], len(halfway["outputs_of_epoch"])) == (3, 1, 1)
-    end = both_after(continued)
-    logged = load_safely(spare_fold / "checkpoint_final.pth")
-    reference = both_after(uninterrupted)
-    assert (end["num_steps"], end["exit_code"]) == (reference["num_steps"], 0) == (6, 0)
-    assert different(end["weights"], reference["weights"]) == []
-    expected = load_safely(spare_fold / "checkpoint_final.pth")
-    assert logged["denoiser_losses"] == pytest.approx(expected["denoiser_losses"], rel=1e-12)
-    assert logged["logging"]["train_losses"] == pytest.approx(expected["logging"]["train_losses"], rel=1e-12)
+def test_sigterm_to_one_process_ends_both_and_the_continued_training_is_the_uninterrupted_one(by_both):
+    both = by_both(terminated_and_continued)
+    terminated, continued, uninterrupted = (only([ends[name] for ends in both])
+                                            for name in ("terminated", "continued", "uninterrupted"))
+    assert (terminated["num_steps"], terminated["exit_code"]) == (3, EXIT_CODE)
+    assert both[0]["resumed_at"] == both[1]["resumed_at"] == (3, 1, 1)
+    assert (continued["num_steps"], continued["exit_code"]) == (uninterrupted["num_steps"], 0) == (6, 0)
+    assert different(continued["weights"], uninterrupted["weights"]) == []
+    for losses, expected in zip(continued["losses"], uninterrupted["losses"], strict=True):
+        assert losses == pytest.approx(expected, rel=1e-12)
 
 
-def test_sigterm_after_the_last_step_ends_both_with_a_finished_training(both_after, spare_fold):
-    end = both_after(terminated_at_last)
+def test_sigterm_after_the_last_step_ends_both_with_a_finished_training(by_both, spare_fold):
+    end = only(by_both(terminated_at_last))
     assert (end["num_steps"], end["exit_code"]) == (6, EXIT_CODE)
     assert load_safely(spare_fold / "checkpoint_final.pth")["num_train_steps_done"] == 6
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff_auto.training.batches import BATCHES_AHEAD_PER_WORKER, batches, seed_everything
+from medsegdiff_auto.training.batches import BATCHES_AHEAD_PER_WORKER, batches, outlive_first_sigterm, seed_everything
 
 
 class RandomLoader:
@@ -71,3 +71,11 @@ def test_a_worker_outlives_the_first_sigterm_and_no_second():
         for _ in range(2 * BATCHES_AHEAD_PER_WORKER):
             next(iterator)
     assert not worker.is_alive()
+
+
+def test_a_worker_without_alarms_draws_its_batches_and_leaves_sigterm_alone(monkeypatch):
+    monkeypatch.delattr(signal, "alarm")
+    before = signal.getsignal(signal.SIGTERM)
+    outlive_first_sigterm()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert drawn(num_workers=1) == drawn()

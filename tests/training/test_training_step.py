@@ -9,12 +9,13 @@ from medsegdiff_auto.training import precision
 from medsegdiff_auto.training.losses import downloaded
 
 
-COARSEST_HEAD = "conditioner.unet.decoder.seg_layers.0"  # nnU-Net's loss leaves it out, except where there are several processes
+COARSEST_HEAD = "conditioner.unet.decoder.seg_layers.0"  # nnU-Net's loss leaves it out, but not with several processes
 
 
 def gradients(trainer) -> dict[str, torch.Tensor | None]:
     """Gradients of the parameters that are trained."""
-    return {name: parameter.grad for name, parameter in trainer.bare_network.named_parameters() if parameter.requires_grad}
+    parameters = trainer.bare_network.named_parameters()
+    return {name: parameter.grad for name, parameter in parameters if parameter.requires_grad}
 
 
 @pytest.mark.parametrize("preset, changed", PRESETS)
@@ -35,7 +36,7 @@ def denoiser_gradients(trainer) -> list[torch.Tensor]:
     return [parameter.grad for parameter in trainer.bare_network.denoiser.parameters()]
 
 
-def test_a_recycled_step_in_half_precision_has_the_gradients_of_one_without_a_cache_of_weights(nnunet_folders, monkeypatch):
+def test_a_recycled_step_in_half_precision_has_the_gradients_of_one_without_cached_weights(nnunet_folders, monkeypatch):
     monkeypatch.setitem(precision.HALF_PRECISION, "cpu", torch.bfloat16)
     trainer, runs = tiny_trainer(recycling_share=0.5), []
     trainer.bare_network.denoiser.register_forward_pre_hook(

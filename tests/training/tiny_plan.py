@@ -16,7 +16,8 @@ ARCHITECTURE = {
     "arch_kwargs": {
         "n_stages": 3, "features_per_stage": [8, 16, 16], "conv_op": "torch.nn.modules.conv.Conv2d",
         "kernel_sizes": [[3, 3]] * 3, "strides": [[1, 1], [2, 2], [2, 2]], "n_conv_per_stage": [1] * 3,
-        "n_conv_per_stage_decoder": [1] * 2, "conv_bias": True, "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
+        "n_conv_per_stage_decoder": [1] * 2, "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
         "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "dropout_op": None, "dropout_op_kwargs": None,
         "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True}}}
 
@@ -50,6 +51,7 @@ def plans_of(preset: str, **changed) -> dict:
 def tiny_trainer(preset: str = "auto", **changed) -> nnUNetTrainerMedSegDiff:
     """A trainer on the CPU whose weights and steps depend on the seed 0 alone; nnU-Net's folders have to be set."""
     torch.manual_seed(0)
-    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans_of(preset, **changed), "2d", DATASET_JSON, torch.device("cpu"))
+    plans = plans_of(preset, **changed)
+    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, "2d", DATASET_JSON, torch.device("cpu"))
     trainer.seed = 0
     return trainer
