@@ -1,7 +1,7 @@
-"""What the networks cost, counted on the meta device (no memory, no weights): their arithmetic, and what lives at the same time.
+"""What the networks cost, counted on the meta device (no memory, no weights): arithmetic, and bytes that live together.
 
-Every storage that comes to life adds its bytes, every one that dies takes them away. What the counter cannot see is the scratch
-memory inside one operator (cuDNN, oneDNN) and the fragmentation of an allocator.
+Every storage that comes to life adds its bytes, every one that dies takes them away. What the counter cannot see is the
+scratch memory inside one operator (cuDNN, oneDNN) and the fragmentation of an allocator.
 """
 
 from __future__ import annotations

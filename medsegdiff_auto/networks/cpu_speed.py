@@ -1,9 +1,9 @@
-"""What makes a CPU compute the same values faster: its instance norm, and the order of a convolution's weights in memory.
+"""What makes a CPU compute the same values faster: its instance norm, and the order of convolution weights in memory.
 
-* nnU-Net's instance norm is computed as torch's group norm of one channel per group. torch's instance norm copies its input and
-  calls batch norm: 18 ms of a tensor of 32 x 64 x 112 x 112 where group norm takes 5 ms (``results/cost_inference.md``).
-* Convolutions in 3-D take channels-last memory, which is slower in 2-D (``results/cost_training.md``). It is for networks of
-  group norms, which take it as it is; instance norms copy it, which costs more than the convolutions gain.
+* nnU-Net's instance norm is computed as torch's group norm of one channel per group. torch's instance norm copies its
+  input and calls batch norm, which takes three times as long (``results/cost_inference.md``).
+* Convolutions in 3-D take channels-last memory, which is slower in 2-D (``results/cost_training.md``). It is for
+  networks of group norms, which take it as it is; instance norms copy it, which costs more than the convolutions gain.
 
 Values stay within 1e-6, and weights and their names as they are.
 """
@@ -37,7 +37,8 @@ def _dotted(norm: type) -> str:
     return f"{norm.__module__}.{norm.__qualname__}"
 
 
-FASTER_NORMS = {_dotted(nn.InstanceNorm2d): _dotted(InstanceNorm2d), _dotted(nn.InstanceNorm3d): _dotted(InstanceNorm3d)}
+FASTER_NORMS = {_dotted(norm): _dotted(faster) for norm, faster in ((nn.InstanceNorm2d, InstanceNorm2d),
+                                                                   (nn.InstanceNorm3d, InstanceNorm3d))}
 """Names of torch's norms, as nnU-Net's plans have them, and of those that stand in for them."""
 
 

@@ -62,6 +62,17 @@ class Noise:
         return on_device(noise, self.device)
 
 
+@dataclass(frozen=True)
+class Entries:
+    """Some entries of a volume of states, read as they are: (S, K, rows, *rest)."""
+
+    states: VolumeStore
+    indices: Sequence[int]
+
+    def read(self, rows: slice = WHOLE) -> Tensor:
+        return torch.stack([self.states[index].read(rows) for index in self.indices])
+
+
 class CoherentSampler:
     """Joint masks of one volume by one network.
 
@@ -100,7 +111,10 @@ class CoherentSampler:
             if self.storage.is_on_disk:
                 give_back_freed_memory()  # of steps that hold other numbers of states: these volumes do not fit into its pieces
             shown = shown_samples(self.network, samples, len(self.conditions.views), step, self.num_steps)
-            states = x_t if shown is samples else Noise(shown, noise_of, 0, self.device)
+            states: VolumeStore | Entries | Noise = x_t
+            if shown is not samples:  # pure noise, drawn already where the sample of the view is one of these
+                drawn = set(shown) <= set(samples)
+                states = Entries(x_t, [samples.index(k) for k in shown]) if drawn else Noise(shown, noise_of, 0, self.device)
             return self._predictions(samples, shown, states, t, fields)
 
         def draw_noise(step: int, rows: slice) -> Tensor:
@@ -110,7 +124,7 @@ class CoherentSampler:
                partial(probabilities_from_state, target=configuration.target), lambda: self.storage.empty(volume))
         return x_t
 
-    def _predictions(self, samples: Sequence[int], shown: Sequence[int], states: VolumeStore | Noise, t: Tensor,
+    def _predictions(self, samples: Sequence[int], shown: Sequence[int], states: VolumeStore | Entries | Noise, t: Tensor,
                      fields: Sequence[SmoothField]) -> Iterator[tuple[slice, Tensor]]:
         """Rows and the blended x_0 of all samples there, (S, K, rows, *rest), no more at once than is computed voxel by voxel.
 
