@@ -80,12 +80,14 @@ def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], grid: ImageGrid, con
     """Every sample on the image's grid as it is drawn, and at last the fused prediction.
 
     Args:
-        drawn: of :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`; one volume is held at a time.
+        drawn: of :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`; one volume is held at a
+            time.
         grid: of the case; its storage keeps the volumes meanwhile.
         conditioner_weight: of the plain networks in the mean.
         fusion: a row of :data:`~medsegdiff_auto.tables.DECODERS`.
         temperature: of the fused probabilities, after the label map is decoded: the labels do not depend on it.
-        mutual_information: also between label and sample; every sample's probabilities are then brought to the image's grid.
+        mutual_information: also between label and sample; every sample's probabilities are then brought to the image's
+            grid.
     """
     mean, sampled = FusedMean(conditioner_weight, grid.storage), []
     shared = MutualInformation(grid.label_manager.has_regions, grid.storage) if mutual_information else None
@@ -113,7 +115,8 @@ def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], grid: ImageGrid, con
     return prediction
 
 
-def write_case(prediction: ImageGridPrediction, folder: Path, case: str, image_file: Path | None, outputs: Outputs) -> None:
+def write_case(prediction: ImageGridPrediction, folder: Path, case: str, image_file: Path | None,
+               outputs: Outputs) -> None:
     """Writes a case's files into a folder of their own and moves them when all are whole, the label map last.
 
     NIfTI files get the geometry of ``image_file`` to the last bit.
@@ -122,7 +125,8 @@ def write_case(prediction: ImageGridPrediction, folder: Path, case: str, image_f
     label_name = f"{case}{grid.dataset_json['file_ending']}"
     with staged_output(folder, last=label_name) as stage:
         label_file = stage / label_name
-        grid.plans_manager.image_reader_writer_class().write_seg(prediction.segmentation, str(label_file), grid.properties)
+        writer = grid.plans_manager.image_reader_writer_class()
+        writer.write_seg(prediction.segmentation, str(label_file), grid.properties)
         if image_file is not None and label_name.endswith(NIFTI_ENDINGS) and image_file.name.endswith(NIFTI_ENDINGS):
             copy_geometry(image_file, label_file)
 

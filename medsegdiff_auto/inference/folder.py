@@ -100,8 +100,8 @@ def predict_folder(predictor: MedSegDiffPredictor, cases: dict[str, list[Path]],
             drawn = predictor.draw_case(data, case, plan)
             del data  # large images lie on disk from here on
             with progress.of_case(case, predictor, cost, calls):
-                prediction = fused_case(predictor, Source(case, properties, cases[case][0]), drawn, outputs.mutual_information,
-                                        plan.storage.on_cpu())
+                source = Source(case, properties, cases[case][0])
+                prediction = fused_case(predictor, source, drawn, outputs.mutual_information, plan.storage.on_cpu())
                 rows += prediction.write(output_folder, case, outputs)
             del prediction, drawn
             seconds = (time() - start) / number

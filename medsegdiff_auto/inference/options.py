@@ -20,7 +20,8 @@ class SamplingOptions:
         solver: a row of :data:`~medsegdiff_auto.tables.SOLVERS`.
         fusion: a row of :data:`~medsegdiff_auto.tables.DECODERS`.
         seed: of the noise.
-        samples_per_call: samples in one call of the network; None for eight, or more of small tiles. The masks do not depend on it.
+        samples_per_call: samples in one call of the network, on which the masks do not depend; None for eight, or more
+            of small tiles.
         max_memory_gb: that the whole process may take (on a GPU: what lies on the GPU); None for most of what is free.
         temperature: of the fused probabilities; the labels do not depend on it. None takes the fitted value.
     """

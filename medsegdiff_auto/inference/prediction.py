@@ -134,8 +134,8 @@ def fused_case(predictor: MedSegDiffPredictor, source: Source, drawn: Iterable[t
     """
     model = predictor.model
     grid = ImageGrid(source.properties, model.plans_manager, model.configuration_manager, model.dataset_json, storage)
-    on_image = to_image_grid(drawn, grid, model.diffusion.sampling.conditioner_weight, predictor.fusion, predictor.temperature,
-                             mutual_information)
+    on_image = to_image_grid(drawn, grid, model.diffusion.sampling.conditioner_weight, predictor.fusion,
+                             predictor.temperature, mutual_information)
     sizes = structure_sizes(on_image.segmentation, on_image.sampled, model.dataset_json, spacing_of(source.properties),
                             model.fitted.volume_margins if model.fitted else None)
     return Prediction(source, on_image, sizes)

@@ -20,7 +20,11 @@ FEWEST = 2
 
 
 def at_speed(speed: str, options: SamplingOptions, model: TrainedModel) -> SamplingOptions:
-    """The options with what they leave open (None) filled in; ``speed`` is one of :data:`~medsegdiff_auto.inference.options.SPEEDS`."""
+    """The options with what they leave open (None) filled in.
+
+    Args:
+        speed: one of :data:`~medsegdiff_auto.inference.options.SPEEDS`.
+    """
     if speed == "default":
         return options
     planned, num_views = model.diffusion, 2 ** len(model.mirroring_axes or ())

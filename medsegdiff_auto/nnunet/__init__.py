@@ -1,1 +1,1 @@
-"""What is known of nnU-Net's inside; :mod:`~medsegdiff_auto.nnunet.contract` has the list and the version it was checked against."""
+"""What is known of nnU-Net's inside: :mod:`~medsegdiff_auto.nnunet.contract` has the list and the version."""

@@ -11,7 +11,7 @@
     readers        which of its readers reads a dataset
     structures     what ``dataset.json`` calls a label or a region
 
-``tests/nnunet/test_contract.py`` checks them by value against the nnU-Net that is installed. What is subclassed (planners,
+``tests/nnunet`` checks them by value against the nnU-Net that is installed. What is subclassed (planners,
 trainer, predictor, dataset) is not described here: it stands where it is used.
 """
 
@@ -36,6 +36,7 @@ def require_checked_version(installed: str | None = None) -> None:
     installed = installed or version("nnunetv2")
     checked = CHECKED_AGAINST.split(".")[:2]
     if installed.split(".")[:2] != checked:
-        raise UserError("This nnU-Net is of a version that MedSegDiff-Auto was not checked against.", found=f"nnunetv2 {installed}",
+        raise UserError("This nnU-Net is of a version that MedSegDiff-Auto was not checked against.",
+                        found=f"nnunetv2 {installed}",
                         expected=f"nnunetv2 {'.'.join(checked)}, at best {CHECKED_AGAINST}",
                         fix=f"pip install nnunetv2=={CHECKED_AGAINST}")

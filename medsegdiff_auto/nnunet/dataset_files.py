@@ -4,10 +4,10 @@
             dataset_fingerprint.json
             gt_segmentations/CASE.ENDING                 references as they were given
             DATA_IDENTIFIER/CASE.b2nd                    image (C, *spatial) on the network's grid
-                            CASE_seg.b2nd                label map (1, *spatial), -1 where the image is 0 up to its border
+                            CASE_seg.b2nd                label map (1, *spatial); -1: image and label 0 up to the border
                             CASE.pkl                     properties
 
-A cascade's second stage reads the first stage's label maps in ``predicted_next_stage`` of the first stage's model folder.
+A cascade's second stage reads the first stage's label maps in ``predicted_next_stage`` of the first one's model folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How one configuration of the plans inherits another: ``inherits_from`` names it, and what is said nearer counts.
 
-``3d_cascade_fullres`` inherits ``3d_fullres``; plans that are edited by hand inherit for another batch or another spacing.
+``3d_cascade_fullres`` inherits ``3d_fullres``; plans that are edited by hand inherit for another batch or spacing.
 """
 
 from __future__ import annotations
@@ -33,5 +33,5 @@ def holders(plans: dict, key: str) -> list[str]:
 
 
 def network_arguments(section: dict) -> dict:
-    """What nnU-Net builds the network of a configuration with (strides, features_per_stage, norm_op, ...); empty where it says none."""
+    """What nnU-Net builds a configuration's network with, such as ``strides``; empty where it says none."""
     return section.get(NETWORK, {}).get("arch_kwargs", {})

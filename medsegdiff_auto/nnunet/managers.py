@@ -36,5 +36,5 @@ def with_faster_norm(configuration: dict) -> dict:
 
 
 def previous_stage_channels(segmentation: np.ndarray, labels: LabelManager, dtype: np.dtype) -> np.ndarray:
-    """The channels (num_foreground_labels, *spatial) by which a cascade's input gains the first stage's label map (*spatial)."""
+    """The first stage's label map (*spatial) as a cascade's network sees it, one channel per foreground label."""
     return convert_labelmap_to_one_hot(segmentation, labels.foreground_labels, dtype)

@@ -44,13 +44,15 @@ def require_data_folder(preprocessed_folder: Path, data_identifier: str) -> Path
     return folder
 
 
-def read_cases(data_folder: Path, names: Sequence[str], previous_stage: Path | None = None) -> Iterator[PreprocessedCase]:
+def read_cases(data_folder: Path, names: Sequence[str],
+               previous_stage: Path | None = None) -> Iterator[PreprocessedCase]:
     """These cases one after the other; what nnU-Net marks as outside of the image is background.
 
     Args:
         previous_stage: folder of the first stage's label maps, for a cascade.
     """
-    dataset = infer_dataset_class(str(data_folder))(str(data_folder), list(names), previous_stage and str(previous_stage))
+    dataset_class = infer_dataset_class(str(data_folder))
+    dataset = dataset_class(str(data_folder), list(names), previous_stage and str(previous_stage))
     for name in names:
         image, labels, previous, properties = dataset.load_case(name)
         yield PreprocessedCase(name, np.asarray(image[:]), np.maximum(np.asarray(labels[:])[0], 0),

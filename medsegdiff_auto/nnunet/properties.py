@@ -44,7 +44,7 @@ class Header:
 
     Attributes:
         itk: spacing, origin and direction by SimpleITK's reader, in the order x, y(, z); the direction row by row.
-        affine: by nibabel's readers, from indices (x, y, z) to mm in RAS; of the turned image where the reader turned it.
+        affine: by nibabel's readers, from indices (x, y, z) to mm in RAS; of the turned image where a reader turns it.
     """
 
     itk: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]] | None = None

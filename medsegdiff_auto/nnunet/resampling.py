@@ -1,7 +1,7 @@
 """From the grid of a file to that of the network, as nnU-Net's preprocessing goes.
 
-The axes (z, y, x) of a file come in the plan's order, ``transpose_forward``. A 2-D plan has a spacing of two axes: the first
-axis, which its slices follow, keeps the file's.
+The axes (z, y, x) of a file come in the plan's order, ``transpose_forward``. A 2-D plan has a spacing of two axes: the
+first axis, which its slices follow, keeps the file's.
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ def network_shape(shape: Sequence[int], spacing: Sequence[float], plans_manager:
                   configuration_manager: ConfigurationManager) -> tuple[int, ...]:
     """Shape (*spatial) on the network's grid of an image (z, y, x) of which nothing is cropped."""
     spacing = in_plan_order(spacing, plans_manager)
-    resampled = compute_new_shape(in_plan_order(shape, plans_manager), spacing, network_spacing(spacing, configuration_manager))
-    return tuple(int(n) for n in resampled)
+    wanted = network_spacing(spacing, configuration_manager)
+    return tuple(int(n) for n in compute_new_shape(in_plan_order(shape, plans_manager), spacing, wanted))

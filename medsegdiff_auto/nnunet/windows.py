@@ -11,13 +11,13 @@ from torch import Tensor
 SIGMA_SCALE, MAXIMUM = 1 / 8, 10  # of the predictor's window: deviation in patches, value at the centre
 
 Slicer = tuple[slice | int, ...]
-"""Of nnU-Net's predictor: the channel axis, then a slice per axis; of a 2-D patch in a volume, the number of a slice first."""
+"""A tile by nnU-Net's predictor: all channels, then a slice per axis; of 2-D patches, the number of a slice first."""
 
 
 def gaussian_window(patch_size: Sequence[int]) -> Tensor:
     """Weights of the voxels of a patch, float32 on the CPU, none of them 0."""
-    return compute_gaussian(tuple(patch_size), sigma_scale=SIGMA_SCALE, value_scaling_factor=MAXIMUM, dtype=torch.float32,
-                            device=torch.device("cpu"))
+    return compute_gaussian(tuple(patch_size), sigma_scale=SIGMA_SCALE, value_scaling_factor=MAXIMUM,
+                            dtype=torch.float32, device=torch.device("cpu"))
 
 
 def place_of(slicer: Slicer) -> tuple[slice, ...]:

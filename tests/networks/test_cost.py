@@ -1,5 +1,6 @@
-"""The arithmetic cost against a count by hand."""
+"""The arithmetic cost against a count by hand, and live memory against sums."""
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from tiny_networks import (ANISOTROPIC, AUTO, NUM_INPUTS, NUM_OUTPUTS, PAPER, ra
                            tiny_unet)
 from torch import nn
 
-from medsegdiff_auto.networks.cost import relative_denoiser_cost
+from medsegdiff_auto.networks.cost import LiveMemory, relative_denoiser_cost
 
 
 def multiply_adds(network, *inputs):
@@ -43,3 +44,16 @@ def test_the_relative_cost_is_the_ratio_of_multiply_adds(configuration, dimensio
     with torch.device("meta"):
         found = relative_denoiser_cost(tiny_unet(dimension, strides=strides), NUM_INPUTS, NUM_OUTPUTS, size, configuration)
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_live_memory_is_the_sum_of_what_lives_at_the_same_time():
+    with torch.device("meta"), LiveMemory() as memory:
+        first = torch.empty(1000)
+        second = first + 1
+        del first
+        third = torch.cat([second, second])
+        view = third.view(2, 1000).t()
+        del second, third
+        gc.collect()
+    assert memory.peak_bytes == 4 * (1000 + 2000)  # second and third; first is gone by then
+    assert memory.live_bytes == 4 * view.numel()

@@ -2,10 +2,11 @@
 
 import pytest
 
-from medsegdiff_auto.planning.folds import is_divisible
+from medsegdiff_auto.nnunet.dataset_files import is_divisible
 
 
-@pytest.mark.parametrize("num_cases, has_split, expected", [(1, False, False), (4, False, False), (5, False, True), (2, True, True)])
+@pytest.mark.parametrize("num_cases, has_split, expected", [(1, False, False), (4, False, False), (5, False, True),
+                                                            (2, True, True)])
 def test_folds(tmp_path, num_cases, has_split, expected):
     (tmp_path / "gt_segmentations").mkdir()
     for number in range(num_cases):
