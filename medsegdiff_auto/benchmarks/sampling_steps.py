@@ -10,7 +10,7 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import folder_of, model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
-from medsegdiff_auto.evaluation.distribution import generalised_energy_distance
+from medsegdiff_auto.evaluation.scores.raters import generalised_energy_distance
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.decision.fitted_sampling import read_fitted_sampling
 from medsegdiff_auto.decision.decoder import label_maps

@@ -18,9 +18,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import case_means, folder_of, model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
-from medsegdiff_auto.evaluation import distribution
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.paired import compare_paired
+from medsegdiff_auto.evaluation.scores.raters import compared
 from medsegdiff_auto.nnunet.dataset_files import labels_file
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.decision.decoder import label_maps
@@ -43,13 +43,9 @@ def raters_of(model: TrainedModel, preprocessed: Path, case: str) -> np.ndarray:
 def row_of(maps: np.ndarray, fused: np.ndarray, raters: np.ndarray, majority: np.ndarray, structure) -> dict[str, float]:
     """One structure's scores of sampled label maps (S, *spatial)."""
     samples, references = structure.mask(maps), structure.mask(raters)
-    diversity = distribution.mean_distance_between(references)
+    alone = {} if len(samples) > 1 else {"sample_diversity": 0.0}
     return {"dice_majority": dice(structure.mask(fused), structure.mask(majority), both_empty=1.0),
-            "ged": distribution.generalised_energy_distance(samples, references),
-            "ged_floor": distribution.energy_distance_floor(diversity, len(samples), len(references)),
-            "matched_iou": distribution.matched_iou(samples, references),
-            "sample_diversity": distribution.mean_distance_between(samples) if len(samples) > 1 else 0.0,
-            "rater_diversity": diversity}
+            **compared(samples, references), **alone}
 
 
 def majority_network(folder: Path, fold: int) -> nnUNetPredictor | None:

@@ -6,15 +6,13 @@ from pathlib import Path
 from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
-
-SHOWN_METRICS = ("dice", "nsd", "hd95_mm", "hd95_px", "ece", "expected_dice_between_samples", "expected_dice_sample_reference",
-                 "ged")
+from medsegdiff_auto.tables import SCORES
 
 
 def main(argv=None) -> int:
     parser = CommandParser(prog="medsegdiff_evaluate",
-                           description="Scores a prediction folder: nnU-Net's summary.json, and metrics.csv with surface, "
-                                       "calibration and distribution metrics beside it.")
+                           description="Scores a prediction folder: nnU-Net's summary.json, and metrics.csv beside it with "
+                                       f"these groups of scores: {', '.join(SCORES.names()).replace('_', ' ')}.")
     parser.add_argument("reference_folder", help="folder of reference label maps")
     parser.add_argument("prediction_folder", help="folder of predictions")
     parser.add_argument("-djfile", required=True, metavar="FILE", help="dataset.json")
@@ -58,8 +56,11 @@ def _evaluate(args) -> None:
 
 
 def means_table(means: dict[str, dict[str, float | None]]) -> str:
-    """The means over the cases as text: one line per structure, those of :data:`SHOWN_METRICS` that were measured."""
-    metrics = [metric for metric in SHOWN_METRICS if any(row.get(metric) is not None for row in means.values())]
+    """The means over the cases as text: one line per structure, the columns that the table of scores prints and were measured."""
+    from medsegdiff_auto.evaluation.score import columns
+
+    printed = [column.name for column in columns() if column.is_printed]
+    metrics = [metric for metric in printed if any(row.get(metric) is not None for row in means.values())]
     rows = [["structure", *metrics]]
     for structure, row in means.items():
         rows.append([structure, *("-" if row.get(metric) is None else f"{row[metric]:.4f}" for metric in metrics)])

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure, relevant_voxels, reliability_of
+from medsegdiff_auto.evaluation.case import CaseArrays, StructureOfCase
 from medsegdiff_auto.evaluation.case_files import Grid
+from medsegdiff_auto.evaluation.score import evaluate_structure
 from medsegdiff_auto.nnunet.dataset_files import read_splits
 from medsegdiff_auto.nnunet.preprocessed import read_cases, require_data_folder
 from medsegdiff_auto.nnunet.structures import Structure, ignore_label_of, structures_of
@@ -85,9 +86,8 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
     arrays = CaseArrays(reference, label_map(mean), grid, probabilities,
                         np.stack([label_map(sample) for sample in distribution.samples]),
                         ignore_label=ignore_label_of(model.dataset_json))
-    return [{"case": case, "structure": structure.name,
-             "reliability": reliability_of(arrays, structure, relevant_voxels(arrays, structure)),
-             **evaluate_structure(arrays, structure, TOLERANCE_MM)} for structure in structures_of(model.dataset_json)]
+    found = [StructureOfCase(arrays, structure, TOLERANCE_MM) for structure in structures_of(model.dataset_json)]
+    return [{"case": case, "structure": one.structure.name, "reliability": one.reliability, **evaluate_structure(one)} for one in found]
 
 
 def dice_to_own_state(samples: np.ndarray, own: np.ndarray, structure: Structure) -> float:

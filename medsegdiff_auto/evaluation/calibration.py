@@ -63,11 +63,6 @@ def relevant_mask(reference: np.ndarray, prediction: np.ndarray, num_dilations: 
     return ndimage.binary_dilation(union, iterations=num_dilations) if union.any() else union
 
 
-def expected_calibration_error(probabilities: np.ndarray, outcomes: np.ndarray, num_bins: int = NUM_BINS) -> float:
-    """ECE of probabilities in [0, 1] against boolean outcomes of the same shape."""
-    return reliability(probabilities, outcomes, num_bins).expected_calibration_error
-
-
 def brier_score(probabilities: np.ndarray, outcomes: np.ndarray) -> float:
     """Mean of (p - y)^2 (Brier 1950), in [0, 1]; NaN without voxels."""
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(outcomes, dtype=np.float64)

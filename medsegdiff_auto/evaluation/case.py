@@ -1,14 +1,15 @@
-"""All metrics of one case, from arrays: one row per structure."""
+"""A case on one grid, from arrays, and one structure of it as the scores see it."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from medsegdiff_auto.evaluation import calibration, distribution
+from medsegdiff_auto.evaluation.calibration import Reliability, relevant_mask, reliability
 from medsegdiff_auto.evaluation.case_files import Grid
-from medsegdiff_auto.overlap import dice, iou
 from medsegdiff_auto.nnunet.structures import Structure
-from medsegdiff_auto.evaluation.surface import surface_agreement
 
 
 @dataclass(frozen=True)
@@ -26,69 +27,70 @@ class CaseArrays:
     samples: np.ndarray | None = None
     raters: np.ndarray | None = None
     ignore_label: int | None = None
-    valid: np.ndarray = field(init=False)
 
-    def __post_init__(self):
-        ignored = np.zeros(self.grid.shape, bool) if self.ignore_label is None else self.reference == self.ignore_label
-        object.__setattr__(self, "valid", ~ignored)
+    @cached_property
+    def valid(self) -> np.ndarray:
+        """Voxels that are scored, boolean."""
+        return np.ones(self.grid.shape, bool) if self.ignore_label is None else self.reference != self.ignore_label
 
 
-def evaluate_structure(case: CaseArrays, structure: Structure, tolerance_mm: float) -> dict[str, float]:
-    """The metrics of one structure of a case; a metric whose input was not saved is absent.
+@dataclass(frozen=True)
+class StructureOfCase:
+    """One structure of a case: boolean masks (*spatial) without the ignored voxels, each made when it is first asked for.
 
-    Sizes are named after ``case.grid.size_column``; NSD's tolerance and HD95 are in mm, or in pixels without a spacing.
+    Attributes:
+        tolerance_mm: of surfaces, in the unit of the grid's spacing.
     """
-    reference = structure.mask(case.reference) & case.valid
-    prediction = structure.mask(case.prediction) & case.valid
-    surface = surface_agreement(reference, prediction, case.grid.spacing_mm, tolerance_mm)
-    row = {"dice": dice(reference, prediction), "iou": iou(reference, prediction), "nsd": surface.nsd,
-           "hd95_mm" if case.grid.has_spacing else "hd95_px": surface.hd95_mm}
-    row.update(_sizes(case.grid, reference, prediction))
-    if case.probabilities is not None:
-        row.update(_calibration(case, structure, reference, prediction))
-    if case.samples is not None:
-        row.update(_distribution(case, structure, reference))
-    return row
 
+    case: CaseArrays
+    structure: Structure
+    tolerance_mm: float
 
-def relevant_voxels(case: CaseArrays, structure: Structure) -> np.ndarray:
-    """The mask on which calibration is measured: prediction or reference dilated twice, without ignored voxels."""
-    reference = structure.mask(case.reference) & case.valid
-    return calibration.relevant_mask(reference, structure.mask(case.prediction) & case.valid) & case.valid
+    @property
+    def grid(self) -> Grid:
+        """Spacing, and the unit of sizes."""
+        return self.case.grid
 
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """The true mask."""
+        return self.structure.mask(self.case.reference) & self.case.valid
 
-def reliability_of(case: CaseArrays, structure: Structure, mask: np.ndarray) -> calibration.Reliability:
-    """The structure's predicted probabilities against the reference, over a mask such as :func:`relevant_voxels`."""
-    p = np.clip(case.probabilities[structure.channel][mask], 0, 1)
-    return calibration.reliability(p, structure.mask(case.reference)[mask])
+    @cached_property
+    def prediction(self) -> np.ndarray:
+        """The predicted mask."""
+        return self.structure.mask(self.case.prediction) & self.case.valid
 
+    @cached_property
+    def samples(self) -> np.ndarray | None:
+        """Sampled masks, (S, *spatial); None where they were not saved."""
+        return None if self.case.samples is None else self.structure.mask(self.case.samples) & self.case.valid
 
-def _sizes(grid: Grid, reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    size, reference_size = (float(mask.sum()) * grid.size_of_voxel for mask in (prediction, reference))
-    error_column = "{}_error_{}".format(*grid.size_column.split("_"))
-    return {grid.size_column: size, f"reference_{grid.size_column}": reference_size, error_column: size - reference_size}
+    @cached_property
+    def raters(self) -> np.ndarray | None:
+        """Masks of several raters, (R, *spatial); None where there is one reference."""
+        return None if self.case.raters is None else self.structure.mask(self.case.raters) & self.case.valid
 
+    @cached_property
+    def near(self) -> np.ndarray:
+        """Where probabilities are judged: prediction or reference, dilated twice."""
+        return relevant_mask(self.reference, self.prediction) & self.case.valid
 
-def _calibration(case: CaseArrays, structure: Structure, reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    mask = calibration.relevant_mask(reference, prediction) & case.valid
-    p, y = case.probabilities[structure.channel][mask], reference[mask]
-    return {"ece": calibration.expected_calibration_error(p, y), "brier": calibration.brier_score(p, y),
-            "nll": calibration.negative_log_likelihood(p, y)}
+    @property
+    def probabilities(self) -> np.ndarray | None:
+        """The structure's probabilities, (*spatial); None where they were not saved."""
+        return None if self.case.probabilities is None else self.case.probabilities[self.structure.channel]
 
+    @cached_property
+    def near_probabilities(self) -> np.ndarray:
+        """The probabilities where they are judged, one axis, in [0, 1]."""
+        return np.clip(self.probabilities[self.near], 0, 1)
 
-def _distribution(case: CaseArrays, structure: Structure, reference: np.ndarray) -> dict[str, float]:
-    samples = structure.mask(case.samples) & case.valid
-    raters = reference[None] if case.raters is None else structure.mask(case.raters) & case.valid
-    sizes = samples.reshape(len(samples), -1).sum(1) * case.grid.size_of_voxel
-    low, high = distribution.size_interval(sizes)
-    kind = case.grid.size_column.split("_")[0]
-    row = {"expected_dice_between_samples": distribution.expected_dice_between_samples(samples),
-           "expected_dice_sample_reference": distribution.expected_dice_sample_reference(samples, raters),
-           f"reference_{kind}_in_interval": float(low <= float(reference.sum()) * case.grid.size_of_voxel <= high)}
-    if case.raters is not None:
-        row["ged"] = distribution.generalised_energy_distance(samples, raters)
-        row["matched_iou"] = distribution.matched_iou(samples, raters)
-        row["sample_diversity"] = distribution.mean_distance_between(samples)
-        row["rater_diversity"] = distribution.mean_distance_between(raters)
-        row["ged_floor"] = distribution.energy_distance_floor(row["rater_diversity"], len(samples), len(raters))
-    return row
+    @cached_property
+    def reliability(self) -> Reliability:
+        """The probabilities against the reference where they are judged, in bins; curves of several cases add up."""
+        return reliability(self.near_probabilities, self.reference[self.near])
+
+    def size(self, mask: np.ndarray) -> float:
+        """The size of a mask in the unit of the grid's ``size_column``."""
+        return float(mask.sum()) * self.grid.size_of_voxel

@@ -7,9 +7,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.evaluation.case import CaseArrays, evaluate_structure
+from medsegdiff_auto.evaluation.case import CaseArrays, StructureOfCase
 from medsegdiff_auto.evaluation.case_files import companion, read_channels, read_array, require_same_shape
 from medsegdiff_auto.evaluation.metrics_table import metrics_header, write_rows
+from medsegdiff_auto.evaluation.score import evaluate_structure
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
 from medsegdiff_auto.files.prediction_folder import list_predictions, staged_predictions
 
@@ -80,7 +81,7 @@ def _worthwhile(num_processes: int, num_cases: int) -> int:
 def _evaluate_case(job: tuple) -> list[dict]:
     case, reference, prediction, dataset_json, tolerance_mm, rater_folders = job
     arrays = read_case(reference, prediction, dataset_json, rater_folders)
-    return [{"case": case, "structure": structure.name, **evaluate_structure(arrays, structure, tolerance_mm)}
+    return [{"case": case, "structure": structure.name, **evaluate_structure(StructureOfCase(arrays, structure, tolerance_mm))}
             for structure in structures_of(dataset_json)]
 
 

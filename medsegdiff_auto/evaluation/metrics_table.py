@@ -5,28 +5,23 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from medsegdiff_auto.evaluation.score import scores_among
 from medsegdiff_auto.overlap import mean_without_nan
 
-DEFINITIONS = {
-    "dice, iou": "both masks empty: NaN, left out of the mean (nnU-Net's policy); one empty: 0",
-    "nsd": "surface-distance at nsd_tolerance; both masks empty: NaN, left out of the mean; one empty: 0",
-    "hd95": "surface-distance, larger of the two directed distances; either mask empty: NaN, left out of the mean",
-    "ece, brier, nll": "foreground probability of the structure on prediction or reference dilated twice; 15 equal-width bins",
-    "expected_dice": "over pairs of masks; two empty masks count as 1",
-    "in_interval": "the reference's size lies between the samples' 5 and 95 % quantiles",
-    "ged": "1 - IoU, all pairs; two empty masks have distance 0; ged_floor is what a perfect sampler scores on average",
-    "matched_iou": "IoU of the best one-to-one matching of samples and raters",
-    "sample_diversity, rater_diversity": "mean 1 - IoU over pairs of different masks",
-}
+LIBRARIES = ("medsegdiff-auto", "nnunetv2", "numpy")
 
 
 def metrics_header(rows: list[dict], tolerance_mm: float, references_without_prediction: Sequence[str] = ()) -> dict:
     """What the numbers of metrics.csv mean, the library versions behind them, and their means per structure."""
+    unit = "px" if any("hd95_px" in row for row in rows) else "mm"
+    found = scores_among(column for row in rows for column in row)
+    libraries = dict.fromkeys([*LIBRARIES, *(library for score, _ in found for library in score.libraries)])
     return {
-        "definitions": DEFINITIONS,
+        "definitions": {", ".join(column.name for column in given): score.explained(f"{tolerance_mm:g} {unit}") for score, given in found},
+        "best": {column.name: column.best for _, given in found for column in given if column.best is not None},
         "nsd_tolerance": tolerance_mm,
-        "nsd_tolerance_unit": "px" if any("hd95_px" in row for row in rows) else "mm",
-        "versions": {name: version(name) for name in ("medsegdiff-auto", "nnunetv2", "surface-distance", "numpy", "scipy")},
+        "nsd_tolerance_unit": unit,
+        "versions": {name: version(name) for name in libraries},
         "num_cases": len({row["case"] for row in rows}),
         "references_without_prediction": list(references_without_prediction),
         "mean": means_by_structure(rows),

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medsegdiff_auto.evaluation.calibration import NUM_BINS, Reliability, reliability
-from medsegdiff_auto.evaluation.case import CaseArrays, relevant_voxels, reliability_of
+from medsegdiff_auto.evaluation.calibration import Reliability, reliability
+from medsegdiff_auto.decision.sizes import SIZE_COLUMNS, interval_check
+from medsegdiff_auto.evaluation.case import CaseArrays, StructureOfCase
 from medsegdiff_auto.evaluation.case_files import companion, read_map, read_posterior
-from medsegdiff_auto.evaluation.folder import evaluate_cases, pair_with_references, read_case
+from medsegdiff_auto.evaluation.folder import TOLERANCE_MM, evaluate_cases, pair_with_references, read_case
 from medsegdiff_auto.evaluation.metrics_table import read_rows
 from medsegdiff_auto.nnunet.structures import Structure, structures_of
 from medsegdiff_auto.files.prediction_folder import list_predictions
@@ -81,9 +82,9 @@ def pool_curves(record: PredictionRecord, posterior_folder: Path | None) -> Pool
         posterior = None if posterior_folder is None else _posterior(posterior_folder / f"{case}.npz", arrays)
         doubtful = np.zeros(arrays.grid.shape, bool)
         for structure in record.structures:
-            mask = relevant_voxels(arrays, structure)
-            doubtful |= mask
-            _add_structure(curves, arrays, structure, mask, posterior)
+            found = StructureOfCase(arrays, structure, TOLERANCE_MM)
+            doubtful |= found.near
+            _add_structure(curves, found, posterior)
         uncertainty = companion(record.predictions[case], record.dataset_json["file_ending"], "uncertainty")
         if uncertainty is not None:
             _add_uncertainty(curves, arrays, doubtful, read_map(uncertainty, arrays.grid))
@@ -100,14 +101,13 @@ def mean_dice_by_case(record: PredictionRecord) -> dict[str, float]:
     return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
-def _add_structure(curves: PooledCurves, arrays: CaseArrays, structure: Structure, mask: np.ndarray,
-                   posterior: np.ndarray | None) -> None:
-    if arrays.probabilities is None:
+def _add_structure(curves: PooledCurves, found: StructureOfCase, posterior: np.ndarray | None) -> None:
+    if found.probabilities is None:
         return
-    _add(curves.against_reference, structure.name, reliability_of(arrays, structure, mask))
+    _add(curves.against_reference, found.structure.name, found.reliability)
     if posterior is not None:
-        p = np.clip(arrays.probabilities[structure.channel][mask], 0, 1)
-        _add(curves.against_posterior, structure.name, reliability(p, structure.posterior(posterior)[mask], NUM_BINS))
+        true = found.structure.posterior(posterior)[found.near]
+        _add(curves.against_posterior, found.structure.name, reliability(found.near_probabilities, true))
 
 
 def _add_uncertainty(curves: PooledCurves, arrays: CaseArrays, mask: np.ndarray, uncertainty: np.ndarray) -> None:
@@ -140,8 +140,8 @@ def _joined(sizes: list[dict], scores: list[dict]) -> list[dict]:
 
 def _interval_check(row: dict) -> dict:
     """Whether the interval of cases.csv holds the reference, where it is not the samples' own or they were not saved."""
-    for size in ("volume_ml", "area_mm2", "area_px"):
-        check = f"reference_{size.split('_')[0]}_in_interval"
+    for size in SIZE_COLUMNS:
+        check = interval_check(size)
         if (check not in row or row.get("interval") == "conformal") and f"reference_{size}" in row and f"{size}_p05" in row:
             return {check: float(row[f"{size}_p05"] <= row[f"reference_{size}"] <= row[f"{size}_p95"])}
     return {}

@@ -4,34 +4,33 @@ from pathlib import Path
 
 import numpy as np
 
+from medsegdiff_auto.decision.sizes import SIZE_COLUMNS
 from medsegdiff_auto.evaluation.calibration import error_detection_auroc
 from medsegdiff_auto.evaluation.case_files import companion, read_map
-from medsegdiff_auto.evaluation.distribution import nominal_coverage
 from medsegdiff_auto.evaluation.folder import read_case
+from medsegdiff_auto.evaluation.score import columns as scored_columns
+from medsegdiff_auto.evaluation.score import scores_among
+from medsegdiff_auto.evaluation.scores.interval import nominal_coverage
 from medsegdiff_auto.reporting import figures, page
 from medsegdiff_auto.reporting.images import read_image
 from medsegdiff_auto.reporting.pictures import CasePicture, draw_case
 from medsegdiff_auto.reporting.prediction_record import PooledCurves, PredictionRecord, mean_dice_by_case
-from medsegdiff_auto.reporting.tables import Column, table
+from medsegdiff_auto.reporting.tables import Column, key_value_table, table
 
-SIZES = {"volume_ml": ("volume", "ml", 2), "area_mm2": ("area", "mm²", 1), "area_px": ("area", "px", 0)}   # name, unit, decimals
+OF_CASES = [(45, Column("low_high", "5 to 95 %")), (65, Column("expected_dice", "expected Dice")), (66, Column("flagged", "flagged"))]
 NUM_EXTREME_CASES = 2
 
 
 def headline(record: PredictionRecord) -> str:
     """The means over all structures as large numbers; only those that were measured."""
-    names = [structure.name for structure in record.structures]
-    shown = (("dice", "Dice", "mean over structures, 1 is best"), ("nsd", "NSD", f"surface Dice at {_tolerance(record)}"),
-             ("ece", "Calibration error", "per-case ECE near the structures, 0 is best"),
-             ("reference_in_interval", "References in interval", "5 to 95 % of the samples' sizes"))
     tiles = []
-    for column, name, note in shown:
-        values = [record.values(structure, _interval_column(record) if column == "reference_in_interval" else column)
-                  for structure in names]
-        means = [v.mean() for v in values if v.size]
-        if means:
-            value = np.mean(means)
-            tiles.append((f"{value:.0%}" if column == "reference_in_interval" else f"{value:.3f}", name, note))
+    for column in scored_columns():
+        means = [mean for structure in record.structures if (mean := _mean(record, structure.name, column.name)) is not None]
+        if column.tile and means:
+            name, note = column.tile
+            best = "" if column.best is None else f", {column.best:g} is best"
+            value = f"{np.mean(means):.0%}" if column.is_claim else f"{np.mean(means):.{column.decimals}f}"
+            tiles.append((value, name, note.format(tolerance=_tolerance(record)) + best))
     flagged = [row["flagged"] == "yes" for row in record.rows if row.get("flagged")]
     if flagged:
         tiles.append((f"{sum(flagged)} of {len(flagged)}", "Flagged", "structures whose expected Dice is below the limit"))
@@ -50,9 +49,10 @@ def scores(record: PredictionRecord) -> str:
                  | {column.key: _mean(record, s.name, column.key) for column in metrics} for s in record.structures]
         mean_columns = [Column("structure", "structure"), Column("cases", "cases with Dice"), *metrics]
         parts += [page.heading("Means"), table(mean_columns, means)]
-        parts.append(page.paragraph(
-            f"NSD at {_tolerance(record)}, NSD and HD95 by surface-distance. A structure that is absent from both reference and "
-            "prediction has no score and is left out of the mean; HD95 also where only one of them is empty."))
+        explained = {", ".join(column.title for column in shown): score.explained(_tolerance(record))
+                     for score, given in scores_among(column for row in record.rows for column in row)
+                     if (shown := [column for column in given if column.place is not None])}
+        parts.append(key_value_table(explained))
     else:
         parts.append(page.missing("No reference: the predictions are listed with their sizes, not scored."))
     parts.append(_flagged_list(record))
@@ -121,7 +121,7 @@ def uncertainty(curves: PooledCurves) -> str:
 def sizes(record: PredictionRecord) -> str:
     """Each structure's size with its interval against the reference."""
     column = _size_column(record)
-    kind, unit, _ = SIZES[column]
+    kind, unit, _ = SIZE_COLUMNS[column]
     intervals = {structure.name: _interval_rows(record, structure.name, column) for structure in record.structures}
     intervals = {name: rows for name, rows in intervals.items() if len(rows)}
     if not intervals:
@@ -135,24 +135,20 @@ def sizes(record: PredictionRecord) -> str:
 
 
 def _columns(record: PredictionRecord) -> list[Column]:
-    column = _size_column(record)
-    kind, unit, decimals = SIZES[column]
-    return [Column("case", "case"), Column("structure", "structure"), Column("dice", "Dice"), Column("nsd", "NSD"),
-            Column("hd95_mm", "HD95 (mm)", 2), Column("hd95_px", "HD95 (px)", 2), Column(column, f"{kind} ({unit})", decimals),
-            Column("low_high", "5 to 95 %"), Column(f"reference_{column}", f"reference ({unit})", decimals),
-            Column(_interval_column(record), "in interval"), Column("expected_dice", "expected Dice"), Column("flagged", "flagged"),
-            Column("expected_dice_between_samples", "Dice between samples"),
-            Column("expected_dice_sample_reference", "Dice sample to reference"), Column("ece", "ECE"),
-            Column("brier", "Brier"), Column("nll", "NLL")]
+    """Those of the table of scores, and the columns of cases.csv in their places among them."""
+    placed = [(column.place, Column(column.name, column.title, column.decimals)) for column in scored_columns() if column.place is not None]
+    return [Column("case", "case"), Column("structure", "structure"),
+            *(column for _, column in sorted(placed + OF_CASES, key=lambda one: one[0]))]
 
 
 def _with_interval(record: PredictionRecord, row: dict) -> dict:
-    column, held = _size_column(record), row.get(_interval_column(record))
-    shown = {key: None if value == "" else value for key, value in row.items()}
-    if held is not None and held == held:
-        shown[_interval_column(record)] = bool(held)
-    if f"{column}_p05" in row:
-        shown["low_high"] = " – ".join(f"{row[f'{column}_{end}']:.{SIZES[column][2]}f}" for end in ("p05", "p95"))
+    size, shown = _size_column(record), {key: None if value == "" else value for key, value in row.items()}
+    for column in scored_columns():
+        value = row.get(column.name)
+        if column.is_claim and value is not None and value == value:
+            shown[column.name] = bool(value)
+    if f"{size}_p05" in row:
+        shown["low_high"] = " – ".join(f"{row[f'{size}_{end}']:.{SIZE_COLUMNS[size][2]}f}" for end in ("p05", "p95"))
     return shown
 
 
@@ -164,11 +160,7 @@ def _interval_rows(record: PredictionRecord, structure: str, column: str) -> np.
 
 
 def _size_column(record: PredictionRecord) -> str:
-    return next((column for column in SIZES for row in record.rows if column in row), "volume_ml")
-
-
-def _interval_column(record: PredictionRecord) -> str:
-    return f"reference_{_size_column(record).split('_')[0]}_in_interval"
+    return next((column for column in SIZE_COLUMNS for row in record.rows if column in row), "volume_ml")
 
 
 def _mean(record: PredictionRecord, structure: str, column: str) -> float | None:

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from medsegdiff_auto.evaluation.calibration import (
-    brier_score, error_detection_auroc, expected_calibration_error, negative_log_likelihood, relevant_mask, reliability)
+    brier_score, error_detection_auroc, negative_log_likelihood, relevant_mask, reliability)
 
 
 def test_a_perfectly_calibrated_predictor_has_no_calibration_error():
     generator = np.random.default_rng(0)
     p = generator.random(400_000)
-    assert expected_calibration_error(p, generator.random(p.size) < p) < 0.005
+    assert reliability(p, generator.random(p.size) < p).expected_calibration_error < 0.005
 
 
 def test_known_posterior_gives_zero_error_without_any_sampling_noise():
     p = np.random.default_rng(1).random((7, 9))
-    assert expected_calibration_error(p, p) == pytest.approx(0, abs=1e-12)
+    assert reliability(p, p).expected_calibration_error == pytest.approx(0, abs=1e-12)
 
 
 def test_an_overconfident_predictor_has_the_error_of_the_closed_form():
@@ -25,7 +25,7 @@ def test_an_overconfident_predictor_has_the_error_of_the_closed_form():
     d = np.linspace(0, 0.25, 100_001)
     predicted, truth = np.concatenate([0.5 - 2 * d, 0.5 + 2 * d]), np.concatenate([0.5 - d, 0.5 + d])
     # the central one of 15 bins straddles 0.5 and cancels: it holds 2 d <= 1/30, a share 1/15 of the voxels with mean d of 1/120
-    assert expected_calibration_error(predicted, truth) == pytest.approx(0.125 - (1 / 15) * (1 / 120), abs=1e-4)
+    assert reliability(predicted, truth).expected_calibration_error == pytest.approx(0.125 - (1 / 15) * (1 / 120), abs=1e-4)
 
 
 def test_probability_one_belongs_to_the_last_bin():

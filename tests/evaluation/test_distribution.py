@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from medsegdiff_auto.evaluation.distribution import (
-    dispersion_gap, energy_distance_floor, expected_dice_between_samples, expected_dice_sample_reference,
-    generalised_energy_distance, matched_iou, mean_distance_between, nominal_coverage, size_interval)
+from medsegdiff_auto.evaluation.scores.expected_dice import expected_dice_sample_reference
+from medsegdiff_auto.evaluation.scores.interval import nominal_coverage, size_interval
+from medsegdiff_auto.evaluation.scores.raters import (
+    energy_distance_floor, generalised_energy_distance, matched_iou, mean_distance_between)
+from medsegdiff_auto.overlap import expected_dice_between_samples
 
 A, B, EMPTY = (np.array(row, bool) for row in ([1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]))   # Dice(A, B) 2/3, IoU 1/2
 
@@ -68,8 +70,12 @@ def test_a_perfect_sampler_scores_the_floor_on_average(num_samples, num_raters):
 def test_a_perfect_sampler_has_no_dispersion_gap_and_an_overconfident_one_a_positive_gap():
     generator = np.random.default_rng(1)
     truth = lambda n: intervals(generator.integers(10, 31, n))
-    fair = np.mean([dispersion_gap(truth(8), truth(1)) for _ in range(600)])
-    sure = np.mean([dispersion_gap(intervals(generator.integers(19, 22, 8)), truth(1)) for _ in range(200)])
+
+    def gap(samples: np.ndarray, references: np.ndarray) -> float:
+        return expected_dice_between_samples(samples) - expected_dice_sample_reference(samples, references)
+
+    fair = np.mean([gap(truth(8), truth(1)) for _ in range(600)])
+    sure = np.mean([gap(intervals(generator.integers(19, 22, 8)), truth(1)) for _ in range(200)])
     assert fair == pytest.approx(0, abs=0.015)
     assert sure > 0.1
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from scored_folder import LABELS, PLANS, label_map, write_nifti
 from skimage import io
 
 from medsegdiff_auto.errors import UserError
@@ -13,51 +13,8 @@ from medsegdiff_auto.evaluation.folder import evaluate_cases, evaluate_folder
 from medsegdiff_auto.evaluation.metrics_table import read_rows
 from medsegdiff_auto.nnunet.structures import structures_of
 
-LABELS = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1, "lesion": 2, "ignore": 3},
-          "numTraining": 2, "file_ending": ".nii.gz"}
 REGIONS = {"channel_names": {"0": "R"}, "labels": {"background": 0, "disc": [1, 2], "cup": 2},
            "regions_class_order": [1, 2], "numTraining": 2, "file_ending": ".png"}
-PLANS = {"dataset_name": "Dataset999_Test", "plans_name": "MedSegDiffPlans", "configurations": {},
-         "label_manager": "LabelManager", "image_reader_writer": "SimpleITKIO"}
-SPACING = (0.5, 0.8, 2.0)    # x, y, z in mm: a voxel has 0.0008 ml
-
-
-def write_nifti(array, path, spacing=SPACING, channels=False):
-    images = [sitk.GetImageFromArray(a) for a in (array if channels else array[None])]
-    for image in images:
-        image.SetSpacing(spacing)
-    sitk.WriteImage(sitk.JoinSeries(images) if channels else images[0], str(path))
-
-
-def label_map(seed, shape=(6, 14, 12)):
-    """Two nested boxes whose upper sides are drawn."""
-    generator = np.random.default_rng(seed)
-    array = np.zeros(shape, np.uint8)
-    array[1:5, 2:int(generator.integers(8, 13)), 2:10] = 1
-    array[2:4, 3:int(generator.integers(5, 8)), 4:8] = 2
-    return array
-
-
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory):
-    """Two cases with probabilities and samples beside them, scored with two raters; the folders and the result."""
-    root = tmp_path_factory.mktemp("folder")
-    for name in ("labels", "predictions", "rater_1", "rater_2"):
-        (root / name).mkdir()
-    for seed, case in enumerate(("a", "b")):
-        reference, samples = label_map(seed), np.stack([label_map(10 + seed + s) for s in range(4)])
-        for folder, array in (("rater_1", reference), ("rater_2", label_map(50 + seed)), ("predictions", samples[0])):
-            write_nifti(array, root / folder / f"{case}.nii.gz")
-        with_ignored = reference.copy()
-        with_ignored[0] = 3
-        write_nifti(with_ignored, root / "labels" / f"{case}.nii.gz")
-        write_nifti(samples, root / "predictions" / f"{case}_samples.nii.gz", channels=True)
-        probabilities = np.stack([(samples == c).mean(0) for c in range(3)]).astype(np.float32)
-        write_nifti(probabilities, root / "predictions" / f"{case}_probabilities.nii.gz", channels=True)
-        write_nifti(np.zeros(reference.shape, np.float32), root / "predictions" / f"{case}_uncertainty.nii.gz")
-    result = evaluate_folder(root / "labels", root / "predictions", LABELS, PLANS, num_processes=1,
-                             rater_folders=[root / "rater_1", root / "rater_2"])
-    return root, result
 
 
 def test_dice_and_iou_of_the_table_equal_those_of_nnunet_on_the_files(scored):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medsegdiff_auto.overlap import dice, iou, mean_without_nan
-from medsegdiff_auto.evaluation.surface import surface_agreement
+from medsegdiff_auto.evaluation.scores.surface import surface_agreement
 
 EDGE = math.sqrt(0.5)            # length (2-D) or area (3-D) of a surface element at an edge, spacing 1
 CORNER = math.sqrt(3) / 8        # area at a corner of a cube

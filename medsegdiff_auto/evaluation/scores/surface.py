@@ -1,8 +1,6 @@
-"""Agreement of two surfaces: NSD and HD95 by DeepMind's ``surface-distance``, in 2-D and 3-D.
+"""Agreement of two surfaces: NSD and HD95 by DeepMind's ``surface-distance``, in 2-D and 3-D."""
 
-Policy: both masks empty, NSD and HD95 are NaN; one mask empty, NSD is 0 and HD95 (a distance to nothing) is NaN.
-NaN is left out of every mean, so a table of HD95 means little without the number of cases behind it.
-"""
+from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
@@ -10,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from surface_distance import metrics
+
+from medsegdiff_auto.evaluation.case import StructureOfCase
+from medsegdiff_auto.evaluation.score import Column, Score
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,16 @@ def _surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing_mm
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # version 0.1 calls scipy.ndimage by its former module names
         return metrics.compute_surface_distances(reference, prediction, tuple(spacing_mm))
+
+
+def values(found: StructureOfCase) -> dict[str, float]:
+    """NSD in [0, 1]; HD95 in mm, or in pixels without a spacing."""
+    agreement = surface_agreement(found.reference, found.prediction, found.grid.spacing_mm, found.tolerance_mm)
+    return {"nsd": agreement.nsd, "hd95_mm" if found.grid.has_spacing else "hd95_px": agreement.hd95_mm}
+
+
+SCORE = Score((Column("nsd", "NSD", 1, place=20, tile=("NSD", "surface Dice at {tolerance}"), is_printed=True),
+               *(Column(f"hd95_{unit}", f"HD95 ({unit})", 0, 2, place=30, is_printed=True) for unit in ("mm", "px"))), values,
+              "surface Dice at {tolerance}, and the larger of the two directed 95th percentiles of the surface distance",
+              "both masks empty: NaN, left out of the mean; one empty: NSD 0, HD95 NaN", "surface-distance by DeepMind", rank=20,
+              libraries=("surface-distance",))

@@ -1,29 +1,18 @@
-"""Are the samples true? Joint samples of one structure against one or several references.
+"""Are the samples of one structure as the masks of several raters?
 
 S, S' = independent samples, Y, Y' = independent references; all masks are boolean `(num_masks, *spatial)`.
-Samples are right when the reference could hide among them: E Dice(S, S') = E Dice(S, Y), and the volume of the reference
-falls into the samples' interval as often as the interval says.
-Two empty masks agree perfectly here (Dice = IoU = 1), because a distance must vanish between equal masks.
+Two empty masks agree perfectly here (IoU = 1), because a distance must vanish between equal masks.
 """
+
+from __future__ import annotations
 
 import math
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from medsegdiff_auto.overlap import expected_dice_between_samples, pairwise_counts, pairwise_dice
-
-INTERVAL = (0.05, 0.95)
-
-
-def expected_dice_sample_reference(samples: np.ndarray, references: np.ndarray) -> float:
-    """Mean Dice over all pairs of a sample `(num_samples, *spatial)` and a reference `(num_references, *spatial)`."""
-    return float(pairwise_dice(samples, references).mean())
-
-
-def dispersion_gap(samples: np.ndarray, references: np.ndarray) -> float:
-    """E Dice(S, S') - E Dice(S, Y): above 0, the samples are too much alike; 0 for a perfect sampler."""
-    return expected_dice_between_samples(samples) - expected_dice_sample_reference(samples, references)
+from medsegdiff_auto.evaluation.score import Column, Score
+from medsegdiff_auto.overlap import pairwise_counts
 
 
 def generalised_energy_distance(samples: np.ndarray, references: np.ndarray) -> float:
@@ -58,21 +47,24 @@ def matched_iou(samples: np.ndarray, references: np.ndarray) -> float:
     return float(iou[linear_sum_assignment(-iou)].mean())
 
 
-def size_interval(sizes: np.ndarray, interval: tuple[float, float] = INTERVAL) -> tuple[float, float]:
-    """The quantiles (5 and 95 %) of the samples' sizes, interpolated linearly between the order statistics."""
-    low, high = np.quantile(np.asarray(sizes, dtype=np.float64), interval)
-    return float(low), float(high)
-
-
-def nominal_coverage(num_samples: int, interval: tuple[float, float] = INTERVAL) -> float:
-    """How often the interval of ``num_samples`` perfect samples holds the reference: (high - low) (n - 1) / (n + 1).
-
-    Exact for uniform sizes, since the k-th of n order statistics then has mean k / (n + 1). Far below 90 % for few samples.
-    """
-    return (interval[1] - interval[0]) * (num_samples - 1) / (num_samples + 1)
-
-
 def _pairwise_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     shared, total = pairwise_counts(first, second)
     union = total - shared
     return 1 - np.divide(shared, union, out=np.ones_like(shared), where=union > 0)
+
+
+def compared(samples: np.ndarray, raters: np.ndarray) -> dict[str, float]:
+    """Squared energy distance, matching and diversities."""
+    diversity = mean_distance_between(raters)
+    return {"ged": generalised_energy_distance(samples, raters), "matched_iou": matched_iou(samples, raters),
+            "sample_diversity": mean_distance_between(samples), "rater_diversity": diversity,
+            "ged_floor": energy_distance_floor(diversity, len(samples), len(raters))}
+
+
+SCORE = Score((Column("ged", "GED²", 0, is_printed=True), Column("matched_iou", "matched IoU", 1),
+               Column("sample_diversity", "sample diversity"), Column("rater_diversity", "rater diversity"),
+               Column("ged_floor", "GED² of perfect samples")), lambda found: compared(found.samples, found.raters),
+              "GED with 1 - IoU, all pairs, and what a perfect sampler scores on average (ged_floor); IoU of the best one-to-one "
+              "matching of samples and raters; diversity: mean 1 - IoU over pairs of different masks",
+              "two empty masks have distance 0", "Kohl et al. 2018 and 2019", rank=70, needs=("samples", "raters"),
+              libraries=("scipy",))

@@ -1,0 +1,25 @@
+"""Volume or area of the masks."""
+
+from __future__ import annotations
+
+from medsegdiff_auto.decision.sizes import SIZE_COLUMNS
+from medsegdiff_auto.evaluation.case import StructureOfCase
+from medsegdiff_auto.evaluation.score import Column, Score
+
+
+def values(found: StructureOfCase) -> dict[str, float]:
+    """Sizes of prediction and reference, and their difference, in the unit of the grid."""
+    column, size, reference = found.grid.size_column, found.size(found.prediction), found.size(found.reference)
+    return {column: size, f"reference_{column}": reference, error_column(column): size - reference}
+
+
+def error_column(column: str) -> str:
+    """Name of the column of the difference, such as ``volume_error_ml``."""
+    return "{}_error_{}".format(*column.split("_"))
+
+
+SCORE = Score(tuple(one for column, (kind, unit, decimals) in SIZE_COLUMNS.items() for one in (
+    Column(column, f"{kind} ({unit})", None, decimals, place=40),
+    Column(f"reference_{column}", f"reference ({unit})", None, decimals, place=50),
+    Column(error_column(column), f"{kind} error ({unit})", 0, decimals))), values,
+    "sizes of prediction and reference, and prediction minus reference", "an empty mask has size 0", "counted voxels", rank=30)
