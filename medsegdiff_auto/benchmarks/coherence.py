@@ -113,13 +113,13 @@ def largest_share(tiles: Tiles) -> np.ndarray:
     return (largest / total).numpy()
 
 
-def spread(samples: Tensor) -> np.ndarray:
+def variance_between(samples: Tensor) -> np.ndarray:
     """Variance between samples, summed over the channels, (*spatial)."""
     return samples.var(0).sum(0).numpy()
 
 
 def squared_error(samples: Tensor, reference: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
-    """Of the samples' mean, summed over the structures, (*spatial)."""
+    """Squared error of the samples' mean, summed over the structures, (*spatial)."""
     mean = samples.mean(0).numpy()
     return sum((mean[structure.channel] - structure.mask(reference)) ** 2 for structure in structures)
 
@@ -170,7 +170,7 @@ class Measured:
         for kind in KINDS:
             (samples, share), (moved_samples, moved_share) = (sampler.draw(kind, image, case, moved) for moved in (False, True))
             maps[kind] = label_maps(samples, label_manager)
-            self.spreads[kind].append(between_and_inside(spread(samples), spread(moved_samples), share, moved_share))
+            self.spreads[kind].append(between_and_inside(variance_between(samples), variance_between(moved_samples), share, moved_share))
             self.errors[kind].append(between_and_inside(
                 *(squared_error(drawn, reference, structures) for drawn in (samples, moved_samples)), share, moved_share))
             print(case, kind, *self.spreads[kind][-1], *self.errors[kind][-1], file=sys.stderr, flush=True)

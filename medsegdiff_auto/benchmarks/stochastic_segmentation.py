@@ -40,7 +40,7 @@ class LowRankGaussianHead(nn.Module):
         return mean + torch.einsum("mbr,brk...->mbk...", factors, factor) + deviation * noise
 
 
-def negative_log_likelihood(logits: Tensor, x_start: Tensor, target: str) -> Tensor:
+def joint_negative_log_likelihood(logits: Tensor, x_start: Tensor, target: str) -> Tensor:
     """-log 1/M sum_m prod_v p(y_v | eta_m,v), a mean over the batch, in nats per voxel.
 
     Args:
@@ -74,7 +74,7 @@ def train_head(head: LowRankGaussianHead, batches, features_of, num_iterations: 
         x_start = reference_state(batch["target"][0])
         factors = torch.randn(NUM_MONTE_CARLO, len(features), head.rank)
         noise = torch.randn(NUM_MONTE_CARLO, *x_start.shape)
-        loss = negative_log_likelihood(head.sample(features, factors, noise), x_start, target)
+        loss = joint_negative_log_likelihood(head.sample(features, factors, noise), x_start, target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(head.parameters(), 12.0)

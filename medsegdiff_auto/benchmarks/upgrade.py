@@ -45,7 +45,7 @@ def certain(probabilities: Tensor) -> CaseDistribution:
     return CaseDistribution(probabilities, probabilities[None].half(), 1.0)
 
 
-def at_temperature(probabilities: Tensor, temperature: float, target: str) -> Tensor:
+def tempered(probabilities: Tensor, temperature: float, target: str) -> Tensor:
     """Temperature scaling of probabilities (K, *spatial), of certain voxels too."""
     return torch.from_numpy(scaled(probabilities.numpy(), temperature, target == "regions"))
 
@@ -76,11 +76,11 @@ def intervals(drawn: CaseDistribution, reference: np.ndarray, model: TrainedMode
         yield row
 
 
-def best_temperature(plain: dict[str, Tensor], cases: list[tuple], model: TrainedModel) -> float:
+def temperature_of_plain(plain: dict[str, Tensor], cases: list[tuple], model: TrainedModel) -> float:
     """The temperature of the smallest negative log-likelihood on the cases to fit on."""
     def nll(temperature: float) -> float:
         return float(np.nanmean([row["nll"] for case, _, reference, _ in cases for row in scores(
-            case, certain(at_temperature(plain[case], temperature, model.diffusion.target)), reference, model, 1.0)]))
+            case, certain(tempered(plain[case], temperature, model.diffusion.target)), reference, model, 1.0)]))
 
     return float(min(TEMPERATURES, key=nll))
 
@@ -152,9 +152,9 @@ def methods(model: TrainedModel, twin: TrainedModel, to_fit: list[tuple], cases:
         plain = {case: predictor.sample_case(image, case).conditioner for case, image, _, _ in cases}
         yield label, lambda case, _, plain=plain: certain(plain[case]), {}
     if not args.only_ours:
-        temperature = best_temperature(plain, to_fit, model)
+        temperature = temperature_of_plain(plain, to_fit, model)
         yield (f"checkpoint, all mirrors, temperature {temperature:.2f}",
-               lambda case, _: certain(at_temperature(plain[case], temperature, model.diffusion.target)), {})
+               lambda case, _: certain(tempered(plain[case], temperature, model.diffusion.target)), {})
         of_twin = MedSegDiffPredictor(twin, SamplingOptions(1))
         yield "no-diffusion twin", lambda case, image: of_twin.sample_case(image, case), {}
         yield "Gaussian head", gaussian_head_distribution(model, args.c, args.iterations, preprocessed), {}

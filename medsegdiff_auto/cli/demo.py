@@ -34,7 +34,7 @@ VARIANTS = {3: Variant(901, "3d_fullres", (24, 32, 24), 300), 2: Variant(902, "2
 
 
 @dataclass(frozen=True)
-class Step:
+class CommandLine:
     """One command: its program and the arguments that would be typed."""
 
     program: str
@@ -69,12 +69,12 @@ def main(argv=None) -> int:
 
 
 def demo_steps(folder: Path, dimension: int, iterations: int | None = None, cases: int = 24, test_cases: int = 6,
-               device: str = "cpu", seed: int = 0) -> list[Step]:
+               device: str = "cpu", seed: int = 0) -> list[CommandLine]:
     """The commands of the demonstration, in order; ``iterations`` None stands for the default of the dimension."""
     variant = VARIANTS[dimension]
     dataset, configuration = str(variant.dataset_id), variant.configuration
     raw = folder / "nnUNet_raw" / f"Dataset{variant.dataset_id}_Phantoms"
-    model = model_folder(folder, dimension)
+    model = demo_model_folder(folder, dimension)
     best = model / f"crossval_results_folds_{'_'.join(FOLDS)}"
     predictions, final = folder / "predictions", folder / "predictions_postprocessed"
     iterations = str(iterations or variant.iterations)
@@ -96,15 +96,15 @@ def demo_steps(folder: Path, dimension: int, iterations: int | None = None, case
     ]
 
 
-def model_folder(folder: Path, dimension: int) -> Path:
+def demo_model_folder(folder: Path, dimension: int) -> Path:
     """Where the trained folds of the demonstration lie."""
     variant = VARIANTS[dimension]
     return (folder / "nnUNet_results" / f"Dataset{variant.dataset_id}_Phantoms"
             / f"nnUNetTrainerMedSegDiff__MedSegDiffPlans__{variant.configuration}")
 
 
-def _step(command: str, *arguments) -> Step:
-    return Step(f"medsegdiff_{command}", tuple(map(str, arguments)))
+def _step(command: str, *arguments) -> CommandLine:
+    return CommandLine(f"medsegdiff_{command}", tuple(map(str, arguments)))
 
 
 def _demo(args) -> int:
@@ -173,5 +173,5 @@ def _produced_files(folder: Path, final: Path, dimension: int) -> list[str]:
     kinds = [(labels, "segmentations")] + [(companions[suffix], what) for suffix, what in COMPANION_SUFFIXES.items()]
     lines = [f"  {len(found)} x {found[0]}  {what}" for found, what in kinds if found]
     tables = [(final / "cases.csv", "sizes with 5 to 95 % intervals"), (final / "metrics.csv", "scores of each case"),
-              (model_folder(folder, dimension), "the model"), (folder / "report.html", "the report")]
+              (demo_model_folder(folder, dimension), "the model"), (folder / "report.html", "the report")]
     return ["Written:", *lines, *[f"  {path}  {what}" for path, what in tables if path.exists()]]

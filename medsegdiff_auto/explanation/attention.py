@@ -8,7 +8,7 @@ from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.colours import legend_of, state_as_colours
 from medsegdiff_auto.explanation.layout import Panels, title
-from medsegdiff_auto.explanation.record import Gate, Step
+from medsegdiff_auto.explanation.record import Gate, RecordedStep
 from medsegdiff_auto.explanation.words import Section, equation, section, source, text, upright
 from medsegdiff_auto.reporting import page
 from medsegdiff_auto.reporting.pictures import REFERENCE_COLOUR
@@ -17,14 +17,14 @@ COLOURS, RIGHT_MARGIN_INCHES = "inferno", 0.15
 TITLE_INCHES, FOOT_INCHES, LARGEST_INCHES = 0.46, 0.8, 1.6
 
 
-def drawn_steps(num_steps: int, gates: list[Gate]) -> list[int]:
+def attention_steps(num_steps: int, gates: list[Gate]) -> list[int]:
     """The first, a middle and the last step; the first alone where every gate depends on the image only."""
     return sorted({0, num_steps // 2, num_steps - 1}) if any(gate.kind == "fusion" for gate in gates) else [0]
 
 
-def draw_attention(tile: Tile, gates: list[Gate], steps: list[Step]) -> bytes:
+def draw_attention(tile: Tile, gates: list[Gate], steps: list[RecordedStep]) -> bytes:
     """One row per step: the state, then the gate of every stage with the reference's outline."""
-    rows = drawn_steps(len(steps), gates)
+    rows = attention_steps(len(steps), gates)
     panels = Panels([1] * (1 + len(gates)), [1] * len(rows), tile.plane.height_over_width, 0.8,
                     [TITLE_INCHES] + [0.0] * (len(rows) - 1), LARGEST_INCHES, FOOT_INCHES)
     for row, index in enumerate(rows):
@@ -57,7 +57,7 @@ def _draw_bar(panels: Panels, axes) -> None:
     place.tick_params(labelsize=7.5, length=2.5, pad=2)
 
 
-def attention_section(tile: Tile, gates: list[Gate], steps: list[Step], c: DiffusionConfiguration) -> Section:
+def attention_section(tile: Tile, gates: list[Gate], steps: list[RecordedStep], c: DiffusionConfiguration) -> Section:
     """The section about the fusion, or that there is none."""
     heading = "Where the fusion attends"
     if not gates:

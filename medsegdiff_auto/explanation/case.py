@@ -77,14 +77,14 @@ def read_tile(model: TrainedModel, preprocessed_folder: Path, fold: int, case: s
     Raises:
         UserError: the preprocessed data is missing, or the fold does not validate on this case.
     """
-    case, image, reference = read_case(model, preprocessed_folder, fold, case)
+    case, image, reference = read_validation_case(model, preprocessed_folder, fold, case)
     patch, structures = model.configuration_manager.patch_size, structures_of(model.dataset_json)
     image, reference = (pad_nd_image(x, patch) for x in (image, reference))
     ignore_label = ignore_label_of(model.dataset_json)
     at = place(np.isin(reference, [label for s in structures for label in s.labels]), patch)
     num_outputs = model.plans_manager.get_label_manager(model.dataset_json).num_segmentation_heads
     noise = noise_at(at, (num_outputs, *reference.shape), case, num_samples, seed)
-    field = fields_at(at, (num_outputs, *reference.shape), model.diffusion, case, num_samples, seed)
+    field = tile_fields(at, (num_outputs, *reference.shape), model.diffusion, case, num_samples, seed)
     reference = reference[at]
     plane = Plane.through(np.isin(reference, [label for s in structures for label in s.labels]),
                           model.configuration_manager.spacing)
@@ -100,8 +100,8 @@ def noise_at(at: tuple[int | slice, ...], shape: tuple[int, ...], case: str, num
     return torch.stack(noise if isinstance(at[0], slice) else [one[:, 0] for one in noise])
 
 
-def fields_at(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: DiffusionConfiguration, case: str,
-              num_samples: int, seed: int) -> Tensor | None:
+def tile_fields(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: DiffusionConfiguration, case: str,
+                num_samples: int, seed: int) -> Tensor | None:
     """The smooth fields of samples of a case (shape (K, *spatial)) at a place, (S, K, *patch); None without dispersion."""
     if not diffusion.sampling.dispersion:
         return None
@@ -111,8 +111,8 @@ def fields_at(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: Di
     return torch.stack(fields if isinstance(at[0], slice) else [field[:, 0] for field in fields])
 
 
-def read_case(model: TrainedModel, preprocessed_folder: Path, fold: int,
-              case: str | None) -> tuple[str, np.ndarray, np.ndarray]:
+def read_validation_case(model: TrainedModel, preprocessed_folder: Path, fold: int,
+                         case: str | None) -> tuple[str, np.ndarray, np.ndarray]:
     """Name, image (C, *spatial) and label map (*spatial) of a validation case; a cascade's image has its first stage."""
     data_folder = require_data_folder(preprocessed_folder, model.configuration_manager.data_identifier)
     case = require_case(case, read_splits(preprocessed_folder)[fold], fold)

@@ -39,7 +39,7 @@ class Plane:
 
     @property
     def height_over_width(self) -> float:
-        """Of the window as it is shown."""
+        """Height over width of the window as it is shown."""
         return (self.rows[1] - self.rows[0]) * self.aspect / (self.columns[1] - self.columns[0])
 
     def cut(self, array):

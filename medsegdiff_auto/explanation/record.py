@@ -27,7 +27,7 @@ from medsegdiff_auto.networks.sampling_network import Observe
 
 
 @dataclass(frozen=True)
-class Step:
+class RecordedStep:
     """One step of a sample in the plane: time, state x_t and predicted x_0, both (K, height, width) float32."""
 
     t: float
@@ -39,7 +39,7 @@ class Step:
 class Trajectory:
     """A sample: its steps, and the probabilities that came out, (K, *patch)."""
 
-    steps: list[Step]
+    steps: list[RecordedStep]
     probabilities: np.ndarray
 
 
@@ -76,7 +76,7 @@ def draw(predictor: MedSegDiffPredictor, tile: Tile) -> Drawing:
     plain = network.conditioner_probabilities(condition)[0].float().cpu().numpy() if network.has_conditioner else None
     trajectories, gates = [], []
     for number, noise in enumerate(tile.noise):
-        steps: list[Step] = []
+        steps: list[RecordedStep] = []
         shown = shown_samples(network, (number,), 1, 0, predictor.num_steps)
         shown_first = None if shown == (number,) else tile.noise[list(shown)]
         adjust = None
@@ -95,9 +95,10 @@ def on_plane(values: Tensor, plane: Plane) -> np.ndarray:
     return plane.cut(values).float().cpu().numpy()
 
 
-def observer(steps: list[Step], plane: Plane) -> Observe:
+def observer(steps: list[RecordedStep], plane: Plane) -> Observe:
     """Fills the list with the steps of the first sample of the batch."""
-    return lambda t, x_t, x_start: steps.append(Step(t.item(), on_plane(x_t[0], plane), on_plane(x_start[0], plane)))
+    return lambda t, x_t, x_start: steps.append(
+        RecordedStep(t.item(), on_plane(x_t[0], plane), on_plane(x_start[0], plane)))
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class Response:
 
 
 def frequencies() -> np.ndarray:
-    """Of the maps, in cycles per voxel, increasing, (33,)."""
+    """Frequencies of the maps, in cycles per voxel, increasing, (33,)."""
     return np.fft.fftshift(np.fft.fftfreq(NUM_FREQUENCIES))
 
 
@@ -58,7 +58,7 @@ def parser_response(parser: FFParser) -> np.ndarray:
 
 
 def responses(network: SamplingNetwork) -> list[Response]:
-    """Of every learned filter, finest stage first; empty where the network has none."""
+    """Responses of every learned filter, finest stage first; empty where the network has none."""
     found = []
     for module in network.modules():
         if isinstance(module, FFParser):
@@ -70,7 +70,7 @@ def responses(network: SamplingNetwork) -> list[Response]:
 
 
 def modulated_responses(transformer: SpectrumTransformer, network: SamplingNetwork) -> list[Response]:
-    """Of the filters of MedSegDiff-V2's SS-Former, which depend on t, at t = 1/2."""
+    """Responses of the filters of MedSegDiff-V2's SS-Former, which depend on t, at t = 1/2."""
     found, device = [], next(transformer.parameters()).device
     time = torch.full((1,), TIME_OF_MODULATED_FILTERS, device=device)
     with torch.inference_mode():

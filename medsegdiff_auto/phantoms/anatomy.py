@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from medsegdiff_auto.phantoms.posterior import Lobe, Posterior, Structure
+from medsegdiff_auto.phantoms.posterior import Lobe, PhantomStructure, Posterior
 from medsegdiff_auto.phantoms.shapes import Blob, random_blob, random_unit_vector
 
 STRUCTURE_NAMES = ("organ", "lesion", "cyst", "nodule")
@@ -33,7 +33,7 @@ def random_posterior(generator: np.random.Generator, shape: tuple[int, ...], spa
     deltas = generator.uniform(*size_spreads, num_structures) / dim
     lobe_blob = _random_lobe(generator, organ, directions[0])
     return Posterior(shape=tuple(map(int, shape)), spacing_mm=tuple(map(float, spacing_mm)),
-                     structures=tuple(Structure(blob, float(delta)) for blob, delta in zip(blobs, deltas)),
+                     structures=tuple(PhantomStructure(blob, float(delta)) for blob, delta in zip(blobs, deltas)),
                      lobe=Lobe(lobe_blob, float(lobe_probability)) if lobe_probability > 0 else None)
 
 

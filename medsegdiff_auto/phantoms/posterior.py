@@ -31,7 +31,7 @@ from medsegdiff_auto.phantoms.shapes import Blob, Ripple, voxel_centres_mm
 
 
 @dataclass(frozen=True)
-class Structure:
+class PhantomStructure:
     """One structure: its nominal surface and the spread ``delta`` (> 0) of its relative radius."""
 
     blob: Blob
@@ -60,7 +60,7 @@ class Posterior:
 
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
-    structures: tuple[Structure, ...]
+    structures: tuple[PhantomStructure, ...]
     lobe: Lobe | None = None
 
     @property
@@ -122,11 +122,13 @@ class Posterior:
         """The inverse of ``to_dict``, also after a round trip through JSON."""
         lobe = values["lobe"]
         return cls(shape=tuple(values["shape"]), spacing_mm=tuple(values["spacing_mm"]),
-                   structures=tuple(Structure(_blob(entry["blob"]), entry["delta"]) for entry in values["structures"]),
+                   structures=tuple(PhantomStructure(_blob(entry["blob"]), entry["delta"])
+                                    for entry in values["structures"]),
                    lobe=None if lobe is None else Lobe(_blob(lobe["blob"]), lobe["probability"]))
 
 
-def paint(radii: np.ndarray, lobe_mask: np.ndarray, structures: tuple[Structure, ...], latent: Latent) -> np.ndarray:
+def paint(radii: np.ndarray, lobe_mask: np.ndarray, structures: tuple[PhantomStructure, ...],
+          latent: Latent) -> np.ndarray:
     """The labels, uint8 in 0 ... K, that ``latent`` gives to voxels of ``radii (K, *any)`` and ``lobe_mask (*any)``."""
     labels = np.zeros(lobe_mask.shape, dtype=np.uint8)
     for index, structure in enumerate(structures):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from medsegdiff_auto.benchmarks.stochastic_segmentation import LowRankGaussianHead, negative_log_likelihood
+from medsegdiff_auto.benchmarks.stochastic_segmentation import LowRankGaussianHead, joint_negative_log_likelihood
 
 
 def test_logits_have_the_mean_of_the_head_and_the_low_rank_covariance():
@@ -32,4 +32,4 @@ def test_the_likelihood_of_one_mask_is_averaged_over_the_samples():
 
     of_masks = [sigmoid(2.0) * (1 - sigmoid(-1.0)), sigmoid(0.5) * (1 - sigmoid(1.0))]
     expected = -math.log(sum(of_masks) / 2) / 2
-    assert math.isclose(float(negative_log_likelihood(logits, x_start, "classes")), expected, rel_tol=1e-6)
+    assert math.isclose(float(joint_negative_log_likelihood(logits, x_start, "classes")), expected, rel_tol=1e-6)

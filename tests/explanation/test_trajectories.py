@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from medsegdiff_auto.diffusion.schedules import trailing_times
-from medsegdiff_auto.diffusion.solver import Step as SolverStep
+from medsegdiff_auto.diffusion.solver import Step
 from medsegdiff_auto.diffusion.solvers.ddim import ddim_step
 from medsegdiff_auto.diffusion.state import probabilities_from_state
-from medsegdiff_auto.explanation.record import Step, Trajectory, draw
+from medsegdiff_auto.explanation.record import RecordedStep, Trajectory, draw
 from medsegdiff_auto.explanation.reverse import agreement_by_step, drawn_steps, reverse_section
 from medsegdiff_auto.explanation.samples import agreement, spread
 from medsegdiff_auto.tables import SOLVERS
@@ -40,7 +40,7 @@ def test_the_states_of_a_trajectory_begin_with_the_noise_and_follow_the_solver(n
     for step, following in pairwise(steps):
         x_t, x_start = (torch.from_numpy(x)[None].double() for x in (step.x_t, step.x_start))
         t, s = (torch.tensor(x.t, dtype=torch.float64) for x in (step, following))
-        expected = ddim_step(SolverStep(x_t, x_start, t, s, network.schedule))[0]
+        expected = ddim_step(Step(x_t, x_start, t, s, network.schedule))[0]
         np.testing.assert_allclose(following.x_t, expected.numpy(), atol=1e-4)
     assert all(np.abs(step.x_start).max() <= 1 for step in steps)
 
@@ -58,7 +58,7 @@ def test_the_plain_network_is_drawn_where_there_is_one(network, predictor, tile)
 def test_samples_agree_wholly_with_themselves_and_not_at_all_with_an_empty_mask(make):
     tile = make.tile(2, "regions")
     x_start, empty = tile.x_start.numpy(), -np.ones_like(tile.x_start.numpy())
-    same, other = (Trajectory([Step(1.0, x, x)], (x + 1) / 2) for x in (x_start, empty))
+    same, other = (Trajectory([RecordedStep(1.0, x, x)], (x + 1) / 2) for x in (x_start, empty))
     assert agreement_by_step(tile, [same, same]) == [1.0]
     assert agreement_by_step(tile, [same, other]) == [0.0]
     assert agreement(tile, [same.probabilities, other.probabilities]) == (0.0, 0.5)

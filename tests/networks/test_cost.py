@@ -1,7 +1,6 @@
 """The arithmetic cost against a count by hand, and live memory against sums."""
 
 import gc
-from dataclasses import replace
 
 import pytest
 import torch

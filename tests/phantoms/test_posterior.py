@@ -10,7 +10,7 @@ from scipy.stats import norm
 from medsegdiff_auto.phantoms.expectations import (expected_dice, expected_dice_between_annotators, latent_nodes,
                                                    size_quantiles, sizes)
 from medsegdiff_auto.phantoms.phantom import generate_phantom
-from medsegdiff_auto.phantoms.posterior import Latent, Posterior, Structure
+from medsegdiff_auto.phantoms.posterior import Latent, PhantomStructure, Posterior
 from medsegdiff_auto.phantoms.posterior_file import load_posterior, save_posterior
 from medsegdiff_auto.phantoms.shapes import Blob
 
@@ -20,7 +20,7 @@ def ball(dimension: int, radius_mm: float, delta: float, spacing_mm: float = 1.0
     size = int(2.8 * radius_mm / spacing_mm)
     blob = Blob(centre_mm=tuple(np.array([1.38, 1.41, 1.43])[:dimension] * radius_mm),
                 axes_mm=tuple(map(tuple, radius_mm * np.eye(dimension))))
-    return Posterior((size,) * dimension, (spacing_mm,) * dimension, (Structure(blob, delta),))
+    return Posterior((size,) * dimension, (spacing_mm,) * dimension, (PhantomStructure(blob, delta),))
 
 
 def test_the_frequency_of_each_label_in_many_samples_equals_the_stated_probability(small_phantom):

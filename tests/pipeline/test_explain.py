@@ -10,7 +10,7 @@ import pytest
 import torch
 from chain import command
 
-from medsegdiff_auto.explanation.case import fields_at, noise_at, read_case, read_tile
+from medsegdiff_auto.explanation.case import noise_at, read_tile, read_validation_case, tile_fields
 from medsegdiff_auto.explanation.record import draw
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
@@ -86,7 +86,7 @@ def test_a_tile_as_large_as_the_case_holds_the_samples_of_the_whole_prediction(c
     model = load_model(chain_3d.model, [0])
     diffusion = model.network.configuration = dataclasses.replace(model.diffusion, dispersion=dispersion)
     model = dataclasses.replace(model, diffusion=diffusion)
-    case, image, _ = read_case(model, chain_3d.preprocessed, 0, None)
+    case, image, _ = read_validation_case(model, chain_3d.preprocessed, 0, None)
     patch, size = np.array(model.configuration_manager.patch_size), np.array(image.shape[1:])
     assert (patch >= size).all(), "the plan no longer takes the whole case as one tile: this test needs a smaller phantom"
     predictor = MedSegDiffPredictor(model, SamplingOptions(2, 2, num_mirrors=1))
@@ -104,8 +104,8 @@ def test_the_field_of_a_tile_is_cut_out_of_that_of_the_volume(chain_2d, folders,
     shape = (2, 6, 9, 8)
     whole = torch.stack([SmoothField(shape, correlation_vox(diffusion.noise.structure_diameter_vox, 3), field_seed(7, "a", k)).at(
         (slice(None),) * 3) for k in range(2)])
-    assert torch.allclose(fields_at(at, shape, diffusion, "a", 2, seed=7), whole[(slice(None), slice(None), *at)], atol=1e-6)
-    assert fields_at(at, shape, dataclasses.replace(diffusion, dispersion=0.0), "a", 2, seed=7) is None
+    assert torch.allclose(tile_fields(at, shape, diffusion, "a", 2, seed=7), whole[(slice(None), slice(None), *at)], atol=1e-6)
+    assert tile_fields(at, shape, diffusion.changed(dispersion=0.0), "a", 2, seed=7) is None
 
 
 @pytest.mark.parametrize("at", [(slice(2, 5), slice(1, 7), slice(0, 8)), (3, slice(1, 7), slice(0, 8))])
@@ -116,7 +116,7 @@ def test_the_noise_of_a_tile_is_cut_out_of_that_of_the_volume(at):
 
 
 def test_the_tile_shows_the_reference_of_the_case(chain, model):
-    case, image, reference = read_case(model, chain.preprocessed, 0, None)
+    case, image, reference = read_validation_case(model, chain.preprocessed, 0, None)
     tile = read_tile(model, chain.preprocessed, 0, case, 1, seed=0)
     assert tile.plane.size == tuple(model.configuration_manager.patch_size) == tile.reference.shape
     assert tile.image.shape[0] == image.shape[0]
