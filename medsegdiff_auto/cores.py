@@ -15,8 +15,8 @@ def num_cores() -> int:
 def num_threads() -> int:
     """Threads of a computation: ``OMP_NUM_THREADS`` where it is set, as torch itself has it, else one per core.
 
-    Two processes with a thread per core each, on the same cores, wait for each other in every operation: a training step of
-    0.25 s took 14 s so (two cores; results/cost_training.md).
+    Two processes with a thread per core each, on the same cores, wait for each other in every operation
+    (results/cost_training.md).
     """
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(wanted), num_cores()) if wanted.isdigit() and int(wanted) else num_cores()

@@ -1,8 +1,7 @@
 """Freed memory that a CPU process keeps for its next tensors, instead of handing every one back to the system.
 
-glibc gives large blocks back as soon as they are free, and the system clears each page that it hands out again: 270,000 pages a
-forward of nnU-Net's network on 64 x 112 x 112 voxels, and 1.5 s where 0.9 s are computed (results/cost_inference.md).
-Where the C library is another one, nothing happens.
+glibc gives large blocks back as soon as they are free, and the system clears each page that it hands out again, which takes
+longer than half of the arithmetic (results/cost_inference.md). Where the C library is another one, nothing happens.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ MOST_KEPT_BYTES = 2 ** 31 - 1  # at the end of the heap; mallopt takes an int
 def keep_freed_memory() -> bool:
     """Blocks of less than 1 GiB are reused from now on, and up to 2 GiB kept; False where the C library has no such setting.
 
-    All threads share one heap: what one has freed another cannot reuse otherwise, and a quarter of the predictions of a small case
-    took up to 1.8 GB where 1.3 GB were stated.
+    All threads share one heap: what one has freed another cannot reuse otherwise, and the peak would exceed the stated one
+    (results/cost_inference.md).
     """
     libc = _glibc()
     return libc is not None and bool(libc.mallopt(M_MMAP_THRESHOLD, LARGEST_REUSED_BYTES)

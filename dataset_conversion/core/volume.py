@@ -46,7 +46,7 @@ class Volume:
         return Volume(voxels, header)
 
     def in_geometry_of(self, other: Volume) -> Volume:
-        """The same voxels with the geometry of ``other``."""
+        """Returns the voxels with the geometry of ``other``."""
         return other.like(self.voxels)
 
     def frames(self) -> list[Volume]:

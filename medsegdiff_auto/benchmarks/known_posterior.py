@@ -84,7 +84,7 @@ def print_table(rows: dict[str, list[dict]]) -> None:
 
 
 def curve_of(rows: list[dict]) -> Reliability:
-    """Of all cases and structures together."""
+    """Reliability of all cases and structures together."""
     return sum((row["reliability"] for row in rows[1:]), rows[0]["reliability"])
 
 

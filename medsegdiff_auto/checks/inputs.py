@@ -44,7 +44,7 @@ def check_inputs(input_folder: str | Path, dataset_json: dict, num_processes: in
 
 
 def check_case(files: list[Path], dataset_json: dict, shown: Callable[[Path], str] = str) -> None:
-    """The same check of one case, its channels in their order; ``shown`` turns a path into the name that messages give to it.
+    """Checks the images of one case, its channels in their order; ``shown`` turns a path into the name that messages give to it.
 
     Raises:
         UserError: the case is not intact.

@@ -43,7 +43,7 @@ def collect() -> dict:
 
 
 def as_text(information: dict) -> str:
-    """The same for reading."""
+    """Renders the facts for a reader."""
     lines = [f"{name:<30} {version or 'not installed'}" for name, version in information["versions"].items()]
     for variable, folder in information["folders"].items():
         state = "not set" if folder is None else folder if Path(folder).is_dir() else f"{folder} (does not exist)"

@@ -7,7 +7,7 @@
     margin     q, fitted per structure: the interval becomes [lower - q middle, upper + q middle], never below 0
     margins    q for intervals of 1, 2, ... samples: fewer samples have a narrower interval, which needs a wider margin
 
-Romano, Patterson and Candes 2019 (conformalised quantile regression), with the score relative to the size of the structure:
+Romano et al. 2019 (conformalised quantile regression), with the score relative to the size of the structure:
 E = max(lower - V, V - upper) / middle for a reference of size V. With q the ceil((n + 1) level)-th smallest E of n cases, the
 interval of a further exchangeable case holds its reference with a probability of at least ``level``. A negative q narrows.
 """

@@ -48,6 +48,8 @@ def entropies(probabilities: np.ndarray, regions: bool) -> np.ndarray:
 class MutualInformation:
     """How much of the doubt is disagreement: between the label of a voxel and the sample that it is taken from.
 
+    Depeweg et al. 2018 take the entropy apart so for networks whose weights are drawn; here the samples are.
+
     A sample ends with the probabilities of its last prediction of x_0, which are neither hard nor the same for all samples.
     Where each is sure and they differ, the mutual information is the entropy of their mean: several masks are plausible.
     Where all are equally unsure it is 0: the doubt is within each sample, as at a blurred edge. The samples of all folds

@@ -23,7 +23,7 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 
 
 def q_sample(x_start: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """x_t = alpha_t x_0 + sigma_t eps."""
+    """x_t = alpha_t x_0 + sigma_t eps (Ho et al. 2020, eq. 4)."""
     return per_sample(alpha, x_start) * x_start + per_sample(sigma, x_start) * noise
 
 

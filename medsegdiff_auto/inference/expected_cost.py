@@ -25,7 +25,7 @@ LONG_CALL_S = 0.5
 
 @dataclass(frozen=True)
 class CallCost:
-    """Of one view of a tile through nnU-Net's network, and of one evaluation of the denoiser.
+    """Price of one view of a tile through nnU-Net's network, and of one evaluation of the denoiser.
 
     Attributes:
         forward_s, evaluation_s: seconds, in batches as they will be.
@@ -52,7 +52,7 @@ class CaseCost:
     num_evaluations: int
 
     def seconds(self, calls: CallCost) -> float:
-        """Of the networks; what surrounds them (reading, resampling, writing) is not in it."""
+        """Seconds in the networks; what surrounds them (reading, resampling, writing) is not in it."""
         return self.num_looks * calls.forward_s + self.num_evaluations * calls.evaluation_s
 
 

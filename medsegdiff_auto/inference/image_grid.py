@@ -56,7 +56,7 @@ class ImageGrid:
         return torch.as_tensor(resample(values.numpy(), self.cropped_shape, from_spacing, spacing))[0]
 
     def to_probabilities(self, logits: VolumeStore) -> VolumeStore:
-        """The same store with nnU-Net's softmax or sigmoid of its values."""
+        """Replaces the logits of a store by nnU-Net's softmax or sigmoid of them, and returns it."""
         for rows in logits.blocks():
             logits.write(rows, self.label_manager.apply_inference_nonlin(logits.values(rows)))
         return logits

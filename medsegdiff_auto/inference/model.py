@@ -34,7 +34,7 @@ class TrainedModel:
 
     @property
     def temperature(self) -> float:
-        """Of the fused probabilities, as fitted; 1 where nothing is."""
+        """Temperature of the fused probabilities, as fitted; 1 where nothing is."""
         return self.fitted.temperature if self.fitted is not None else 1.0
 
 

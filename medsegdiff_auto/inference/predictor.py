@@ -38,7 +38,7 @@ from medsegdiff_auto.networks.cpu_speed import channels_last
 from medsegdiff_auto.networks.sampling_network import Adjust, Observe
 from medsegdiff_auto.nnunet.managers import determine_num_input_channels
 
-SAMPLES_PER_CALL = 8  # at least: in 3-D one by one takes three times as long on a CPU
+SAMPLES_PER_CALL = 8  # at least (results/cost_inference.md)
 SAMPLED_VOXELS_PER_CALL = 2 ** 21  # small tiles gain from more samples in a call
 FORWARD, EVALUATION, LEFT_OUT = "forward", "evaluation", "left out"
 COUNTED_AS = {"condition": FORWARD, "predict_x_start": EVALUATION}  # functions of the network

@@ -108,7 +108,7 @@ def convolve_cells(convolve: nn.Module, x: Tensor, cell: Sequence[int]) -> Tenso
     """``convolve(space_to_depth(x, cell))`` of x (B, C, *spatial).
 
     Of 3-D weights in channels-last order it is computed as a convolution of the voxels with the cells' strides, whose weights are
-    rearranged instead of the volume: a quarter faster on a CPU, where the volume would have to be rearranged twice.
+    rearranged instead of the volume, which a CPU would have to rearrange twice.
     """
     weight, num_axes = convolve.weight, len(cell)
     if num_axes != 3 or not weight.is_contiguous(memory_format=torch.channels_last_3d):

@@ -22,7 +22,7 @@ class Condition(NamedTuple):
     pyramid: list[Tensor]
 
     def detached(self) -> "Condition":
-        """The same values, through which no gradient flows into the conditioner."""
+        """Cuts the gradient into the conditioner; the values stay."""
         return Condition([x.detach() for x in self.logits], [x.detach() for x in self.pyramid])
 
     def of(self, rows: Sequence[int]) -> "Condition":

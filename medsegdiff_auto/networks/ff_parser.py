@@ -61,7 +61,7 @@ class FFParser(nn.Module):
         return torch.complex(real, imaginary)
 
     def _filter(self, size: tuple[int, ...]) -> Tensor:
-        """The same; in inference mode that of the call before, until the size or the stored filter changes."""
+        """Returns :meth:`filter_at`, in inference mode that of the call before until the size or the stored filter changes."""
         stored = self.filter_real, self.filter_imaginary
         if not torch.is_inference_mode_enabled() or any(values.is_inference() for values in stored):
             return self.filter_at(size)  # tensors made in inference mode do not count their changes

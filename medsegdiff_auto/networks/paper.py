@@ -33,7 +33,7 @@ EMBEDDING_PER_FEATURE = 4
 class InlineConditionalEncoding(nn.Module):
     """m_I <- A(m_I, FF-Parser(m_x)), A(m_I, m_x) = (LN(m_I) * LN(m_x)) * m_I; both (B, C, *spatial).
 
-    Without a residual m_I, as the paper writes it: on a 2-D toy with four stages it trained no worse than with one.
+    Without a residual m_I, as the paper writes it.
     """
 
     def __init__(self, dimension: int, channels: int, filter_grid_size: int):

@@ -73,7 +73,7 @@ class CaseMemory:
 
     @property
     def per_sample(self) -> float:
-        """Of volumes that a sample needs while it is drawn."""
+        """Bytes of the volumes that a sample holds while it is drawn."""
         return SOLVERS.row(self.solver).num_volumes * self.volume
 
     @property
@@ -83,7 +83,7 @@ class CaseMemory:
 
     @property
     def all_terms(self) -> float:
-        """Of all tiles and views."""
+        """Bytes of the image terms of all tiles and views."""
         return len(self.tiles) * self.num_views * self.tile.terms
 
     @property
@@ -110,7 +110,7 @@ class CaseMemory:
         return max(self.tile.look * views + self.tile.terms * self.num_views, step) + LIBRARIES
 
     def temporaries(self) -> float:
-        """Of what is computed voxel by voxel: a few blocks, but no more than the volume has."""
+        """Bytes of what is computed voxel by voxel: a few blocks, but no more than the volume has."""
         slices = max(self.volume / self.tiles.shape[0], FLOAT * ELEMENTS_PER_BLOCK)
         return BLOCKS * min(slices, self.volume)
 
@@ -146,7 +146,7 @@ class CaseMemory:
         return self.shared_volumes + self.labels + samples * self.per_sample
 
     def peak(self, samples: int, on_disk: bool) -> float:
-        """Of everything, without kept features."""
+        """Bytes of everything at the peak, without kept features."""
         held = 0 if on_disk else self.shared_volumes + self.labels
         of_samples = 0 if on_disk else samples * self.per_sample
         return max(self.preparation, held + self.drawing(samples, on_disk), held + of_samples + self.exporting(), held + self.fusing)

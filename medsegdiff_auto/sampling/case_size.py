@@ -14,7 +14,7 @@ from medsegdiff_auto.nnunet.resampling import network_shape
 
 @dataclass(frozen=True)
 class CaseSize:
-    """Of one case.
+    """Size of one case.
 
     Attributes:
         num_channels, num_outputs: of the network.

@@ -19,11 +19,11 @@ from medsegdiff_auto.networks.denoiser import ImageTerms
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 
 NO_FOREGROUND_BELOW = 1e-3
-VOXELS_PER_CALL = 2 ** 21  # of mirrored views in one call: torch convolves a batch of one in 3-D by another, slower way on the CPU
+VOXELS_PER_CALL = 2 ** 21  # of mirrored views in one call: on a CPU torch convolves a batch of one by another way (results/cost_inference.md)
 
 
 def num_bytes(tree) -> int:
-    """Of all tensors in a tree of tuples and lists."""
+    """Bytes of all tensors in a tree of tuples and lists."""
     return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
 

@@ -6,8 +6,8 @@
 
 l <- l + tau g: where the network is sure, its logits change steeply and the boundary stays; where it is not, the boundary moves,
 and with it the neighbourhood. Independent noise per voxel would only roughen it. A stochastic segmentation network (Monteiro et
-al. 2020) learns such a field; here its size is one scalar, fitted on cases that no fold was trained on. With nodes at half the distance
-the sizes of samples had 0.7 of the true standard deviation on phantoms, at this distance 1.0 to 1.1 (results/uncertainty.md).
+al. 2020) learns such a field; here its size is one scalar, fitted on cases that no fold was trained on. The distance of the nodes
+is chosen on phantoms (results/uncertainty.md).
 """
 
 from __future__ import annotations

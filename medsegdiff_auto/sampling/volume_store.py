@@ -39,7 +39,7 @@ class VolumeStore(ABC):
         """(*leading, rows, *rest); a view where the volume is in memory."""
 
     def values(self, rows: slice) -> Tensor:
-        """The same in the order of its axes: logarithms of other orders differ in the last bit."""
+        """Reads rows in the order of their axes: logarithms of other orders differ in the last bit."""
         return self.read(rows).contiguous()
 
     @abstractmethod
@@ -164,7 +164,7 @@ class Storage:
         return OnDisk(TemporaryFile(dir=self.folder, buffering=0), shape, dtype, stride)
 
     def on_cpu(self) -> Storage:
-        """The same place, for what is computed on the CPU."""
+        """Storage of what is computed on the CPU: the same folder, or memory."""
         return Storage(self.folder)
 
 

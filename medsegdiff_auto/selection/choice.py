@@ -130,7 +130,7 @@ class Scores:
 
     @property
     def cases(self) -> list[str]:
-        """Of all folds."""
+        """Cases of all folds."""
         return [case for cases in self.folds.values() for case in cases]
 
     def dice_of(self, case: str, candidate: Candidate, postprocessing: tuple[int, ...] = ()) -> np.ndarray:

@@ -24,7 +24,7 @@ class Sampling:
     postprocessing_file: str
 
     def flags(self) -> list[str]:
-        """Of ``medsegdiff_predict``."""
+        """Flags of ``medsegdiff_predict``."""
         return ["--samples", str(self.num_samples), "--steps", str(self.num_steps), "--fusion", self.fusion,
                 "--temperature", f"{self.temperature:g}", *(["--seed", str(self.seed)] if self.seed else [])]
 

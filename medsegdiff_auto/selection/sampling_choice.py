@@ -61,7 +61,7 @@ def choose_sampling(model_folder: Path, preprocessed_folder: Path, folds: list[i
 
 
 def _checked_settings(model_folder: Path, cases: dict[int, list[str]], steps: list[int]) -> list[Settings]:
-    """Of every fold and number of steps; all cases are there, and drawn with what predictions use now."""
+    """Settings of every fold and number of steps; all cases are there, and drawn with what predictions use now."""
     fitted, planned = read_fitted_sampling(model_folder), _planned(model_folder)
     now = planned if fitted is None else fitted.applied_to(planned)
     found = []

@@ -21,7 +21,7 @@ def call(script: str, *argv: str) -> subprocess.CompletedProcess:
 
 
 def processor_seconds() -> float:
-    """Of all finished child processes: unlike the time on the wall, it does not depend on what else the machine does."""
+    """Processor time of all finished child processes: unlike the time on the wall, it does not depend on what else the machine does."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

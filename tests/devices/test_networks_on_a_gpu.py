@@ -174,7 +174,7 @@ def test_the_noise_of_all_samples_goes_to_the_device_in_one_copy(gpu, monkeypatc
 
 
 def test_what_torch_keeps_on_the_gpu_for_its_next_tensors_counts_as_free(monkeypatch):
-    """Of 10 GB another process has 3; torch holds 5, of which tensors fill 1."""
+    """Another process has 3 GB of 10; torch holds 5, of which tensors fill 1."""
     for name, value in (("mem_get_info", (2e9, 10e9)), ("memory_reserved", 5e9), ("memory_allocated", 1e9)):
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
     assert free_bytes(CUDA) == 6e9

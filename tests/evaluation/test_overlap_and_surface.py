@@ -39,7 +39,7 @@ def test_two_empty_masks_are_not_a_score_and_one_empty_mask_is_zero():
 
 
 def test_nsd_of_a_shifted_square_counts_the_shared_sides():
-    """Of the 16 contour points, 4 corners and 12 others, the two sides parallel to the shift keep 4 points each."""
+    """There are 16 contour points, 4 corners and 12 others: the two sides parallel to the shift keep 4 points each."""
     shared, total = 6 + 2 * EDGE, 12 + 4 * EDGE
     found = surface_agreement(square_or_cube(2), square_or_cube(2, shift=1), (1.0, 1.0), tolerance_mm=0.5)
     assert found.nsd == pytest.approx(shared / total)
