@@ -72,14 +72,15 @@ def untrained_model(folder: Path) -> Path:
     from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
     from medsegdiff_auto.cli.plan_and_preprocess import main as plan
     from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset
+    from medsegdiff_auto.phantoms.phantom import PhantomKind
     from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
     folders = {name: folder / name for name in ("raw", "preprocessed", "results")}
     for one in folders.values():
         one.mkdir(parents=True)
     paths.use_folders(**folders)
-    dataset = write_phantom_dataset(folders["raw"], DATASET_ID, "Memory", 3, 0, 3, modality="CT", shape=PHANTOM_SHAPE,
-                                    spacing_mm=(1.0, 1.0, 1.0), num_structures=NUM_STRUCTURES)
+    kind = PhantomKind(3, "CT", num_structures=NUM_STRUCTURES, shape=PHANTOM_SHAPE)
+    dataset = write_phantom_dataset(folders["raw"], DATASET_ID, "Memory", (3, 0), kind)
     assert plan(["-d", str(DATASET_ID), "-c", CONFIGURATION, "--resources", "tiny", "--no_pp", "-np", "1",
                  "-overwrite_target_spacing", "1", "1", "1"]) == 0
     plans = load_json(str(folders["preprocessed"] / dataset.name / "MedSegDiffPlans.json"))

@@ -38,11 +38,12 @@ def main(argv=None) -> int:
 
 def _write(args) -> None:
     raw_folder = Path(args.o) if args.o else paths.require_folder("nnUNet_raw")
-    from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset
+    from medsegdiff_auto.phantoms.nnunet_dataset import Labelling, write_phantom_dataset
+    from medsegdiff_auto.phantoms.phantom import PhantomKind
 
-    folder = write_phantom_dataset(
-        raw_folder, args.d, args.name, args.cases, args.test_cases, dimension=args.dimension, modality=args.modality,
-        channels=args.channels, num_raters=args.raters, regions=args.regions, ignore=args.ignore, seed=args.seed,
-        shape=tuple(args.shape) if args.shape else None, spacing_mm=tuple(args.spacing) if args.spacing else None,
-        num_structures=args.structures)
+    kind = PhantomKind(args.dimension, args.modality, args.channels, args.structures,
+                       shape=tuple(args.shape) if args.shape else None,
+                       spacing_mm=tuple(args.spacing) if args.spacing else None)
+    folder = write_phantom_dataset(raw_folder, args.d, args.name, (args.cases, args.test_cases), kind,
+                                   Labelling(args.raters, args.regions, args.ignore), args.seed)
     print(f"Wrote {args.cases} training and {args.test_cases} test cases to {folder}")

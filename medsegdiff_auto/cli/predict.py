@@ -50,8 +50,7 @@ def command_parser() -> CommandParser:
     parser.add_argument("--mirrors", type=int, metavar="M", help="mirrored views, 1 for none (default: the plan's)")
     parser.add_argument("--solver", choices=SOLVERS.names(), help="default: the plan's")
     parser.add_argument("--fusion", choices=DECODERS.names(),
-                        help="mean probability, STAPLE, or the mask of the highest expected Dice over the samples (default: "
-                             "the plan's)")
+                        help="how probabilities and samples become one mask (default: the plan's)")
     parser.add_argument("--temperature", type=float, metavar="T",
                         help="of the fused probabilities, above 1 softens; the labels stay (default: as fitted, else 1)")
     parser.add_argument("--flag_below", type=float, metavar="DICE",

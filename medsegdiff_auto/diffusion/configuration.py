@@ -174,14 +174,15 @@ class DiffusionConfiguration:
     """
 
     preset: str
-    target: str = one_of(TARGETS)
+    target: str
     network: NetworkSection
     noise: NoiseSection
     loss: LossSection
     sampling: SamplingSection
 
     def __post_init__(self):
-        check_fields(self, "diffusion")
+        if self.target not in TARGETS:
+            raise ValueError(f"target is {self.target!r}, expected one of {', '.join(TARGETS)}")
         compared, predicted = LOSSES[self.loss.name], self.network.parameterisation
         if predicted not in compared:
             raise ValueError(f"loss.name is {self.loss.name!r}, expected a loss of {predicted}: "

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medsegdiff_auto.diffusion.schedules import Schedule, trailing_times
 from medsegdiff_auto.diffusion.solver import Previous, Solver, Step
+import itertools
 
 WHOLE = slice(None)
 
@@ -57,7 +58,7 @@ def sample(x_t: States, predict: Predict, num_steps: int, solver: Solver, schedu
     """
     times = trailing_times(num_steps)
     remembered = empty() if solver.takes_previous and num_steps > 1 else None
-    for number, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for number, (t, s) in enumerate(itertools.pairwise(times)):
         for block, predicted in predict(number, t):
             state = x_t.read(block)
             x_start = predicted.to(state)

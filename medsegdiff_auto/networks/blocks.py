@@ -5,17 +5,20 @@ Shapes are (B, C, *spatial); embeddings are (B, E).
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+CONVOLUTIONS: dict[int, Callable[..., Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 MAX_NORM_GROUPS = 8
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def convolution(dimension: int, channels_in: int, channels_out: int, kernel_size: Sequence[int] | int,
-                stride: Sequence[int] | int = 1) -> nn.Module:
+                stride: Sequence[int] | int = 1) -> Convolution:
     """A convolution with "same" padding for odd kernels."""
     kernel = (kernel_size,) * dimension if isinstance(kernel_size, int) else tuple(kernel_size)
     stride = (stride,) * dimension if isinstance(stride, int) else tuple(stride)
@@ -29,7 +32,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-def zero_initialised(module: nn.Module) -> nn.Module:
+def zero_initialised(module: Layer) -> Layer:
     """The module with all parameters set to zero."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
@@ -97,14 +100,14 @@ def space_to_depth(x: Tensor, factor: Sequence[int]) -> Tensor:
 
 def depth_to_space(x: Tensor, factor: Sequence[int]) -> Tensor:
     """The inverse of :func:`space_to_depth`."""
-    batch, channels, *cells = x.shape
+    batch, _channels, *cells = x.shape
     d = len(cells)
     split = x.reshape(batch, -1, *factor, *cells)
     order = [0, 1, *[axis for i in range(d) for axis in (2 + d + i, 2 + i)]]
     return split.permute(order).reshape(batch, split.shape[1], *[n * f for n, f in zip(cells, factor)])
 
 
-def convolve_cells(convolve: nn.Module, x: Tensor, cell: Sequence[int]) -> Tensor:
+def convolve_cells(convolve: Convolution, x: Tensor, cell: Sequence[int]) -> Tensor:
     """``convolve(space_to_depth(x, cell))`` of x (B, C, *spatial).
 
     Of 3-D weights in channels-last order it is computed as a convolution of the voxels with the cells' strides, whose weights are
@@ -118,5 +121,5 @@ def convolve_cells(convolve: nn.Module, x: Tensor, cell: Sequence[int]) -> Tenso
     size = [kernel * n for kernel, n in zip(weight.shape[2:], cell)]
     of_voxels = of_voxels.permute(order).reshape(len(weight), x.shape[1], *size)
     x, of_voxels = (values.contiguous(memory_format=torch.channels_last_3d) for values in (x, of_voxels))
-    padding = [margin * n for margin, n in zip(convolve.padding, cell)]
+    padding = [kernel // 2 * n for kernel, n in zip(weight.shape[2:], cell)]
     return nn.functional.conv3d(x, of_voxels, convolve.bias, tuple(cell), padding)

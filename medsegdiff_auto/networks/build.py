@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.networks.image_network import concatenated_network, two_encoder_network
@@ -10,7 +10,7 @@ from medsegdiff_auto.networks.medsegdiff import MedSegDiff
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 
 
-def build_network(unet: nn.Module, num_outputs: int, configuration: DiffusionConfiguration,
+def build_network(unet: Any, num_outputs: int, configuration: DiffusionConfiguration,
                   deep_supervision: bool, num_inputs: int) -> SamplingNetwork:
     """The network of a plan around, or with the topology of, nnU-Net's planned network.
 

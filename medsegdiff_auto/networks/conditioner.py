@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +22,15 @@ class Condition(NamedTuple):
     logits: list[Tensor]
     pyramid: list[Tensor]
 
-    def detached(self) -> "Condition":
+    def detached(self) -> Condition:
         """Cuts the gradient into the conditioner; the values stay."""
         return Condition([x.detach() for x in self.logits], [x.detach() for x in self.pyramid])
 
-    def of(self, rows: Sequence[int]) -> "Condition":
+    def of(self, rows: Sequence[int]) -> Condition:
         """These entries of the batch, repeats allowed, full-resolution logits only."""
         return Condition([entries(self.logits[0], rows)], [entries(x, rows) for x in self.pyramid])
 
-    def repeated(self, times: int) -> "Condition":
+    def repeated(self, times: int) -> Condition:
         """Every sample of the batch ``times`` in a row, full-resolution logits only."""
         return Condition([self.logits[0].repeat_interleave(times, 0)],
                          [x.repeat_interleave(times, 0) for x in self.pyramid])
@@ -43,6 +44,8 @@ class Conditioner(nn.Module):
     Args:
         first_stage: the encoder stage at whose resolution the pyramid begins; 0 is full resolution.
     """
+
+    unet: Any  # which of the two, and so which attributes, only the plan knows
 
     def __init__(self, unet: nn.Module, first_stage: int = 1):
         super().__init__()

@@ -7,7 +7,7 @@ scratch memory inside one operator (cuDNN, oneDNN) and the fragmentation of an a
 from __future__ import annotations
 
 import weakref
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn

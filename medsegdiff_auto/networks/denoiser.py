@@ -11,7 +11,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Sequence
+from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class ImageTerms(NamedTuple):
     anchor_gate: Tensor | None
     bottleneck: Tensor | None
 
-    def of(self, rows: Sequence[int]) -> "ImageTerms":
+    def of(self, rows: Sequence[int]) -> ImageTerms:
         """These entries of the batch."""
         return tree_map(lambda x: x if x is None else entries(x, rows), self)
 
@@ -71,6 +72,8 @@ class Denoiser(nn.Module):
         pyramid_channels: of the conditioner's features at the same stages; empty without a conditioner.
         num_image_channels: C where there is no conditioner and the image lies beside the state, else 0.
     """
+
+    fusion: Any  # a DynamicConditionalEncoding per stage, or None: a ModuleList forgets what it holds
 
     def __init__(self, num_outputs: int, strides: Sequence[Sequence[int]], kernel_sizes: Sequence[Sequence[int]],
                  configuration: DiffusionConfiguration, pyramid_channels: Sequence[int] = (),

@@ -18,6 +18,7 @@ class MedSegDiff(SamplingNetwork):
     """
 
     has_conditioner = True
+    denoiser: Denoiser
 
     def __init__(self, unet: nn.Module, num_outputs: int, configuration: DiffusionConfiguration,
                  deep_supervision: bool):
@@ -33,7 +34,7 @@ class MedSegDiff(SamplingNetwork):
         return self.conditioner(image)
 
     def image_terms(self, condition: Condition) -> ImageTerms:
-        """The denoiser's."""
+        """What the denoiser computes of the image alone, once for all steps and samples."""
         return self.denoiser.image_terms(condition)
 
     def deep_supervised_logits(self, image: Tensor) -> list[Tensor]:

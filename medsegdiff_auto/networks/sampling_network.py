@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import Callable, Iterator, NamedTuple, Sequence
+from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ class SamplingNetwork(nn.Module, ABC):
     def forward(self, image: Tensor, x_start: Tensor | None = None, t: Sequence[float] = (),
                 noise: Tensor | None = None, recycled: Sequence[int] = ()):
         """With ``x_start``: one training step; see :meth:`training_forward`."""
-        if x_start is not None:
+        if x_start is not None and noise is not None:
             return self.training_forward(image, x_start, t, noise, recycled)
         if self.deep_supervision:
             return self.deep_supervised_logits(image)

@@ -27,4 +27,4 @@ class TimeEmbedding(nn.Module):
         self.perceptron = nn.Sequential(nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size), nn.SiLU())
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.perceptron(sinusoids(t, self.size).to(self.perceptron[0].weight.dtype))
+        return self.perceptron(sinusoids(t, self.size).to(next(self.parameters()).dtype))

@@ -6,7 +6,7 @@ Shapes: feature maps are (B, C, *spatial), tokens (B, N, C) with N positions, em
 from __future__ import annotations
 
 import math
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn

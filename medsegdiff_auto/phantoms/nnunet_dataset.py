@@ -20,8 +20,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.phantoms.anatomy import LOBE_PROBABILITY, STRUCTURE_NAMES
-from medsegdiff_auto.phantoms.phantom import Phantom, generate_phantom
+from medsegdiff_auto.phantoms.anatomy import STRUCTURE_NAMES
+from medsegdiff_auto.phantoms.phantom import Phantom, PhantomKind, generate_phantom
 from medsegdiff_auto.phantoms.posterior_file import save_posterior
 
 FILE_ENDING = ".nii.gz"
@@ -47,42 +47,51 @@ class Annotation:
         return maps
 
 
-def write_phantom_dataset(nnunet_raw_folder: str | Path, dataset_id: int, name: str, num_training: int, num_test: int,
-                          dimension: int = 3, modality: str = "MRI", channels: int = 1, num_raters: int = 1,
-                          regions: bool = False, ignore: bool = False, seed: int = 0,
-                          shape: tuple[int, ...] | None = None, spacing_mm: tuple[float, ...] | None = None,
-                          num_structures: int = 2, lobe_probability: float = LOBE_PROBABILITY,
-                          shape_variation: float = 0.1, annotation_seed: int = 0) -> Path:
+@dataclass(frozen=True)
+class Labelling:
+    """How the cases of a dataset are annotated.
+
+    Attributes:
+        num_raters: independent draws from the posterior. ``labelsTr`` holds rater 1, not the majority.
+        regions: nested regions (structures k ... K for each k) in the place of labels.
+        ignore: a third of every second training case has the ignore label K + 1.
+        seed: another one draws other annotations of the same images.
+    """
+
+    num_raters: int = 1
+    regions: bool = False
+    ignore: bool = False
+    seed: int = 0
+
+
+def write_phantom_dataset(nnunet_raw_folder: str | Path, dataset_id: int, name: str, num_cases: tuple[int, int],
+                          kind: PhantomKind = PhantomKind(), labelling: Labelling = Labelling(), seed: int = 0) -> Path:
     """Writes the dataset and returns its folder; it appears under its name only when it is complete.
 
-    ``labelsTr`` holds rater 1, not the majority: one honest draw from the posterior. ``regions`` declares nested regions
-    (structures k ... K for each k) in place of labels. ``ignore`` marks a third of every second training case with the
-    ignore label K + 1. Another ``annotation_seed`` draws other annotations of the same images. ``shape`` and
-    ``spacing_mm`` are in array axis order (z, y, x).
+    Args:
+        num_cases: to train on, and to test on.
+        seed: of the images.
 
     Raises:
         UserError: the dataset or its ID exists, the name or a number is out of range, the folder cannot be written.
     """
-    _check_counts(dataset_id, name, num_training, num_test, num_raters)
+    num_training, num_test = num_cases
+    _check_counts(dataset_id, name, num_training, num_test, labelling.num_raters)
     root = Path(nnunet_raw_folder)
     folder = root / f"Dataset{dataset_id:03d}_{name}"
     _refuse_existing(root, dataset_id)
     partial = root / f".{folder.name}.{os.getpid()}.partial"
-    options = dict(dimension=dimension, modality=modality, num_channels=channels, num_structures=num_structures,
-                   shape=shape, spacing_mm=spacing_mm, lobe_probability=lobe_probability,
-                   shape_variation=shape_variation)
-    channel_names = generate_phantom((seed, 0), **options).channel_names
     try:
         (partial / "posterior").mkdir(parents=True)
         for index in range(num_training + num_test):
             is_training = index < num_training
-            generators = tuple(np.random.default_rng((seed, index, annotation_seed, rater + 1))
-                               for rater in range(num_raters))
-            ignored = 1 / 3 if ignore and is_training and index % 2 else 0.0
-            annotation = Annotation(generators, ignored, num_structures + 1)
+            generators = tuple(np.random.default_rng((seed, index, labelling.seed, rater + 1))
+                               for rater in range(labelling.num_raters))
+            ignored = 1 / 3 if labelling.ignore and is_training and index % 2 else 0.0
+            annotation = Annotation(generators, ignored, kind.num_structures + 1)
             _write_case(partial, f"phantom_{index:03d}", "Tr" if is_training else "Ts",
-                        generate_phantom((seed, index), **options), annotation)
-        description = dataset_json(name, channel_names, num_training, num_structures, regions, ignore)
+                        generate_phantom((seed, index), kind), annotation)
+        description = dataset_json(name, num_training, kind, labelling)
         (partial / "dataset.json").write_text(json.dumps(description, indent=4) + "\n", encoding="utf-8")
         partial.rename(folder)
     except OSError as error:
@@ -93,21 +102,20 @@ def write_phantom_dataset(nnunet_raw_folder: str | Path, dataset_id: int, name: 
     return folder
 
 
-def dataset_json(name: str, channel_names: tuple[str, ...], num_training: int, num_structures: int, regions: bool,
-                 ignore: bool) -> dict:
+def dataset_json(name: str, num_training: int, kind: PhantomKind, labelling: Labelling) -> dict:
     """What nnU-Net reads of the dataset; region k is the union of the structures k ... K, painted in that order."""
-    names = STRUCTURE_NAMES[:num_structures]
-    structures = range(1, num_structures + 1)
-    if regions:
+    num_structures = kind.num_structures
+    names, structures = STRUCTURE_NAMES[:num_structures], range(1, num_structures + 1)
+    if labelling.regions:
         labels = {"whole_organ": [*structures]}
         labels |= {"_and_".join(names[k - 1:]): [*range(k, num_structures + 1)] for k in structures[1:]}
     else:
         labels = {names[k - 1]: k for k in structures}
-    labels = {"background": 0, **labels} | ({"ignore": num_structures + 1} if ignore else {})
+    labels = {"background": 0, **labels} | ({"ignore": num_structures + 1} if labelling.ignore else {})
     return {
-        "channel_names": {str(index): channel for index, channel in enumerate(channel_names)},
+        "channel_names": {str(index): channel for index, channel in enumerate(kind.channel_names)},
         "labels": labels,
-        **({"regions_class_order": [*structures]} if regions else {}),
+        **({"regions_class_order": [*structures]} if labelling.regions else {}),
         "numTraining": num_training,
         "file_ending": FILE_ENDING,
         "name": name,

@@ -30,48 +30,65 @@ class Phantom:
     spacing_mm: tuple[float, ...]
     origin_mm: tuple[float, ...]
     direction: tuple[float, ...]
-    channel_names: tuple[str, ...]
     posterior: Posterior
 
 
-def generate_phantom(seed: int | tuple[int, ...], dimension: int = 3, modality: str = "MRI", num_channels: int = 1,
-                     num_structures: int = 2, shape: tuple[int, ...] | None = None,
-                     spacing_mm: tuple[float, ...] | None = None, lobe_probability: float = LOBE_PROBABILITY,
-                     size_spreads: tuple[float, float] = SIZE_SPREADS, shape_variation: float = 0.0) -> Phantom:
-    """The phantom that belongs to ``seed``; no annotation is drawn here, so the image cannot depend on one.
+@dataclass(frozen=True)
+class PhantomKind:
+    """What the phantoms of a dataset have in common.
 
-    ``shape`` and ``spacing_mm`` are in array axis order, by default ``DEFAULT_SHAPES`` and 1 mm; the spacing of a case
-    deviates from it by up to 8 % per axis, the shape by up to ``shape_variation`` (0.1 = 10 %). ``size_spreads``
-    is the range of the relative standard deviation of a structure's size.
+    Attributes:
+        shape: in array axis order; None for that of ``DEFAULT_SHAPES``.
+        spacing_mm: in array axis order; None for 1 mm. That of a case deviates from it by up to 8 % per axis.
+        lobe_probability: that an annotator counts the side lobe to the organ.
+        size_spreads: range of the relative standard deviation of a structure's size.
+        shape_variation: up to which the shape of a case deviates, 0.1 for 10 %.
 
     Raises:
         UserError: dimension not 2 or 3, unknown modality, too many channels or structures, shape of another dimension.
     """
-    appearances = channel_appearances(modality, num_channels)
-    _check(dimension, num_structures, shape, spacing_mm)
+
+    dimension: int = 3
+    modality: str = "MRI"
+    num_channels: int = 1
+    num_structures: int = 2
+    shape: tuple[int, ...] | None = None
+    spacing_mm: tuple[float, ...] | None = None
+    lobe_probability: float = LOBE_PROBABILITY
+    size_spreads: tuple[float, float] = SIZE_SPREADS
+    shape_variation: float = 0.1
+
+    def __post_init__(self):
+        if self.dimension not in DEFAULT_SHAPES:
+            raise UserError("Phantoms have two or three dimensions.", found=str(self.dimension), expected="2 or 3",
+                            fix="choose 2 or 3")
+        if not 1 <= self.num_structures <= len(STRUCTURE_NAMES):
+            raise UserError("Phantoms do not have that many structures.", found=str(self.num_structures),
+                            expected=f"1 to {len(STRUCTURE_NAMES)}", fix="ask for another number of structures")
+        for name, values in (("shape", self.shape), ("spacing", self.spacing_mm)):
+            if values is not None and len(values) != self.dimension:
+                raise UserError(f"The {name} does not fit the dimension.",
+                                found=f"{len(values)} values {tuple(values)}",
+                                expected=f"{self.dimension} values", fix=f"give one value of the {name} per axis")
+        channel_appearances(self.modality, self.num_channels)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Of the image's channels, in their order."""
+        return tuple(appearance.name for appearance in channel_appearances(self.modality, self.num_channels))
+
+
+def generate_phantom(seed: int | tuple[int, ...], kind: PhantomKind = PhantomKind()) -> Phantom:
+    """The phantom that belongs to ``seed``; no annotation is drawn here, so the image cannot depend on one."""
     generator = np.random.default_rng(seed)
-    case_shape = _vary_shape(generator, shape or DEFAULT_SHAPES[dimension], shape_variation)
-    case_spacing_mm = _vary_spacing(generator, spacing_mm or (1.0,) * dimension)
-    origin_mm = tuple(float(value) for value in generator.uniform(-150.0, 150.0, dimension))
-    direction = _random_direction(generator, dimension)
-    posterior = random_posterior(generator, case_shape, case_spacing_mm, num_structures, lobe_probability, size_spreads)
-    return Phantom(image=render(generator, posterior, appearances), spacing_mm=case_spacing_mm, origin_mm=origin_mm,
-                   direction=direction, channel_names=tuple(appearance.name for appearance in appearances),
-                   posterior=posterior)
-
-
-def _check(dimension: int, num_structures: int, shape: tuple[int, ...] | None,
-           spacing_mm: tuple[float, ...] | None) -> None:
-    if dimension not in DEFAULT_SHAPES:
-        raise UserError("Phantoms have two or three dimensions.", found=str(dimension), expected="2 or 3",
-                        fix="choose 2 or 3")
-    if not 1 <= num_structures <= len(STRUCTURE_NAMES):
-        raise UserError("Phantoms do not have that many structures.", found=str(num_structures),
-                        expected=f"1 to {len(STRUCTURE_NAMES)}", fix="ask for another number of structures")
-    for name, values in (("shape", shape), ("spacing", spacing_mm)):
-        if values is not None and len(values) != dimension:
-            raise UserError(f"The {name} does not fit the dimension.", found=f"{len(values)} values {tuple(values)}",
-                            expected=f"{dimension} values", fix=f"give one value of the {name} per axis")
+    shape = _vary_shape(generator, kind.shape or DEFAULT_SHAPES[kind.dimension], kind.shape_variation)
+    spacing_mm = _vary_spacing(generator, kind.spacing_mm or (1.0,) * kind.dimension)
+    origin_mm = tuple(float(value) for value in generator.uniform(-150.0, 150.0, kind.dimension))
+    direction = _random_direction(generator, kind.dimension)
+    posterior = random_posterior(generator, shape, spacing_mm, kind.num_structures, kind.lobe_probability,
+                                 kind.size_spreads)
+    image = render(generator, posterior, channel_appearances(kind.modality, kind.num_channels))
+    return Phantom(image, spacing_mm, origin_mm, direction, posterior)
 
 
 def _vary_shape(generator: np.random.Generator, shape: tuple[int, ...], variation: float) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from math import prod
-from typing import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor

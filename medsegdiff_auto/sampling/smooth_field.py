@@ -12,7 +12,7 @@ is chosen on phantoms (results/uncertainty.md).
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor

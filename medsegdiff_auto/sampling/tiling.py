@@ -7,7 +7,7 @@ So only the slices under the tiles at hand are held twice.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor

@@ -69,7 +69,7 @@ NAN = float("nan")
 
 @pytest.mark.parametrize("change, named", [
     ({"architecture": "unet"}, "network.architecture is 'unet', expected one of conditioned, two_encoders, concatenated"),
-    ({"target": "class"}, "diffusion.target is 'class'"), ({"parameterisation": "eps"}, "network.parameterisation is 'eps'"),
+    ({"target": "class"}, "target is 'class', expected one of classes, regions"), ({"parameterisation": "eps"}, "network.parameterisation is 'eps'"),
     ({"solver": "heun"}, "sampling.solver is 'heun', expected one of ddim, ddpm, dpm_solver_pp_2m"),
     ({"schedule": "foo"}, "noise.schedule is 'foo', expected one of cosine, linear"),
     ({"recycling_share": 3}, "loss.recycling_share is 3, expected a number at least 0 and at most 1"),

@@ -7,8 +7,6 @@ import torch
 from torch.nn import functional as F
 
 from medsegdiff_auto.diffusion.losses import (anchor_loss, cross_entropy, masked_mean, mse, multiscale_mse, soft_dice_loss)
-from medsegdiff_auto.diffusion.process import output_from_x_start, q_sample
-from medsegdiff_auto.diffusion.schedules import alpha_sigma
 
 
 def voxels(*channels, dimension=2):

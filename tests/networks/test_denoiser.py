@@ -1,6 +1,5 @@
 """The light denoiser of preset ``auto`` behind its conditioner."""
 
-from dataclasses import replace
 
 import pytest
 import torch

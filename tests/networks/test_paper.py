@@ -1,6 +1,5 @@
 """Preset ``paper``: MedSegDiff as published."""
 
-from dataclasses import replace
 
 import pytest
 import torch

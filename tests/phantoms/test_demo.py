@@ -8,6 +8,7 @@ import pytest
 from medsegdiff_auto.cli import demo
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset
+from medsegdiff_auto.phantoms.phantom import PhantomKind
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
@@ -37,7 +38,7 @@ def test_the_demonstration_stops_at_the_first_command_that_fails(tmp_path, monke
 
 @pytest.mark.parametrize("dice, code", [(0.90, 0), (0.80, 1), (float("nan"), 1)])
 def test_a_mean_dice_below_the_minimum_ends_with_exit_code_1(tmp_path, capsys, dice, code):
-    raw = write_phantom_dataset(tmp_path / "nnUNet_raw", 902, "Phantoms", 1, 1, dimension=2, shape=(24, 24))
+    raw = write_phantom_dataset(tmp_path / "nnUNet_raw", 902, "Phantoms", (1, 1), PhantomKind(2, shape=(24, 24)))
     final = tmp_path / "predictions_postprocessed"
     final.mkdir()
     (raw / "labelsTs" / "phantom_001.nii.gz").rename(final / "phantom_001.nii.gz")

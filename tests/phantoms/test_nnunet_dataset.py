@@ -9,8 +9,8 @@ import SimpleITK as sitk
 from medsegdiff_auto.cli.phantoms import main
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.phantoms.expectations import expected_dice_between_annotators
-from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset
-from medsegdiff_auto.phantoms.phantom import generate_phantom
+from medsegdiff_auto.phantoms.nnunet_dataset import Labelling, write_phantom_dataset
+from medsegdiff_auto.phantoms.phantom import PhantomKind, generate_phantom
 from medsegdiff_auto.phantoms.posterior_file import load_posterior
 
 
@@ -46,8 +46,9 @@ def test_images_and_labels_keep_the_phantoms_geometry_through_nifti(written_data
 
 
 def test_the_written_case_is_the_generated_phantom(tmp_path):
-    folder = write_phantom_dataset(tmp_path, 5, "One", 1, 0, dimension=2, shape=(24, 30), shape_variation=0.0, seed=3)
-    phantom = generate_phantom((3, 0), dimension=2, shape=(24, 30))
+    kind = PhantomKind(2, shape=(24, 30))
+    folder = write_phantom_dataset(tmp_path, 5, "One", (1, 0), kind, seed=3)
+    phantom = generate_phantom((3, 0), kind)
     np.testing.assert_array_equal(read(folder / "imagesTr" / "phantom_000_0000.nii.gz"), phantom.image[0])
     image = sitk.ReadImage(str(folder / "imagesTr" / "phantom_000_0000.nii.gz"))
     np.testing.assert_allclose(image.GetOrigin(), phantom.origin_mm, atol=1e-4)
@@ -55,7 +56,7 @@ def test_the_written_case_is_the_generated_phantom(tmp_path):
 
 
 def test_the_image_does_not_depend_on_the_annotation(tmp_path):
-    first, second = (write_phantom_dataset(tmp_path, 1 + seed, "Same", 2, 1, dimension=2, annotation_seed=seed)
+    first, second = (write_phantom_dataset(tmp_path, 1 + seed, "Same", (2, 1), PhantomKind(2), Labelling(seed=seed))
                      for seed in (0, 1))
     for path in sorted(first.glob("images*/*.nii.gz")):
         assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()
@@ -65,7 +66,8 @@ def test_the_image_does_not_depend_on_the_annotation(tmp_path):
 
 
 def test_two_raters_disagree_by_the_dice_that_the_posterior_expects(tmp_path):
-    folder = write_phantom_dataset(tmp_path, 1, "Raters", 40, 0, dimension=2, num_raters=2, shape=(48, 48))
+    kind = PhantomKind(2, shape=(48, 48))
+    folder = write_phantom_dataset(tmp_path, 1, "Raters", (40, 0), kind, Labelling(num_raters=2))
     observed, stated = [], []
     for path in sorted((folder / "labelsTr").iterdir()):
         raters = [read(folder / "labelsTr_raters" / f"rater_{rater}" / path.name) for rater in (1, 2)]
@@ -116,12 +118,12 @@ def test_a_failure_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sitk, "WriteImage", full_disk)
     with pytest.raises(UserError, match="cannot be written"):
-        write_phantom_dataset(tmp_path, 1, "Full", 2, 0, dimension=2)
+        write_phantom_dataset(tmp_path, 1, "Full", (2, 0), PhantomKind(2))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("dataset_id, name, cases", [(0, "A", 2), (1000, "A", 2), (1, "a/b", 2), (1, "A", 0)])
 def test_an_id_name_or_count_out_of_range_is_refused(tmp_path, dataset_id, name, cases):
     with pytest.raises(UserError):
-        write_phantom_dataset(tmp_path / "raw", dataset_id, name, cases, 0)
+        write_phantom_dataset(tmp_path / "raw", dataset_id, name, (cases, 0))
     assert not (tmp_path / "raw").exists()

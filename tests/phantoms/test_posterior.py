@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from medsegdiff_auto.phantoms.expectations import (expected_dice, expected_dice_between_annotators, latent_nodes,
                                                    size_quantiles, sizes)
-from medsegdiff_auto.phantoms.phantom import generate_phantom
+from medsegdiff_auto.phantoms.phantom import PhantomKind, generate_phantom
 from medsegdiff_auto.phantoms.posterior import Latent, PhantomStructure, Posterior
 from medsegdiff_auto.phantoms.posterior_file import load_posterior, save_posterior
 from medsegdiff_auto.phantoms.shapes import Blob
@@ -56,7 +56,8 @@ def test_two_samples_of_one_structure_are_nested_because_all_its_voxels_share_on
 
 
 def test_the_lobe_is_annotated_as_a_whole_and_as_often_as_stated(dimension):
-    posterior = generate_phantom(3, dimension=dimension, num_structures=1, lobe_probability=0.35).posterior
+    kind = PhantomKind(dimension, num_structures=1, lobe_probability=0.35, shape_variation=0.0)
+    posterior = generate_phantom(3, kind).posterior
     tip = posterior.lobe_mask & (posterior.normalised_radii[0] > 1.4)
     generator = np.random.default_rng(0)
     included = np.array([posterior.sample(generator)[tip] for _ in range(400)])

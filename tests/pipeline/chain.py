@@ -5,7 +5,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset
+from medsegdiff_auto.phantoms.nnunet_dataset import Labelling, write_phantom_dataset
+from medsegdiff_auto.phantoms.phantom import PhantomKind
 
 NUM_TRAINING, NUM_TEST, FOLDS = 6, 2, (0, 1)
 
@@ -49,11 +50,10 @@ def command(line: str, *paths: Path) -> int:
     return importlib.import_module(f"medsegdiff_auto.cli.{words[0]}").main(words[1:])
 
 
-def run_chain(root: Path, dimension: int, **phantom_options) -> Chain:
+def run_chain(root: Path, kind: PhantomKind, labelling: Labelling) -> Chain:
     """Plans, trains two folds for ten iterations, selects, predicts, postprocesses, evaluates and reports."""
-    dataset_id, configuration = {2: (902, "2d"), 3: (903, "3d_fullres")}[dimension]
-    folder = write_phantom_dataset(root / "raw", dataset_id, "Chain", NUM_TRAINING, NUM_TEST, dimension,
-                                   **phantom_options)
+    dataset_id, configuration = {2: (902, "2d"), 3: (903, "3d_fullres")}[kind.dimension]
+    folder = write_phantom_dataset(root / "raw", dataset_id, "Chain", (NUM_TRAINING, NUM_TEST), kind, labelling)
     chain = Chain(root, folder.name, configuration)
     lines = [f"plan_and_preprocess -d {dataset_id} -c {configuration} --resources tiny -np 1"]
     lines += [f"train {dataset_id} {configuration} {fold} --iterations 10 -device cpu --npz --seed 0" for fold in FOLDS]

@@ -9,6 +9,9 @@ from types import SimpleNamespace
 import pytest
 from chain import Chain, run_chain
 
+from medsegdiff_auto.phantoms.nnunet_dataset import Labelling
+from medsegdiff_auto.phantoms.phantom import PhantomKind
+
 
 def threads_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """nnU-Net's process pools as threads: each new process would import torch for seconds."""
@@ -35,7 +38,8 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="session")
 def chain_3d(tmp_path_factory, folders) -> Chain:
     """3-D, one MRI channel, labels with an ignore label, nnU-Net's own worker processes."""
-    return run_chain(folders(tmp_path_factory.mktemp("chain_3d")), 3, shape=(20, 32, 28), ignore=True)
+    kind = PhantomKind(3, shape=(20, 32, 28))
+    return run_chain(folders(tmp_path_factory.mktemp("chain_3d")), kind, Labelling(ignore=True))
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +47,8 @@ def chain_2d(tmp_path_factory, folders) -> Chain:
     """2-D, two CT-like channels, nested regions; worker threads."""
     patch = pytest.MonkeyPatch()
     threads_for_processes(patch)
-    chain = run_chain(folders(tmp_path_factory.mktemp("chain_2d")), 2, shape=(48, 56), modality="CT", channels=2,
-                      regions=True)
+    kind = PhantomKind(2, "CT", num_channels=2, shape=(48, 56))
+    chain = run_chain(folders(tmp_path_factory.mktemp("chain_2d")), kind, Labelling(regions=True))
     patch.undo()
     return chain
 

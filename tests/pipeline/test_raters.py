@@ -9,14 +9,15 @@ import SimpleITK as sitk
 from chain import command
 from conftest import threads_for_processes
 
-from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset
+from medsegdiff_auto.phantoms.nnunet_dataset import Labelling, write_phantom_dataset
+from medsegdiff_auto.phantoms.phantom import PhantomKind
 from medsegdiff_auto.training.raters import RaterDataset, rater_folders
 
 
 def test_every_rater_is_drawn_as_often_and_one_at_a_time(tmp_path, folders, monkeypatch):
     folders(tmp_path)
     threads_for_processes(monkeypatch)
-    raw = write_phantom_dataset(tmp_path / "raw", 905, "Raters", 5, 0, 2, shape=(40, 48), num_raters=3)
+    raw = write_phantom_dataset(tmp_path / "raw", 905, "Raters", (5, 0), PhantomKind(2, shape=(40, 48)), Labelling(3))
     (raw / "labelsTr_raters" / "rater_2" / "phantom_001.nii.gz").unlink()  # not every rater has seen every case
     assert command("plan_and_preprocess -d 905 -c 2d --resources tiny -np 1") == 0
 
@@ -41,7 +42,7 @@ def test_every_rater_is_drawn_as_often_and_one_at_a_time(tmp_path, folders, monk
 def test_a_rater_of_another_size_is_refused(tmp_path, folders, monkeypatch, capsys):
     folders(tmp_path)
     threads_for_processes(monkeypatch)
-    raw = write_phantom_dataset(tmp_path / "raw", 905, "Raters", 5, 0, 2, shape=(40, 48), num_raters=2)
+    raw = write_phantom_dataset(tmp_path / "raw", 905, "Raters", (5, 0), PhantomKind(2, shape=(40, 48)), Labelling(2))
     file = raw / "labelsTr_raters" / "rater_2" / "phantom_003.nii.gz"
     sitk.WriteImage(sitk.ReadImage(str(file))[:20], str(file))
     assert command("plan_and_preprocess -d 905 -c 2d --resources tiny -np 1") == 2

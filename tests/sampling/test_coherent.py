@@ -21,6 +21,7 @@ from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
 from tiny_networks import AUTO, LINEAR, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image, randomised, tiny_network  # noqa: E402
+import itertools
 
 PATCH = {2: (16, 24), 3: (8, 16, 24)}
 VOLUME = {2: (2, 22, 32), 3: (10, 20, 28)}
@@ -127,7 +128,7 @@ def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimensi
         conditions = conditions_of(network, dimension, num_mirrors=1)
         window = conditions.tiles.window.reshape(patch)
         x_t, times = noise_of(dimension)(0, 0, slice(None))[None], trailing_times(2)
-        for t, s in zip(times[:-1], times[1:]):
+        for t, s in itertools.pairwise(times):
             total, weight = torch.zeros_like(x_t), torch.zeros(volume)
             for at in slicers(dimension):
                 condition = network.condition(image[at][None])

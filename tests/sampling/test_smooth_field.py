@@ -1,7 +1,6 @@
 """Smooth fields: unit variance everywhere, correlated over a structure, the same in whatever slices they are asked for."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -72,24 +73,29 @@ def test_a_mistake_that_one_process_finds_ends_all_and_is_told_as_from_a_single_
         run_together(second_finds_a_mistake, (), NUM_PROCESSES)
 
 
-def leave_when_asked(rank: int, asked: str) -> None:
-    """Waits for SIGTERM, which the second process sends to whom ``asked`` names."""
+def leave_when_asked(rank: int, asked: str, folder: Path) -> None:
+    """Waits for SIGTERM, which the second process sends to whom ``asked`` names, and leaves a file when it comes."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    (folder / "both_are_here").open("rw"[rank]).close()
     if rank == 1:
         os.kill({"parent": os.getppid(), "itself": os.getpid()}[asked], signal.SIGTERM)
     if rank == 0 and asked == "itself":
         Event().wait(PATIENCE_S)
     assert signal.sigtimedwait({signal.SIGTERM}, PATIENCE_S) is not None
+    (folder / str(rank)).touch()
     raise SystemExit(EXIT_CODE)
 
 
-@pytest.mark.parametrize("asked", ["parent", "itself"])
-def test_sigterm_to_the_parent_or_to_a_child_ends_all_with_the_exit_code_of_sigterm(asked, monkeypatch):
-    monkeypatch.setattr(distributed, "SECONDS_TO_LEAVE", 0.1)
+@pytest.mark.parametrize("asked, patience_s, answer", [("parent", PATIENCE_S, ["0", "1"]), ("itself", 0.1, ["1"])])
+def test_sigterm_to_the_parent_or_to_a_child_ends_all_with_the_exit_code_of_sigterm(asked, patience_s, answer, tmp_path,
+                                                                                    monkeypatch):
+    monkeypatch.setattr(distributed, "SECONDS_TO_LEAVE", patience_s)
+    os.mkfifo(tmp_path / "both_are_here")
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # where it is not passed on it ends no test run
     try:
         with pytest.raises(SystemExit) as end:
-            run_together(leave_when_asked, (asked,), NUM_PROCESSES)
+            run_together(leave_when_asked, (asked, tmp_path), NUM_PROCESSES)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert end.value.code == EXIT_CODE == 143
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == answer

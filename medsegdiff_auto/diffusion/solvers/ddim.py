@@ -18,7 +18,10 @@ def ddim_step(step: Step, eta: float = 0.0) -> Tensor:
     stochastic = eta * (sigma_s / sigma_t) * (1 - (alpha_t / alpha_s) ** 2).clamp(min=0).sqrt()
     of_x_t = (sigma_s ** 2 - stochastic ** 2).clamp(min=0).sqrt() / sigma_t
     x_s = torch.add(of_x_t.item() * step.x_t, step.x_start, alpha=(alpha_s - of_x_t * alpha_t).item())
-    return x_s if eta == 0 else torch.add(x_s, step.noise, alpha=stochastic.item())
+    if eta == 0:
+        return x_s
+    assert step.noise is not None, f"a step with eta {eta} takes noise"
+    return torch.add(x_s, step.noise, alpha=stochastic.item())
 
 
 EQUATION = ("x<sub>s</sub> = α<sub>s</sub> x̂<sub>0</sub> + σ<sub>s</sub> ε̂, &nbsp; "
