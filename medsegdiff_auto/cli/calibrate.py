@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
-from medsegdiff_auto.cores import compute_on_cpu, num_cores
+from medsegdiff_auto.cli.model_flags import ModelPlace, add_model_flags, add_sampling_flags, place_of
 from medsegdiff_auto.run_record import command_line, write_run
 
 RUN_RECORD = "sampling_run.json"
@@ -19,20 +15,9 @@ def main(argv=None) -> int:
                                        "temperature of its probabilities, and the margin with which volume intervals hold 90 % of "
                                        "the references, on the validation cases of folds. Predictions with the model then use all "
                                        "four.")
-    parser.add_argument("-d", required=True, metavar="DATASET", help="dataset ID or name")
-    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="2d, 3d_fullres or 3d_lowres")
-    parser.add_argument("-f", type=int, nargs="+", default=[0], metavar="FOLD",
-                        help="each fold's network is judged on its own validation cases (default: 0)")
-    parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS", help="name of the plans (default: MedSegDiffPlans)")
-    parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff", metavar="TRAINER", help="default: nnUNetTrainerMedSegDiff")
-    parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="default: checkpoint_final.pth")
+    add_model_flags(parser, [0], "each fold's network is judged on its own validation cases (default: 0)")
+    add_sampling_flags(parser)
     parser.add_argument("--cases", type=int, metavar="N", help="only the first N validation cases of each fold")
-    parser.add_argument("--samples", type=int, metavar="K", help="samples per case (default: the plan's)")
-    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
-    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
-    parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
-    parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
     args = parser.parse_args(argv)
     return run(_calibrate, args, command_line("medsegdiff_calibrate", argv))
 
@@ -40,31 +25,24 @@ def main(argv=None) -> int:
 def _calibrate(args, command: list[str]) -> None:
     require_at_least(1, cases=args.cases)
     require_at_least(2, samples=args.samples, steps=args.steps)
-    paths.use_folders(preprocessed=args.preprocessed, results=args.results)
-    preprocessed, folder = paths.preprocessed_folder(args.d), paths.model_folder(args.d, args.c, args.p, args.tr)
-    os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
-    fitted = _fit(folder, preprocessed, args)
-    file = fitted.write(folder)
-    write_run(folder, command, file=RUN_RECORD)
+    place = place_of(args)
+    file = _fit(place, args).write(place.folder)
+    write_run(place.folder, command, file=RUN_RECORD)
     print(f"Written: {file}")
 
 
-def _fit(folder: Path, preprocessed: Path, args):
+def _fit(place: ModelPlace, args):
     from medsegdiff_auto.evaluation.audit import validation_cases
     from medsegdiff_auto.selection.dispersion import FoldCases, fit_sampling
     from medsegdiff_auto.decision.fitted_sampling import FittedSampling
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-    from medsegdiff_auto.training.run import require_device
 
-    device = require_device(args.device)
-    if args.device == "cpu":
-        compute_on_cpu()
     folds = []
     for fold in args.f:
-        model = load_model(folder, [fold], args.chk, use_fitted=False)
-        predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, seed=args.seed), device)
-        folds.append(FoldCases(predictor, model, list(validation_cases(model, preprocessed, fold))[:args.cases]))
+        model = load_model(place.folder, [fold], args.chk, use_fitted=False)
+        predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, seed=args.seed), place.device)
+        folds.append(FoldCases(predictor, model, list(validation_cases(model, place.preprocessed, fold))[:args.cases]))
     num_cases = sum(len(fold.cases) for fold in folds)
     print("| dispersion | Dice between samples | Dice sample-reference | gap |\n|---|---|---|---|")
     fit = fit_sampling(folds, lambda tau, found: print(

@@ -11,8 +11,8 @@ from medsegdiff_auto.tables import SCORES
 
 def main(argv=None) -> int:
     parser = CommandParser(prog="medsegdiff_evaluate",
-                           description="Scores a prediction folder: nnU-Net's summary.json, and metrics.csv beside it with "
-                                       f"these groups of scores: {', '.join(SCORES.names()).replace('_', ' ')}.")
+                           description="Scores a prediction folder: nnU-Net's summary.json, and metrics.csv beside it "
+                                       f"with these scores: {', '.join(SCORES.names()).replace('_', ' ')}.")
     parser.add_argument("reference_folder", help="folder of reference label maps")
     parser.add_argument("prediction_folder", help="folder of predictions")
     parser.add_argument("-djfile", required=True, metavar="FILE", help="dataset.json")
@@ -56,7 +56,7 @@ def _evaluate(args) -> None:
 
 
 def means_table(means: dict[str, dict[str, float | None]]) -> str:
-    """The means over the cases as text: one line per structure, the columns that the table of scores prints and were measured."""
+    """The means over the cases as text: one line per structure, of the printed scores those that were measured."""
     from medsegdiff_auto.evaluation.score import columns
 
     printed = [column.name for column in columns() if column.is_printed]

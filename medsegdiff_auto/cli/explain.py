@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
-from medsegdiff_auto.cores import num_cores
+from medsegdiff_auto.cli.model_flags import add_model_flags, add_sampling_flags, place_of
 from medsegdiff_auto.run_record import command_line, recorded_commands, write_run
 
 
@@ -17,19 +15,9 @@ def main(argv=None) -> int:
                            description="Draws from a trained model and a validation case the noise schedule, the "
                                        "forward and the reverse process, the learned filters, where the fusion attends, "
                                        "and the samples: one offline HTML page.")
-    parser.add_argument("-d", required=True, metavar="DATASET", help="dataset ID or name")
-    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
-    parser.add_argument("-f", type=int, default=0, metavar="FOLD", help="default: 0")
-    parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS",
-                        help="name of the plans (default: MedSegDiffPlans)")
-    parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="default: checkpoint_final.pth")
+    add_model_flags(parser, 0, "default: 0")
+    add_sampling_flags(parser, samples=4)
     parser.add_argument("--case", metavar="NAME", help="a validation case of the fold (default: the first)")
-    parser.add_argument("--samples", type=int, default=4, metavar="K", help="samples drawn (default: 4)")
-    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
-    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
-    parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
-    parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
     parser.add_argument("-o", type=Path, metavar="FOLDER",
                         help="output folder (default: fold_K/explained/CASE of the model)")
     args = parser.parse_args(argv)
@@ -40,17 +28,13 @@ def _explain(args, command: list[str]) -> None:
     import shlex
 
     require_at_least(1, samples=args.samples, steps=args.steps)
-    paths.use_folders(preprocessed=args.preprocessed, results=args.results)
-    preprocessed, folder = paths.preprocessed_folder(args.d), paths.model_folder(args.d, args.c, args.p)
-    os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
+    folder, preprocessed, device = place_of(args)
     from medsegdiff_auto.explanation.case import read_tile
     from medsegdiff_auto.explanation.page import PAGE_FILE, facts_of, sections_of, write_page
     from medsegdiff_auto.explanation.record import draw
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-    from medsegdiff_auto.training.run import require_device
 
-    device = require_device(args.device)
     model = load_model(folder, [args.f], args.chk)
     tile = read_tile(model, preprocessed, args.f, args.case, args.samples, args.seed)
     options = SamplingOptions(args.samples, args.steps, num_mirrors=1, seed=args.seed)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.cli.model_flags import add_machine_flags
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.run_record import command_line, write_run
@@ -39,9 +40,7 @@ def main(argv=None) -> int:
     parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
     parser.add_argument("-num_gpus", type=int, default=1, metavar="N",
                         help="processes that share the batch: GPUs, or with -device cpu processes on the CPU (default: 1)")
-    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
-    parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
-    parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
+    add_machine_flags(parser)
     args = parser.parse_args(argv)
     return run(_train, args, command_line("medsegdiff_train", argv))
 

@@ -1,0 +1,73 @@
+"""The flags of the commands that work on a trained model and the validation cases of its folds, and what they lead to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from medsegdiff_auto import paths
+from medsegdiff_auto.cores import compute_on_cpu, num_cores
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINT = "checkpoint_final.pth"
+
+
+class ModelPlace(NamedTuple):
+    """Where a model and its cases lie, and the device that computes.
+
+    Attributes:
+        folder: of the model; it need not exist.
+        preprocessed: folder of the dataset's preprocessed cases; it need not exist.
+    """
+
+    folder: Path
+    preprocessed: Path
+    device: torch.device
+
+
+def add_model_flags(parser: argparse.ArgumentParser, folds: int | list[int], fold_help: str) -> None:
+    """Adds what names a model, a fold or several, and the device."""
+    parser.add_argument("-d", required=True, metavar="DATASET", help="dataset ID or name")
+    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
+    parser.add_argument("-f", type=int, nargs="+" if isinstance(folds, list) else None, default=folds, metavar="FOLD",
+                        help=fold_help)
+    parser.add_argument("-p", default=paths.OUR_PLANS, metavar="PLANS", help="name of the plans (default: %(default)s)")
+    parser.add_argument("-tr", default=paths.OUR_TRAINER, metavar="TRAINER", help="default: %(default)s")
+    parser.add_argument("-chk", default=CHECKPOINT, metavar="NAME", help="default: %(default)s")
+    add_machine_flags(parser)
+
+
+def add_machine_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the device and what overrides nnU-Net's folders."""
+    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
+    parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
+    parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
+
+
+def add_sampling_flags(parser: argparse.ArgumentParser, samples: int | None = None) -> None:
+    """Adds how samples are drawn."""
+    parser.add_argument("--samples", type=int, default=samples, metavar="K",
+                        help=f"samples per case (default: {samples or 'that of the plan'})")
+    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+
+
+def place_of(args: argparse.Namespace) -> ModelPlace:
+    """Sets nnU-Net's folders and the threads from the flags, and says where the model lies.
+
+    Raises:
+        UserError: a folder is not set, the dataset is unknown, or the machine does not have the device.
+    """
+    paths.use_folders(preprocessed=args.preprocessed, results=args.results)
+    preprocessed, folder = paths.preprocessed_folder(args.d), paths.model_folder(args.d, args.c, args.p, args.tr)
+    os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
+    from medsegdiff_auto.training.run import require_device
+
+    device = require_device(args.device)
+    if args.device == "cpu":
+        compute_on_cpu()
+    return ModelPlace(folder, preprocessed, device)
