@@ -7,7 +7,7 @@ from time import monotonic
 import torch
 import torch.distributed as dist
 
-PATIENCE_S = 300
+PATIENCE_S = 600
 
 
 def by_two_processes(function: Callable, folder: Path, *arguments) -> list:
