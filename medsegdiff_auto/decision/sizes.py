@@ -1,7 +1,8 @@
 """The unit in which the size of a structure is given."""
 
 MM3_PER_ML = 1000.0
-SIZE_COLUMNS = {"volume_ml": ("volume", "ml", 2), "area_mm2": ("area", "mm²", 1), "area_px": ("area", "px", 0)}  # name, unit, decimals
+SIZE_COLUMNS = {"volume_ml": ("volume", "ml", 2), "area_mm2": ("area", "mm²", 1), "area_px": ("area", "px", 0)}
+"""Name, unit and shown decimals by column."""
 
 
 def size_column(num_axes: int, has_spacing: bool) -> str:

@@ -87,7 +87,8 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
                         np.stack([label_map(sample) for sample in distribution.samples]),
                         ignore_label=ignore_label_of(model.dataset_json))
     found = [StructureOfCase(arrays, structure, TOLERANCE_MM) for structure in structures_of(model.dataset_json)]
-    return [{"case": case, "structure": one.structure.name, "reliability": one.reliability, **evaluate_structure(one)} for one in found]
+    return [{"case": case, "structure": one.structure.name, "reliability": one.reliability, **evaluate_structure(one)}
+            for one in found]
 
 
 def dice_to_own_state(samples: np.ndarray, own: np.ndarray, structure: Structure) -> float:

@@ -36,7 +36,7 @@ class CaseArrays:
 
 @dataclass(frozen=True)
 class StructureOfCase:
-    """One structure of a case: boolean masks (*spatial) without the ignored voxels, each made when it is first asked for.
+    """One structure of a case: boolean masks (*spatial) without the ignored voxels, made when they are first asked for.
 
     Attributes:
         tolerance_mm: of surfaces, in the unit of the grid's spacing.

@@ -81,8 +81,8 @@ def _worthwhile(num_processes: int, num_cases: int) -> int:
 def _evaluate_case(job: tuple) -> list[dict]:
     case, reference, prediction, dataset_json, tolerance_mm, rater_folders = job
     arrays = read_case(reference, prediction, dataset_json, rater_folders)
-    return [{"case": case, "structure": structure.name, **evaluate_structure(StructureOfCase(arrays, structure, tolerance_mm))}
-            for structure in structures_of(dataset_json)]
+    found = [StructureOfCase(arrays, structure, tolerance_mm) for structure in structures_of(dataset_json)]
+    return [{"case": case, "structure": one.structure.name, **evaluate_structure(one)} for one in found]
 
 
 def _pair_up(references: Path, predictions: Path, file_ending: str, chill: bool) -> tuple[dict, list[str]]:

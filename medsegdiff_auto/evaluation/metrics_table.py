@@ -17,7 +17,8 @@ def metrics_header(rows: list[dict], tolerance_mm: float, references_without_pre
     found = scores_among(column for row in rows for column in row)
     libraries = dict.fromkeys([*LIBRARIES, *(library for score, _ in found for library in score.libraries)])
     return {
-        "definitions": {", ".join(column.name for column in given): score.explained(f"{tolerance_mm:g} {unit}") for score, given in found},
+        "definitions": {", ".join(column.name for column in given): score.explained(f"{tolerance_mm:g} {unit}")
+                        for score, given in found},
         "best": {column.name: column.best for _, given in found for column in given if column.best is not None},
         "nsd_tolerance": tolerance_mm,
         "nsd_tolerance_unit": unit,

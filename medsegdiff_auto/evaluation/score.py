@@ -1,7 +1,7 @@
 """A score: what a row of the table of scores says, and the rows of a case.
 
-The rows decide the columns of metrics.csv and their order, metrics.json, what ``medsegdiff_evaluate`` prints and what the report
-shows.
+The rows decide the columns of metrics.csv and their order, metrics.json, what ``medsegdiff_evaluate`` prints and what
+the report shows.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Score:
 
     Attributes:
         columns: that it may give, in the order of metrics.csv.
-        values: of one structure of a case, by column; a number that does not exist is NaN and is left out of every mean.
+        values: of one structure of a case, by column; a number that does not exist is NaN, left out of every mean.
         definition: what the numbers are; ``{tolerance}`` stands for the tolerance of surfaces, with its unit.
         empty: what becomes of empty masks.
         source: where it is published, or the library that computes it.

@@ -11,13 +11,15 @@ from medsegdiff_auto.evaluation.folder import read_case
 from medsegdiff_auto.evaluation.score import columns as scored_columns
 from medsegdiff_auto.evaluation.score import scores_among
 from medsegdiff_auto.evaluation.scores.interval import nominal_coverage
+from medsegdiff_auto.overlap import mean_without_nan
 from medsegdiff_auto.reporting import figures, page
 from medsegdiff_auto.reporting.images import read_image
 from medsegdiff_auto.reporting.pictures import CasePicture, draw_case
 from medsegdiff_auto.reporting.prediction_record import PooledCurves, PredictionRecord, mean_dice_by_case
 from medsegdiff_auto.reporting.tables import Column, key_value_table, table
 
-OF_CASES = [(45, Column("low_high", "5 to 95 %")), (65, Column("expected_dice", "expected Dice")), (66, Column("flagged", "flagged"))]
+OF_CASES = [(45, Column("low_high", "5 to 95 %")), (65, Column("expected_dice", "expected Dice")),
+            (66, Column("flagged", "flagged"))]  # of cases.csv, with their places among the scores
 NUM_EXTREME_CASES = 2
 
 
@@ -25,11 +27,12 @@ def headline(record: PredictionRecord) -> str:
     """The means over all structures as large numbers; only those that were measured."""
     tiles = []
     for column in scored_columns():
-        means = [mean for structure in record.structures if (mean := _mean(record, structure.name, column.name)) is not None]
-        if column.tile and means:
+        means = [_mean(record, structure.name, column.name) for structure in record.structures]
+        mean = mean_without_nan(value for value in means if value is not None)
+        if column.tile and mean == mean:
             name, note = column.tile
             best = "" if column.best is None else f", {column.best:g} is best"
-            value = f"{np.mean(means):.0%}" if column.is_claim else f"{np.mean(means):.{column.decimals}f}"
+            value = f"{mean:.0%}" if column.is_claim else f"{mean:.{column.decimals}f}"
             tiles.append((value, name, note.format(tolerance=_tolerance(record)) + best))
     flagged = [row["flagged"] == "yes" for row in record.rows if row.get("flagged")]
     if flagged:
@@ -49,14 +52,16 @@ def scores(record: PredictionRecord) -> str:
                  | {column.key: _mean(record, s.name, column.key) for column in metrics} for s in record.structures]
         mean_columns = [Column("structure", "structure"), Column("cases", "cases with Dice"), *metrics]
         parts += [page.heading("Means"), table(mean_columns, means)]
-        explained = {", ".join(column.title for column in shown): score.explained(_tolerance(record))
-                     for score, given in scores_among(column for row in record.rows for column in row)
-                     if (shown := [column for column in given if column.place is not None])}
+        among = scores_among(column for row in record.rows for column in row)
+        titles = {score: ", ".join(one.title for one in given if one.place is not None) for score, given in among}
+        explained = {shown: score.explained(_tolerance(record)) for score, shown in titles.items() if shown}
         parts.append(key_value_table(explained))
     else:
         parts.append(page.missing("No reference: the predictions are listed with their sizes, not scored."))
     parts.append(_flagged_list(record))
-    parts += [page.heading("Cases"), table(columns, [_with_interval(record, row) for row in record.rows])]
+    claims = {column.name for column in scored_columns() if column.is_claim}
+    cells = [_cells(row, _size_column(record), claims) for row in record.rows]
+    parts += [page.heading("Cases"), table(columns, cells)]
     return "\n".join(parts)
 
 
@@ -136,17 +141,16 @@ def sizes(record: PredictionRecord) -> str:
 
 def _columns(record: PredictionRecord) -> list[Column]:
     """Those of the table of scores, and the columns of cases.csv in their places among them."""
-    placed = [(column.place, Column(column.name, column.title, column.decimals)) for column in scored_columns() if column.place is not None]
+    placed = [(column.place, Column(column.name, column.title, column.decimals))
+              for column in scored_columns() if column.place is not None]
     return [Column("case", "case"), Column("structure", "structure"),
             *(column for _, column in sorted(placed + OF_CASES, key=lambda one: one[0]))]
 
 
-def _with_interval(record: PredictionRecord, row: dict) -> dict:
-    size, shown = _size_column(record), {key: None if value == "" else value for key, value in row.items()}
-    for column in scored_columns():
-        value = row.get(column.name)
-        if column.is_claim and value is not None and value == value:
-            shown[column.name] = bool(value)
+def _cells(row: dict, size: str, claims: set[str]) -> dict:
+    """The row with its interval as text and what it claims as truth values."""
+    shown = {key: None if value == "" else value for key, value in row.items()}
+    shown |= {key: bool(row[key]) for key in claims & set(row) if row[key] == row[key]}
     if f"{size}_p05" in row:
         shown["low_high"] = " – ".join(f"{row[f'{size}_{end}']:.{SIZE_COLUMNS[size][2]}f}" for end in ("p05", "p95"))
     return shown

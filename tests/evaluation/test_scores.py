@@ -1,4 +1,4 @@
-"""The table of scores: metrics.csv is what it was before the table, every row says what it gives, and what it needs decides."""
+"""The table of scores: metrics.csv is what it was before the table, and a score is given where its needs are met."""
 
 import json
 from importlib.metadata import version
@@ -53,11 +53,12 @@ def test_ignored_voxels_belong_to_no_mask_and_to_no_judged_probability(scored):
     reference, grid = read_array(scored[0] / "labels" / "a.nii.gz")
     assert (reference[0] == 3).all()
     everywhere = np.ones_like(reference)
-    found = StructureOfCase(CaseArrays(reference, everywhere, grid, np.stack([everywhere] * 3), everywhere[None], everywhere[None], 3),
-                            ORGAN, 1.0)
+    case = CaseArrays(reference, everywhere, grid, np.stack([everywhere] * 3), everywhere[None], everywhere[None], 3)
+    found, num_valid = StructureOfCase(case, ORGAN, 1.0), reference[1:].size
     for mask in (found.prediction, found.near, found.samples[0], found.raters[0]):
         assert not mask[0].any() and mask[1:].all()
-    assert len(found.near_probabilities) == reference[1:].size and found.size(found.prediction) == pytest.approx(reference[1:].size * 0.0008)
+    assert len(found.near_probabilities) == num_valid
+    assert found.size(found.prediction) == pytest.approx(num_valid * 0.0008)
 
 
 def test_every_column_is_declared_once_and_every_row_says_what_becomes_of_empty_masks():
@@ -75,4 +76,5 @@ def test_the_header_explains_the_columns_that_are_there_and_names_the_versions_b
     assert header["best"]["dice"] == 1 and header["best"]["hd95_mm"] == 0 and "volume_ml" not in header["best"]
     in_pixels = metrics_header([{"case": "a", "structure": "organ", "nsd": 0.5, "hd95_px": 2.0}], 2.0)
     assert in_pixels["definitions"]["nsd, hd95_px"].startswith("surface Dice at 2 px")
-    assert in_pixels["versions"]["surface-distance"] == version("surface-distance") and "scipy" not in in_pixels["versions"]
+    versions = in_pixels["versions"]
+    assert versions["surface-distance"] == version("surface-distance") and "scipy" not in versions

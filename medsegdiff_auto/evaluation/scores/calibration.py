@@ -10,11 +10,14 @@ from medsegdiff_auto.evaluation.score import Column, Score
 def values(found: StructureOfCase) -> dict[str, float]:
     """Expected calibration error, Brier score and negative log-likelihood in nats."""
     p, y = found.near_probabilities, found.reference[found.near]
-    return {"ece": found.reliability.expected_calibration_error, "brier": brier_score(p, y), "nll": negative_log_likelihood(p, y)}
+    return {"ece": found.reliability.expected_calibration_error, "brier": brier_score(p, y),
+            "nll": negative_log_likelihood(p, y)}
 
 
-SCORE = Score((Column("ece", "ECE", 0, place=80, tile=("Calibration error", "per-case ECE near the structures"), is_printed=True),
-               Column("brier", "Brier", 0, place=81), Column("nll", "NLL", 0, place=82)), values,
-              f"the structure's probability on prediction or reference dilated twice; ECE in {NUM_BINS} equal-width bins",
-              "both masks empty: NaN, left out of the mean", "Naeini et al. 2015; Brier 1950", rank=40, needs=("probabilities",),
-              libraries=("scipy",))
+ECE = Column("ece", "ECE", best=0, place=80, is_printed=True,
+             tile=("Calibration error", "per-case ECE near the structures"))
+SCORE = Score((ECE, Column("brier", "Brier", best=0, place=81), Column("nll", "NLL", best=0, place=82)), values,
+              "the structure's probability on prediction or reference dilated twice; "
+              f"ECE in {NUM_BINS} equal-width bins",
+              "both masks empty: NaN, left out of the mean", "Naeini et al. 2015; Brier 1950",
+              rank=40, needs=("probabilities",), libraries=("scipy",))

@@ -18,7 +18,7 @@ def size_interval(sizes: np.ndarray, interval: tuple[float, float] = INTERVAL) -
 
 
 def nominal_coverage(num_samples: int, interval: tuple[float, float] = INTERVAL) -> float:
-    """How often the interval of ``num_samples`` perfect samples holds the reference: (high - low) (n - 1) / (n + 1).
+    """How often the interval of n perfect samples holds the reference: (high - low) (n - 1) / (n + 1).
 
     Exact for uniform sizes, since the k-th of n order statistics then has mean k / (n + 1). Far below 90 % for few samples.
     """
@@ -34,6 +34,6 @@ def values(found: StructureOfCase) -> dict[str, float]:
 SCORE = Score(tuple(Column(name, "in interval", place=60, is_claim=True,
                            tile=("References in interval", "5 to 95 % of the samples' sizes"))
                     for name in dict.fromkeys(map(interval_check, SIZE_COLUMNS))), values,
-              "the reference's size lies between the samples' 5 and 95 % quantiles; in the report, where the interval of cases.csv is "
-              "conformal, in that", "an empty mask has size 0", "counted voxels",
-              rank=60, needs=("samples",))
+              "the reference's size lies between the samples' 5 and 95 % quantiles; in the report, where the interval "
+              "of cases.csv is conformal, in that", "an empty mask has size 0", "counted voxels", rank=60,
+              needs=("samples",))

@@ -12,6 +12,7 @@ def values(found: StructureOfCase) -> dict[str, float]:
     return {"dice": dice(found.reference, found.prediction), "iou": iou(found.reference, found.prediction)}
 
 
-SCORE = Score((Column("dice", "Dice", 1, place=10, tile=("Dice", "mean over structures"), is_printed=True), Column("iou", "IoU", 1)),
-              values, "2|A n B| / (|A| + |B|) and |A n B| / |A u B| of reference A and prediction B",
+DICE = Column("dice", "Dice", best=1, place=10, tile=("Dice", "mean over structures"), is_printed=True)
+SCORE = Score((DICE, Column("iou", "IoU", best=1)), values,
+              "2|A n B| / (|A| + |B|) and |A n B| / |A u B| of reference A and prediction B",
               "both masks empty: NaN, left out of the mean; one empty: 0", "as nnU-Net", rank=10)

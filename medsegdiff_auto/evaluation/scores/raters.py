@@ -37,9 +37,9 @@ def mean_distance_between(masks: np.ndarray) -> float:
 
 
 def matched_iou(samples: np.ndarray, references: np.ndarray) -> float:
-    """Mean IoU of the best one-to-one matching of samples and references, in [0, 1] (Hungarian-matched IoU, Kohl et al. 2019).
+    """Mean IoU of the best one-to-one matching of samples and references, in [0, 1] (Kohl et al. 2019).
 
-    Both sets are repeated to the least common multiple of their sizes, so that each sample and each reference weighs the same.
+    Both sets are repeated to the least common multiple of their sizes, so that each mask of a set weighs the same.
     """
     n, m = len(samples), len(references)
     num = math.lcm(n, m)
@@ -61,10 +61,10 @@ def compared(samples: np.ndarray, raters: np.ndarray) -> dict[str, float]:
             "ged_floor": energy_distance_floor(diversity, len(samples), len(raters))}
 
 
-SCORE = Score((Column("ged", "GED²", 0, is_printed=True), Column("matched_iou", "matched IoU", 1),
+SCORE = Score((Column("ged", "GED²", best=0, is_printed=True), Column("matched_iou", "matched IoU", best=1),
                Column("sample_diversity", "sample diversity"), Column("rater_diversity", "rater diversity"),
                Column("ged_floor", "GED² of perfect samples")), lambda found: compared(found.samples, found.raters),
-              "GED with 1 - IoU, all pairs, and what a perfect sampler scores on average (ged_floor); IoU of the best one-to-one "
-              "matching of samples and raters; diversity: mean 1 - IoU over pairs of different masks",
+              "GED with 1 - IoU, all pairs, and what a perfect sampler scores on average (ged_floor); IoU of the best "
+              "one-to-one matching of samples and raters; diversity: mean 1 - IoU over pairs of different masks",
               "two empty masks have distance 0", "Kohl et al. 2018 and 2019", rank=70, needs=("samples", "raters"),
               libraries=("scipy",))

@@ -19,7 +19,8 @@ def error_column(column: str) -> str:
 
 
 SCORE = Score(tuple(one for column, (kind, unit, decimals) in SIZE_COLUMNS.items() for one in (
-    Column(column, f"{kind} ({unit})", None, decimals, place=40),
-    Column(f"reference_{column}", f"reference ({unit})", None, decimals, place=50),
-    Column(error_column(column), f"{kind} error ({unit})", 0, decimals))), values,
-    "sizes of prediction and reference, and prediction minus reference", "an empty mask has size 0", "counted voxels", rank=30)
+    Column(column, f"{kind} ({unit})", decimals=decimals, place=40),
+    Column(f"reference_{column}", f"reference ({unit})", decimals=decimals, place=50),
+    Column(error_column(column), f"{kind} error ({unit})", best=0, decimals=decimals))), values,
+    "sizes of prediction and reference, and prediction minus reference", "an empty mask has size 0", "counted voxels",
+    rank=30)

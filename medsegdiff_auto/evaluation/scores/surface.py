@@ -23,9 +23,9 @@ class SurfaceAgreement:
 
 def surface_agreement(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float],
                       tolerance_mm: float) -> SurfaceAgreement:
-    """Normalised surface Dice at ``tolerance_mm`` and the 95th percentile of the Hausdorff distance of two boolean masks.
+    """Normalised surface Dice at ``tolerance_mm`` and 95th percentile of the Hausdorff distance of two boolean masks.
 
-    ``spacing_mm`` holds one value per array axis, in the order of the axes. HD95 is the larger of the two directed ones.
+    ``spacing_mm`` holds one value per array axis, in their order. HD95 is the larger of the two directed ones.
     """
     if not reference.any() or not prediction.any():
         both_empty = not reference.any() and not prediction.any()
@@ -47,8 +47,10 @@ def values(found: StructureOfCase) -> dict[str, float]:
     return {"nsd": agreement.nsd, "hd95_mm" if found.grid.has_spacing else "hd95_px": agreement.hd95_mm}
 
 
-SCORE = Score((Column("nsd", "NSD", 1, place=20, tile=("NSD", "surface Dice at {tolerance}"), is_printed=True),
-               *(Column(f"hd95_{unit}", f"HD95 ({unit})", 0, 2, place=30, is_printed=True) for unit in ("mm", "px"))), values,
-              "surface Dice at {tolerance}, and the larger of the two directed 95th percentiles of the surface distance",
-              "both masks empty: NaN, left out of the mean; one empty: NSD 0, HD95 NaN", "surface-distance by DeepMind", rank=20,
-              libraries=("surface-distance",))
+NSD = Column("nsd", "NSD", best=1, place=20, tile=("NSD", "surface Dice at {tolerance}"), is_printed=True)
+HD95 = [Column(f"hd95_{unit}", f"HD95 ({unit})", best=0, decimals=2, place=30, is_printed=True)
+        for unit in ("mm", "px")]
+SCORE = Score((NSD, *HD95), values,
+              "surface Dice at {tolerance}, and the larger of the directed 95th percentiles of the surface distance",
+              "both masks empty: NaN, left out of the mean; one empty: NSD 0, HD95 NaN", "surface-distance by DeepMind",
+              rank=20, libraries=("surface-distance",))
