@@ -89,8 +89,9 @@ class MedSegDiffPredictor(nnUNetPredictor):
         with redirect_stdout(StringIO()):  # nnU-Net says on every CPU that it is no GPU
             super().__init__(tile_step_size=tile_step_size, device=device, allow_tqdm=False,
                              perform_everything_on_device=device.type == "cuda")
-        self.manual_initialization(model.network.to(device).eval(), model.plans_manager, model.configuration_manager,
-                                   model.fold_weights, model.dataset_json, "", model.mirroring_axes)
+            self.manual_initialization(model.network.to(device).eval(), model.plans_manager, model.configuration_manager,
+                                       model.fold_weights, model.dataset_json, "", model.mirroring_axes)
+        self.network = model.network  # as it is: nnUNet_compile would wrap it, whose parts are called one by one
         if device.type == "cpu":
             channels_last(self.network.denoiser)
         self.model, self.options, self.diffusion = model, options, model.diffusion
