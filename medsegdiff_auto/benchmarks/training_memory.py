@@ -1,9 +1,10 @@
-"""Peak memory of training: the planner's prediction beside the CPU allocator's record, and the process's own peak."""
+"""Peak memory of training: the planner's prediction beside the allocator's record, and the process's own peak."""
 
 from __future__ import annotations
 
 import argparse
 import gc
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,10 +17,19 @@ from medsegdiff_auto.sampling.process_memory import peak_resident_bytes
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 ALLOCATION = "[memory]"
+CPU = torch.device("cpu")
 
 
-def allocated_peak_gb(run) -> float:
-    """Peak of torch's CPU allocator during a call, in 1e9 bytes, from the record of every allocation."""
+def allocated_peak_gb(run: Callable[[], object], device: torch.device = CPU) -> float:
+    """Peak of torch's allocator during a call beside what it holds already, in 1e9 bytes.
+
+    On the CPU from the record of every allocation; a GPU's allocator counts by itself.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return (torch.cuda.max_memory_allocated(device) - before) / BYTES_PER_GB
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         run()
     level = peak = 0
@@ -30,12 +40,12 @@ def allocated_peak_gb(run) -> float:
     return peak / BYTES_PER_GB
 
 
-def train(plans: dict, configuration: str, dataset_json: dict) -> None:
-    """Two steps on the CPU: the optimizers' states come to life in the first.
+def train(plans: dict, configuration: str, dataset_json: dict, device: torch.device = CPU) -> None:
+    """Two steps: the optimizers' states come to life in the first.
 
     Of a short training: the model counts AdamW's two moments for both networks, where a long one has SGD's one.
     """
-    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, configuration, dataset_json, torch.device("cpu"), num_epochs=1)
+    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, configuration, dataset_json, device, num_epochs=1)
     for step in range(2):
         trainer.train_step(random_batch(trainer, step))
 

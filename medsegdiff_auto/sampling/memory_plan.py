@@ -33,6 +33,7 @@ class MemoryPlan:
         preparation_bytes: what nnU-Net's preprocessing takes beside the process.
         limit_bytes: that the peak should keep to.
         disk_bytes: 0 in memory.
+        device_bytes: expected at the peak where the networks run, beside the weights: on a GPU, or in memory.
         is_large: whether what earlier cases have freed is given back first: its pieces may not fit, and the peak would be higher.
     """
 
@@ -43,6 +44,7 @@ class MemoryPlan:
     preparation_bytes: float
     limit_bytes: float
     disk_bytes: float
+    device_bytes: float
     is_large: bool = False
 
     @property
@@ -70,7 +72,8 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
         states, beside = memory.states(samples) + memory.volume, baseline + memory.beside_states()  # the plain network's volume
         if states <= MOST_FOR_STATES * on_device and beside <= limit:
             terms = max(0.0, on_device - states - memory.networks(samples))
-            return MemoryPlan(samples, terms, Storage(None, device), max(beside, peak_resident_bytes()), memory.preparation, limit, 0)
+            return MemoryPlan(samples, terms, Storage(None, device), max(beside, peak_resident_bytes()), memory.preparation,
+                              limit, 0, states + memory.networks(samples) + min(terms, memory.all_terms))
 
     def most(on_disk: bool) -> int:
         return next((count for count in range(samples, 0, -1) if baseline + memory.peak(count, on_disk) <= limit), 0)
@@ -85,10 +88,12 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
     if device.type == "cpu":
         terms = max(0.0, limit - expected)
         expected += min(terms, memory.all_terms)
+        device_bytes = expected - baseline
     else:
         terms = max(0.0, on_device - memory.networks(together))
+        device_bytes = memory.networks(together) + min(terms, memory.all_terms)
     return MemoryPlan(together, terms, Storage(folder if on_disk else None), max(expected, peak_resident_bytes()),
-                      memory.preparation, limit, disk_bytes, is_large)
+                      memory.preparation, limit, disk_bytes, device_bytes, is_large)
 
 
 def fit_beside(in_use: MemoryPlan, following: MemoryPlan) -> bool:

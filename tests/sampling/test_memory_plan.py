@@ -93,6 +93,29 @@ def test_the_peak_keeps_to_the_limit_and_kept_features_take_what_is_left(max_mem
     assert less.samples_together <= found.samples_together
 
 
+def test_on_the_cpu_the_case_is_what_the_peak_adds_to_the_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "peak_resident_bytes", lambda: 0.0)
+    for max_memory_gb in (6.0, 60.0):
+        found = plan_of(max_memory_gb, tmp_path)
+        assert found.device_bytes == found.peak_bytes - BASELINE > 0
+
+
+def test_a_gpu_takes_states_networks_and_the_features_that_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 100 * GB)
+    case = case_memory()
+
+    def plan(max_memory_gb):
+        return memory_plan(case, torch.device("cuda"), BASELINE, max_memory_gb, tmp_path)
+
+    states, networks = case.states(8) + case.volume, case.networks(8)
+    assert plan(60).device_bytes == states + networks + case.all_terms < 0.95 * 60 * GB
+    full = replace(case, num_views=10_000)  # more features than fit
+    assert memory_plan(full, torch.device("cuda"), BASELINE, 400, tmp_path).device_bytes == pytest.approx(400 * GB)
+    beside = plan(1e-9 + states / GB)  # states take more than half: they lie in memory, or on the disk
+    assert beside.storage.device == "cpu"
+    assert beside.device_bytes == case.networks(beside.samples_together) + min(beside.terms_bytes, case.all_terms)
+
+
 def test_less_than_nothing_still_draws_one_sample_after_the_other(tmp_path):
     found = plan_of(1e-6, tmp_path)
     assert found.samples_together == 1 and found.terms_bytes == 0 and found.is_on_disk
