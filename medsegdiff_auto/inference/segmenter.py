@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import SimpleITK as sitk
 import torch

@@ -84,7 +84,7 @@ def test_a_case_that_the_fold_was_trained_on_is_refused_as_such(chain, tmp_path,
 def test_a_tile_as_large_as_the_case_holds_the_samples_of_the_whole_prediction(chain_3d, folders, dispersion):
     folders(chain_3d.root)
     model = load_model(chain_3d.model, [0])
-    diffusion = model.network.configuration = dataclasses.replace(model.diffusion, dispersion=dispersion)
+    diffusion = model.network.configuration = model.diffusion.changed(dispersion=dispersion)
     model = dataclasses.replace(model, diffusion=diffusion)
     case, image, _ = read_validation_case(model, chain_3d.preprocessed, 0, None)
     patch, size = np.array(model.configuration_manager.patch_size), np.array(image.shape[1:])
@@ -100,7 +100,7 @@ def test_a_tile_as_large_as_the_case_holds_the_samples_of_the_whole_prediction(c
 @pytest.mark.parametrize("at", [(slice(2, 5), slice(1, 7), slice(0, 8)), (3, slice(1, 7), slice(0, 8))])
 def test_the_field_of_a_tile_is_cut_out_of_that_of_the_volume(chain_2d, folders, at):
     folders(chain_2d.root)
-    diffusion = dataclasses.replace(load_model(chain_2d.model, [0]).diffusion, dispersion=1.0)
+    diffusion = load_model(chain_2d.model, [0]).diffusion.changed(dispersion=1.0)
     shape = (2, 6, 9, 8)
     whole = torch.stack([SmoothField(shape, correlation_vox(diffusion.noise.structure_diameter_vox, 3), field_seed(7, "a", k)).at(
         (slice(None),) * 3) for k in range(2)])
