@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff_auto.benchmarks.coherence import between_and_inside, halfway, interval_of_ratio, squared_error
+from medsegdiff_auto.benchmarks.uncertainty.coherence import between_and_inside, halfway, interval_of_ratio, squared_error
 from medsegdiff_auto.nnunet.structures import structures_of
 
 

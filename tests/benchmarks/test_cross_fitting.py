@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medsegdiff_auto.benchmarks.cross_fitting import pooled_ece
+from medsegdiff_auto.benchmarks.uncertainty.cross_fitting import pooled_ece
 from medsegdiff_auto.evaluation.calibration import reliability
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medsegdiff_auto.benchmarks.known_posterior import distance_from_uniform, mid_ranks
+from medsegdiff_auto.benchmarks.uncertainty.known_posterior import distance_from_uniform, mid_ranks
 
 
 def test_ties_count_half():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from medsegdiff_auto.benchmarks.summary_comparison import rows
+from medsegdiff_auto.benchmarks.uncertainty.summary_comparison import rows
 
 DICE = {"a": (0.9, 0.5), "b": (0.8, 0.6), "c": (0.7, 0.7)}
 

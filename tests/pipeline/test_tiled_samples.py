@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff_auto.benchmarks.coherence import BETWEEN_TO, COHERENT, INSIDE_FROM, KINDS, MovableTiles, TiledSampler
+from medsegdiff_auto.benchmarks.uncertainty.coherence import BETWEEN_TO, COHERENT, INSIDE_FROM, KINDS, MovableTiles, TiledSampler
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.prediction import prepare_case
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions

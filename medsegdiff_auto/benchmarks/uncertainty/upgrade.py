@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
-from medsegdiff_auto.benchmarks.stochastic_segmentation import LowRankGaussianHead, sampled_probabilities, train_head
+from medsegdiff_auto.benchmarks.uncertainty.stochastic_segmentation import LowRankGaussianHead, sampled_probabilities, train_head
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import scores, validation_cases

@@ -15,7 +15,7 @@ import numpy as np
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
-from medsegdiff_auto.benchmarks.upgrade import judged
+from medsegdiff_auto.benchmarks.uncertainty.upgrade import judged
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.selection.dispersion import FoldCases, SamplingFit, fit_sampling

@@ -1,0 +1,1 @@
+"""Measurements of whether the samples are true, and of what they are worth."""
