@@ -30,15 +30,12 @@ from medsegdiff_auto.training.checkpoint_content import content_of, restore
 from medsegdiff_auto.training.checkpoints import load_safely, nnunet_weights, save_atomically
 from medsegdiff_auto.training.console import epoch_line
 from medsegdiff_auto.training.ema import EMA
-from medsegdiff_auto.training.losses import averaged, downloaded
-from medsegdiff_auto.training.precision import half_precision
 from medsegdiff_auto.training.previews import Previews
 from medsegdiff_auto.training.raters import RaterDataset, rater_folders
-from medsegdiff_auto.training.references import reference_state
 from medsegdiff_auto.training.schedule import (TrainingLength, polynomial_learning_rate, set_learning_rate,
                                                training_progress)
+from medsegdiff_auto.training.step import averaged, downloaded, half_precision, reference_state, update_weights
 from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest, TrainingEnded, reason_to_end
-from medsegdiff_auto.training.weight_update import update_weights
 
 SECONDS_BETWEEN_CHECKPOINTS = 30 * 60
 SHORT_TRAINING_ITERATIONS, SHORT_TRAINING_LEARNING_RATE = 10_000, 3e-3

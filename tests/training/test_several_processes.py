@@ -15,7 +15,7 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.training import distributed
 from medsegdiff_auto.training.agreement import Agreement
 from medsegdiff_auto.training.distributed import run_together
-from medsegdiff_auto.training.losses import averaged
+from medsegdiff_auto.training.step import averaged
 from medsegdiff_auto.training.termination import EXIT_CODE
 
 NUM_PROCESSES, NUM_STEPS, PATIENCE_S = 2, 3, 120

@@ -5,8 +5,8 @@ import torch
 from tiny_plan import PRESETS, tiny_trainer
 
 from medsegdiff_auto.benchmarks.planned_training import random_batch
-from medsegdiff_auto.training import precision
-from medsegdiff_auto.training.losses import downloaded
+from medsegdiff_auto.training import step as training_step
+from medsegdiff_auto.training.step import downloaded
 
 
 COARSEST_HEAD = "conditioner.unet.decoder.seg_layers.0"  # nnU-Net's loss leaves it out, but not with several processes
@@ -37,7 +37,7 @@ def denoiser_gradients(trainer) -> list[torch.Tensor]:
 
 
 def test_a_recycled_step_in_half_precision_has_the_gradients_of_one_without_cached_weights(nnunet_folders, monkeypatch):
-    monkeypatch.setitem(precision.HALF_PRECISION, "cpu", torch.bfloat16)
+    monkeypatch.setitem(training_step.HALF_PRECISION, "cpu", torch.bfloat16)
     trainer, runs = tiny_trainer(recycling_share=0.5), []
     trainer.bare_network.denoiser.register_forward_pre_hook(
         lambda *_: runs.append((torch.is_grad_enabled(), torch.is_autocast_cache_enabled())))

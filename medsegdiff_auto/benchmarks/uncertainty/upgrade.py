@@ -30,7 +30,7 @@ from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.decision.temperature import scaled
 from medsegdiff_auto.networks.conditioner import Conditioner
-from medsegdiff_auto.training.references import reference_state
+from medsegdiff_auto.training.step import reference_state
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 NUM_SAMPLES, SAMPLE_SEED, TRAINING_SEED = 8, 0, 0
