@@ -10,9 +10,10 @@
 
 A label map holds 1 cavity of the right ventricle, 2 myocardium, 3 cavity of the left ventricle.
 
-Codes: https://www.creatis.insa-lyon.fr/Challenge/acdc/evaluation.html. Folders and ``Info.cfg``: the data page of CineMA
-(github.com/mathpluscode/CineMA, cinema/data/acdc). openmedlab's Awesome-Medical-Dataset shows the same tree without ``Info.cfg``:
-then the frames are those that have files. Copies from before the test references were published have no ``_gt`` in testing.
+Codes: https://www.creatis.insa-lyon.fr/Challenge/acdc/evaluation.html. Folders and ``Info.cfg``: the data page of
+CineMA (github.com/mathpluscode/CineMA, cinema/data/acdc). openmedlab's Awesome-Medical-Dataset shows the same tree
+without ``Info.cfg``: then the frames are those that have files. Copies from before the test references were published
+have no ``_gt`` in testing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
-from medsegdiff_auto.dataset_conversion.core.source import TEST, TRAIN, About, Case, Contents, Converter, Omission, Sample
+from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, Contents, Converter, Omission,
+                                                            Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import read_volume
 
 PARTS = (("training", TRAIN), ("testing", TEST))
@@ -34,9 +36,11 @@ class ACDC(Converter):
     """The folder with training/ and testing/; the two frames of a patient stay on one side of a fold."""
 
     about = About(
-        title="ACDC", modality="cine MRI, 3-D", task="right ventricle, myocardium and left ventricle at the end of diastole and systole",
+        title="ACDC", modality="cine MRI, 3-D", task="right ventricle, myocardium and left ventricle at the end of "
+                                                     "diastole and systole",
         licence="CC BY-NC-SA 4.0 as redistributors state it; the page of the challenge asks for the citation",
-        citation="Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation and Diagnosis, "
+        citation="Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation and "
+                 "Diagnosis, "
                  "IEEE TMI 37(11):2514 (2018)",
         homepage="https://www.creatis.insa-lyon.fr/Challenge/acdc/databases.html")
 
@@ -53,8 +57,9 @@ class ACDC(Converter):
                 of_patient, its_problems = _scan_patient(patient, part, with_masks)
                 cases, problems = cases + of_patient, problems + its_problems
         return Contents(dataset_name="ACDC", channel_names=["cine MRI"],
-                        labels={"background": 0, "right ventricle": 1, "myocardium": 2, "left ventricle": 3},
-                        cases=cases, problems=problems, notes=notes, other_files=sorted(source.glob("t*ing/patient*/Info.cfg")))
+                        labels={"background": 0, "right ventricle": 1, "myocardium": 2,
+                                "left ventricle": 3}, cases=cases, problems=problems, notes=notes, other_files=sorted(
+                                    source.glob("t*ing/patient*/Info.cfg")))
 
     def read(self, case: Case) -> Sample:
         image = read_volume(case.files[0])

@@ -6,10 +6,11 @@
       imagesVa/...               labelsVa/...                   validation, 100 CT and 20 MR
       imagesTs/...                                              test, without label maps
 
-Numbers up to 500 are CT, higher ones MR. Layout: the ``readme.md`` inside the archive (Zenodo record 7262581), repeated on
-public mirrors; it says "less than 500", the converter of nnU-Net counts 500 as CT, and so does this one, because there are 500 CT
-scans. Codes: the archive's ``dataset.json`` (spelled "arota" and "postcava" there) and the task page of the challenge.
-The first release had no labelsVa; its validation images are left out. Which scans are of one person is not stated.
+Numbers up to 500 are CT, higher ones MR. Layout: the ``readme.md`` inside the archive (Zenodo record 7262581), repeated
+on public mirrors; it says "less than 500", the converter of nnU-Net counts 500 as CT, and so does this one, because
+there are 500 CT scans. Codes: the archive's ``dataset.json`` (spelled "arota" and "postcava" there) and the task page
+of the challenge. The first release had no labelsVa; its validation images are left out. Which scans are of one person
+is not stated.
 """
 
 from __future__ import annotations
@@ -22,19 +23,26 @@ from medsegdiff_auto.dataset_conversion.core.source import TEST, About, Case, Co
 from medsegdiff_auto.dataset_conversion.core.volume import read_volume
 
 LAST_CT = 500
-CHANNELS = {"ct": "CT", "mr": "MR", "both": "CT or MR"}  # nnU-Net normalises CT as CT, any other name by mean and deviation
-LABELS = {"background": 0, "spleen": 1, "right kidney": 2, "left kidney": 3, "gallbladder": 4, "esophagus": 5, "liver": 6,
-          "stomach": 7, "aorta": 8, "inferior vena cava": 9, "pancreas": 10, "right adrenal gland": 11, "left adrenal gland": 12,
-          "duodenum": 13, "bladder": 14, "prostate or uterus": 15}
+# nnU-Net normalises CT as CT, any other name by mean and deviation
+CHANNELS = {"ct": "CT", "mr": "MR", "both": "CT or MR"}
+LABELS = {
+    "background": 0, "spleen": 1, "right kidney": 2, "left kidney": 3, "gallbladder": 4, "esophagus": 5, "liver": 6,
+    "stomach": 7, "aorta": 8, "inferior vena cava": 9, "pancreas": 10, "right adrenal gland": 11,
+    "left adrenal gland": 12, "duodenum": 13, "bladder": 14, "prostate or uterus": 15
+}
 
 
 class AMOS(Converter):
-    """The folder amos22; the validation scans are training cases too, unless --official-validation makes them the only fold."""
+    """The folder amos22; the validation scans are training cases too, unless --official-validation makes them the only
+    fold.
+    """
 
     about = About(
         title="AMOS 2022", modality="CT and MR, 3-D", task="15 abdominal organs",
-        licence="CC BY 4.0 on Zenodo, as redistributors state it; the paper's page at OpenReview names a CC BY-NC licence",
-        citation="Ji et al., AMOS: A Large-Scale Abdominal Multi-Organ Benchmark for Versatile Medical Image Segmentation, "
+        licence="CC BY 4.0 on Zenodo, as redistributors state it; the paper's page at OpenReview names a CC BY-NC "
+                "licence",
+        citation="Ji et al., AMOS: A Large-Scale Abdominal Multi-Organ Benchmark for Versatile Medical Image "
+                 "Segmentation, "
                  "NeurIPS 2022, arXiv 2206.08023",
         homepage="https://zenodo.org/record/7262581")
 
@@ -45,9 +53,12 @@ class AMOS(Converter):
                             help="one fold, trained on imagesTr and validated on imagesVa, in place of five drawn ones")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
-        require_files(source, {"imagesTr/amos_*.nii.gz": "training scans", "labelsTr/amos_*.nii.gz": "label maps of training scans",
-                               **({"imagesVa/amos_*.nii.gz": "validation scans", "labelsVa/amos_*.nii.gz": "label maps of them"}
-                                  if options.official_validation else {})}, "AMOS")
+        require_files(
+            source, {
+                "imagesTr/amos_*.nii.gz": "training scans", "labelsTr/amos_*.nii.gz": "label maps of training scans",
+                **({"imagesVa/amos_*.nii.gz": "validation scans",
+                    "labelsVa/amos_*.nii.gz": "label maps of them"} if options.official_validation else {})
+            }, "AMOS")
         cases, problems, names = [], [], {}
         notes = ["the source does not say which scans are of one person: each counts as a patient"]
         for part in ("Tr", "Va"):
@@ -72,7 +83,10 @@ class AMOS(Converter):
 
 def _scans(folder: Path, modality: str) -> dict[str, Path]:
     """The files of a folder that are of the modality, by case name."""
-    files = {path.name.removesuffix(".nii.gz"): path for path in sorted(folder.glob("amos_[0-9][0-9][0-9][0-9].nii.gz"))}
+    files = {
+        path.name.removesuffix(".nii.gz"): path
+        for path in sorted(folder.glob("amos_[0-9][0-9][0-9][0-9].nii.gz"))
+    }
     return {name: path for name, path in files.items() if modality in ("both", _modality(name))}
 
 

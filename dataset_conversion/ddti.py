@@ -4,14 +4,14 @@
                                                                         "regionType": "freehand"}]</svg></mark>
     N_1.jpg, N_2.jpg, ...       the images of case N, 480 in all
 
-``image`` is the second number of a file's name; one ``svg`` holds any number of outlines in pixels, which are filled, their
-vertices included, and united. N is the case of the source, and the patient here. Layout: Pedraza et al. 2015 (XML, one case with
-several images) and public parsers of the distribution, which agree with each other; they also report that the outlines of 197.xml
-and 205.xml break off in their last word: what is complete there is taken, and noted. Whether a person has several cases, and
-whether the outline itself belongs to the nodule, is not confirmed.
+``image`` is the second number of a file's name; one ``svg`` holds any number of outlines in pixels, which are filled,
+their vertices included, and united. N is the case of the source, and the patient here. Layout: Pedraza et al. 2015
+(XML, one case with several images) and public parsers of the distribution, which agree with each other; they also
+report that the outlines of 197.xml and 205.xml break off in their last word: what is complete there is taken, and
+noted. Whether a person has several cases, and whether the outline itself belongs to the nodule, is not confirmed.
 
-A second distribution, by participants of TN-SCUI 2020, holds ``image/0000.PNG`` and ``mask/0000.PNG`` (637 images, renumbered, some
-left out): who is who is lost there (openmedlab's Awesome-Medical-Dataset, DDTI).
+A second distribution, by participants of TN-SCUI 2020, holds ``image/0000.PNG`` and ``mask/0000.PNG`` (637 images,
+renumbered, some left out): who is who is lost there (openmedlab's Awesome-Medical-Dataset, DDTI).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from medsegdiff_auto.dataset_conversion.core.colour import RGB, read_grey, read_
 from medsegdiff_auto.dataset_conversion.core.labels import foreground_of_grey
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
 from medsegdiff_auto.dataset_conversion.core.reading import reading
-from medsegdiff_auto.dataset_conversion.core.source import About, Case, CaseProblem, Contents, Converter, Omission, Sample
+from medsegdiff_auto.dataset_conversion.core.source import (About, Case, CaseProblem, Contents, Converter, Omission,
+                                                            Sample)
 
 _IMAGE = re.compile(r"(\d+)_(\d+)")
 _POINTS = re.compile(r'"points"\s*:\s*(\[[^\[\]]*\])')
@@ -41,13 +42,14 @@ class DDTI(Converter):
     about = About(
         title="DDTI, Digital Database of Thyroid Ultrasound Images", modality="ultrasound, 2-D", task="thyroid nodule",
         licence="open access, no licence text found",
-        citation="Pedraza et al., An open access thyroid ultrasound image database, SIPAIM 2014, Proc. SPIE 9287 (2015)",
+        citation="Pedraza et al., An open access thyroid ultrasound image database, SIPAIM 2014, Proc. SPIE 9287 "
+                 "(2015)",
         homepage="http://cimalab.intec.co/applications/thyroid/")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         cases, problems, notes = _scan_masks(source) if (source / "mask").is_dir() else _scan_outlines(source)
-        return Contents(dataset_name="DDTI", channel_names=RGB, labels={"background": 0, "nodule": 1}, cases=cases, problems=problems,
-                        file_ending=".png", notes=notes)
+        return Contents(dataset_name="DDTI", channel_names=RGB, labels={"background": 0, "nodule": 1}, cases=cases,
+                        problems=problems, file_ending=".png", notes=notes)
 
     def read(self, case: Case) -> Sample:
         image = read_rgb(case.files[0])
@@ -85,9 +87,11 @@ def _scan_outlines(source: Path) -> tuple[list[Case], list[Omission], list[str]]
 
 def _scan_masks(source: Path) -> tuple[list[Case], list[Omission], list[str]]:
     require_files(source, {"image/*.[pP][nN][gG]": "images", "mask/*.[pP][nN][gG]": "masks"}, "DDTI")
-    images, masks = ({path.stem: path for path in sorted((source / folder).glob("*.[pP][nN][gG]"))} for folder in ("image", "mask"))
-    return ([Case(name, name, (images[name], masks[name])) for name in images if name in masks], unpaired(images, masks),
-            ["this distribution is renumbered: images of one patient are not known, each counts as a patient"])
+    images, masks = ({path.stem: path
+                      for path in sorted((source / folder).glob("*.[pP][nN][gG]"))} for folder in ("image", "mask"))
+    return ([Case(name, name, (images[name], masks[name])) for name in images if name in masks], unpaired(
+        images,
+        masks), ["this distribution is renumbered: images of one patient are not known, each counts as a patient"])
 
 
 def _marks(file: Path) -> dict[str, list[str]]:
@@ -115,7 +119,9 @@ def _outlines(text: str, shown: str, notes: list[str]) -> list[np.ndarray]:
     except (TypeError, KeyError) as failure:
         raise CaseProblem(f"{shown} holds an outline without points") from failure
     try:
-        outlines = [np.array([(float(point["x"]), float(point["y"])) for point in outline]) for outline in points if outline]
+        outlines = [
+            np.array([(float(point["x"]), float(point["y"])) for point in outline]) for outline in points if outline
+        ]
     except (TypeError, KeyError, ValueError) as failure:
         raise CaseProblem(f"{shown} holds a point that is not {{x, y}}: {failure}") from failure
     if not outlines:

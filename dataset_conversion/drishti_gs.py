@@ -7,9 +7,9 @@ As the authors distribute it (50 training and 51 test photographs):
       Training/GT/drishtiGS_002/SoftMap/drishtiGS_002_{ODsegSoftmap,cupsegSoftmap}.png
       Test/Images/[glaucoma|normal/]...  Test/Test_GT/...
 
-A soft map's grey value is the share of the four experts who marked the pixel. Layout: the page of the dataset in openmedlab's
-Awesome-Medical-Dataset, and the authors' page. A smaller distribution holds ``images/NAME.png`` and ``labels/NAME.png`` with
-1 rim, 2 cup.
+A soft map's grey value is the share of the four experts who marked the pixel. Layout: the page of the dataset in
+openmedlab's Awesome-Medical-Dataset, and the authors' page. A smaller distribution holds ``images/NAME.png`` and
+``labels/NAME.png`` with 1 rim, 2 cup.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 from medsegdiff_auto.dataset_conversion.core.labels import nested, relabel
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
 from medsegdiff_auto.dataset_conversion.core.picture import read_picture
-from medsegdiff_auto.dataset_conversion.core.source import TEST, TRAIN, About, Case, CaseProblem, Contents, Converter, Omission, Sample
+from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
+                                                            Omission, Sample)
 
 NUM_EXPERTS = 4
 LABEL_MAP_VALUES = {0: 0, 1: 1, 2: 2}
@@ -48,8 +49,9 @@ class DrishtiGS(Converter):
             cases, problems = _scan_label_maps(source)
         else:
             cases, problems = _scan_soft_maps(source, options.experts)
-        return Contents(dataset_name="DrishtiGS", channel_names=["R", "G", "B"], labels={"background": 0, "disc": [1, 2], "cup": [2]},
-                        regions_class_order=[1, 2], cases=cases, problems=problems, file_ending=".png", version="1",
+        return Contents(dataset_name="DrishtiGS", channel_names=["R", "G", "B"], labels={
+            "background": 0, "disc": [1, 2], "cup": [2]
+        }, regions_class_order=[1, 2], cases=cases, problems=problems, file_ending=".png", version="1",
                         notes=["the source does not say which photographs are of one person: each counts as a patient"])
 
     def read(self, case: Case) -> Sample:
@@ -66,8 +68,10 @@ class DrishtiGS(Converter):
 
 def _scan_label_maps(source: Path) -> tuple[list[Case], list[Omission]]:
     require_files(source, {"images/*.png": "photographs", "labels/*.png": "label maps, 1 rim, 2 cup"}, "DRISHTI-GS1")
-    images, labels = ({path.stem: path for path in sorted((source / folder).glob("*.png"))} for folder in ("images", "labels"))
-    return ([Case(name, name, (images[name], labels[name])) for name in images if name in labels], unpaired(images, labels))
+    images, labels = ({path.stem: path
+                       for path in sorted((source / folder).glob("*.png"))} for folder in ("images", "labels"))
+    return ([Case(name, name, (images[name], labels[name])) for name in images if name in labels],
+            unpaired(images, labels))
 
 
 def _scan_soft_maps(source: Path, num_experts: int) -> tuple[list[Case], list[Omission]]:

@@ -5,9 +5,9 @@ By default
     images/CASE.png                 or .nii.gz, .nrrd, .mha, .tif, .jpg, .bmp; or images/CASE/ with a DICOM series
     masks/CASE.png                  or labels/, segmentations/, annotations/
 
-Any other layout is told by patterns, relative to the folder: ``{case}`` is the name of the case, ``{patient}`` who it is,
-``{channel}`` one of the channels that lie in files of their own, ``{label}`` one of the classes that do, ``{rater}`` one of several
-raters; ``*`` is any text. A pattern without a file ending takes any that can be read.
+Any other layout is told by patterns, relative to the folder: ``{case}`` is the name of the case, ``{patient}`` who it
+is, ``{channel}`` one of the channels that lie in files of their own, ``{label}`` one of the classes that do,
+``{rater}`` one of several raters; ``*`` is any text. A pattern without a file ending takes any that can be read.
 
     --images 'scans/{patient}/{case}_{channel}.nii.gz' --channels T1 FLAIR
     --masks 'experts/{rater}/{case}_seg'
@@ -33,7 +33,8 @@ from medsegdiff_auto.dataset_conversion.core.labels import consensus, nested_con
 from medsegdiff_auto.dataset_conversion.core.layout import shown_entries, unpaired
 from medsegdiff_auto.dataset_conversion.core.masks import FILES, GREY, Coding, above, label_map, read_codes
 from medsegdiff_auto.dataset_conversion.core.patterns import Match, fields_of, matches, num_literal
-from medsegdiff_auto.dataset_conversion.core.source import TEST, TRAIN, About, Case, CaseProblem, Contents, Converter, Omission, Sample
+from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
+                                                            Omission, Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import Volume, read_volume
 from medsegdiff_auto.errors import UserError
 
@@ -55,26 +56,38 @@ class Detail:
 class Folder(Converter):
     """Files of your own, NIfTI, NRRD, MHA, DICOM, PNG, JPEG, TIFF or BMP. Volumes become .nii.gz, pictures .png."""
 
-    about = About(title="Your own images and masks", modality="any, 2-D or 3-D", task="any", licence="yours", citation="yours",
-                  homepage="your own folder")
+    about = About(title="Your own images and masks", modality="any, 2-D or 3-D", task="any", licence="yours",
+                  citation="yours", homepage="your own folder")
     has_raters = True
 
     def add_options(self, parser: ArgumentParser) -> None:
         parser.add_argument("--images", default="images/{case}", metavar="PATTERN",
-                            help="where the images are, with {case} and perhaps {patient}, {channel}, * (default: %(default)s)")
-        parser.add_argument("--masks", metavar="PATTERN", help="where the masks are, with {case} and perhaps {patient}, {label}, {rater}, * "
-                                                               "(default: masks/{case}, or labels/, segmentations/, annotations/)")
+                            help="where the images are, with {case} and perhaps {patient}, {channel}, * (default: "
+                                 "%(default)s)")
+        parser.add_argument("--masks", metavar="PATTERN", help="where the masks are, with {case} and perhaps "
+                                                               "{patient}, {label}, {rater}, * "
+                                                               "(default: masks/{case}, or labels/, segmentations/, "
+                                                               "annotations/)")
         parser.add_argument("--test_images", metavar="PATTERN", help="images for imagesTs; they need no masks")
-        parser.add_argument("--channels", nargs="+", metavar="NAME", help="names of the channels; with {channel} the words in the file names, "
-                                                                          "in order. CT is normalised as CT (default: R G B or image)")
-        parser.add_argument("--labels", nargs="+", metavar="NAME[=CODE]", help="the structures, with their value or #rrggbb in the masks, or "
-                                                                               "with {label} the words in the file names (default: looked up)")
-        parser.add_argument("--regions", action="store_true", help="the structures of --labels lie within each other, outermost first")
-        parser.add_argument("--grey", action="store_true", help="masks are grey: what reaches --threshold is the one structure")
-        parser.add_argument("--threshold", type=float, metavar="VALUE", help="of grey masks (default: half of their highest possible value)")
-        parser.add_argument("--patient", metavar="REGEX", help="finds the patient in the case's name, for example '^(P[0-9]+)_' "
+        parser.add_argument("--channels", nargs="+", metavar="NAME", help="names of the channels; with {channel} the "
+                                                                          "words in the file names, "
+                                                                          "in order. CT is normalised as CT (default: "
+                                                                          "R G B or image)")
+        parser.add_argument("--labels", nargs="+", metavar="NAME[=CODE]", help="the structures, with their value or "
+                                                                               "#rrggbb in the masks, or "
+                                                                               "with {label} the words in the file "
+                                                                               "names (default: looked up)")
+        parser.add_argument("--regions", action="store_true", help="the structures of --labels lie within each other, "
+                                                                   "outermost first")
+        parser.add_argument("--grey", action="store_true", help="masks are grey: what reaches --threshold is the one "
+                                                                "structure")
+        parser.add_argument("--threshold", type=float, metavar="VALUE", help="of grey masks (default: half of their "
+                                                                             "highest possible value)")
+        parser.add_argument("--patient", metavar="REGEX", help="finds the patient in the case's name, for example "
+                                                               "'^(P[0-9]+)_' "
                                                                "(default: {patient}, or each case is a patient)")
-        parser.add_argument("--folds", metavar="FILE", help="your own folds as nnU-Net writes them: [{\"train\": [...], \"val\": [...]}, ...]")
+        parser.add_argument("--folds", metavar="FILE", help="your own folds as nnU-Net writes them: [{\"train\": "
+                                                            "[...], \"val\": [...]}, ...]")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         masks_pattern = options.masks or _default_masks(source)
@@ -83,10 +96,14 @@ class Folder(Converter):
         channels, classes = options.channels or [], [word.partition("=")[0] for word in options.labels or []]
         of_images = matches(options.images, source, entries, ENDINGS, {"channel": channels})
         of_masks = matches(masks_pattern, source, entries, ENDINGS, {"label": classes})
-        images, masks = map(_by_case, _apart(of_images, of_masks, num_literal(options.images) >= num_literal(masks_pattern)))
-        tests = _by_case(matches(options.test_images, source, entries, ENDINGS, {"channel": channels})) if options.test_images else {}
+        images, masks = map(_by_case,
+                            _apart(of_images, of_masks,
+                                   num_literal(options.images) >= num_literal(masks_pattern)))
+        tests = _by_case(matches(options.test_images, source, entries, ENDINGS,
+                                 {"channel": channels})) if options.test_images else {}
         _require_found(source, options, masks_pattern, images, masks)
-        problems = unpaired(*({name: found[0].path for name, found in of.items()} for of in (images, _without(masks, tests))))
+        problems = unpaired(*({name: found[0].path
+                               for name, found in of.items()} for of in (images, _without(masks, tests))))
         pairs = {name: found for name, found in images.items() if name in masks}
         paired_masks = [match for name in pairs for match in masks[name]]
         coding = find_coding(options, [match.path for match in paired_masks],
@@ -99,13 +116,18 @@ class Folder(Converter):
                 except CaseProblem as problem:
                     problems.append(Omission(name, str(problem)))
         if not options.patient and "patient" not in fields_of(options.images):
-            notes.append("each case counts as a patient: where a patient has several, give --patient REGEX or {patient} in --images")
+            notes.append("each case counts as a patient: where a patient has several, give --patient REGEX or "
+                         "{patient} in --images")
         file_ending = _file_ending(cases)
-        return Contents(
-            dataset_name=re.sub(r"[^A-Za-z0-9_-]", "", source.absolute().name).lstrip("_-") or "Folder",
-            channel_names=options.channels or _channel_names(cases, file_ending), labels=_labels(coding, options.regions),
-            regions_class_order=[*range(1, len(coding.names) + 1)] if options.regions else None, cases=cases, file_ending=file_ending,
-            problems=problems, notes=notes, version="yours", folds=_read_folds(options.folds, {case.name for case in cases}))
+        return Contents(dataset_name=re.sub(r"[^A-Za-z0-9_-]", "",
+                                            source.absolute().name).lstrip("_-") or "Folder",
+                        channel_names=options.channels or _channel_names(cases, file_ending), labels=_labels(
+                            coding, options.regions),
+                        regions_class_order=[*range(1,
+                                                    len(coding.names) + 1)] if options.regions else None, cases=cases,
+                        file_ending=file_ending, problems=problems, notes=notes, version="yours", folds=_read_folds(
+                            options.folds, {case.name
+                                            for case in cases}))
 
     def read(self, case: Case) -> Sample:
         detail: Detail = case.detail
@@ -119,7 +141,8 @@ class Folder(Converter):
         agree = nested_consensus if detail.is_nested else consensus
         sizes = {rater.voxels.shape for rater in raters.values()}
         if len(sizes) > 1:
-            raise CaseProblem(f"its raters' masks differ in size: {', '.join(' x '.join(map(str, size)) for size in sorted(sizes))}")
+            raise CaseProblem("its raters' masks differ in size: "
+                              f"{', '.join(' x '.join(map(str, size)) for size in sorted(sizes))}")
         label = channels[0].like(agree([rater.voxels for rater in raters.values()]))
         return Sample(channels, label, named, notes)
 
@@ -146,7 +169,8 @@ def _read_mask(files: Mapping[str, Path], detail: Detail, notes: list[str]):
         if label is None:
             label, first = np.zeros(values.shape, np.uint8), mask
         if values.shape != label.shape:
-            raise CaseProblem(f"{files[name].name} has the size {values.shape}, expected {label.shape} as the other classes")
+            raise CaseProblem(f"{files[name].name} has the size {values.shape}, expected {label.shape} as the other "
+                              "classes")
         inside = above(values, coding.threshold)
         covered = np.count_nonzero(inside & (label > 0))
         if covered and not detail.is_nested:
@@ -163,7 +187,8 @@ def _default_masks(source: Path) -> str:
 def _require_patterns(options: Namespace, masks_pattern: str) -> None:
     allowed = {"--images": ("case", "patient", "channel"), "--masks": ("case", "patient", "label", "rater"),
                "--test_images": ("case", "patient", "channel")}
-    for flag, pattern in (("--images", options.images), ("--masks", masks_pattern), ("--test_images", options.test_images or "{case}")):
+    for flag, pattern in (("--images", options.images), ("--masks", masks_pattern), ("--test_images",
+                                                                                     options.test_images or "{case}")):
         fields = fields_of(pattern)
         if "case" not in fields or set(fields) - set(allowed[flag]):
             raise UserError(f"{flag} is not a pattern for it.", found=pattern,
@@ -171,30 +196,37 @@ def _require_patterns(options: Namespace, masks_pattern: str) -> None:
                             fix=f"for example {flag} '{flag[2:]}/{{case}}'")
     if "channel" in fields_of(options.images) and not options.channels:
         raise UserError("{channel} in --images needs the channels in their order.", found=options.images,
-                        expected="the words that stand in the place of {channel}", fix="for example --channels T1 FLAIR")
+                        expected="the words that stand in the place of {channel}", fix="for example --channels T1 "
+                                                                                       "FLAIR")
     if options.raters and "rater" not in fields_of(masks_pattern):
-        raise UserError("--raters needs masks of several raters.", found=f"--masks {masks_pattern}", expected="{rater} in --masks",
+        raise UserError("--raters needs masks of several raters.", found=f"--masks {masks_pattern}",
+                        expected="{rater} in --masks",
                         fix="for example --masks 'experts/{rater}/{case}', or leave out --raters")
     if options.regions and not options.labels:
-        raise UserError("--regions needs the structures in their order.", found="no --labels", expected="--labels OUTERMOST ... INNERMOST",
-                        fix="for example --regions --labels disc=1 cup=2")
+        raise UserError("--regions needs the structures in their order.", found="no --labels",
+                        expected="--labels OUTERMOST ... INNERMOST", fix="for example --regions --labels disc=1 cup=2")
     if options.patient is not None:
         try:
             num_groups = re.compile(options.patient).groups
         except re.error as failure:
-            raise UserError("--patient is not a regular expression.", found=f"{options.patient}: {failure}", expected="for example '^(P[0-9]+)_'",
-                            fix="correct --patient") from failure
+            raise UserError("--patient is not a regular expression.", found=f"{options.patient}: {failure}",
+                            expected="for example '^(P[0-9]+)_'", fix="correct --patient") from failure
         if num_groups != 1:
-            raise UserError("--patient needs one pair of brackets round the patient.", found=options.patient, expected="for example '^(P[0-9]+)_'",
-                            fix="correct --patient")
+            raise UserError("--patient needs one pair of brackets round the patient.", found=options.patient,
+                            expected="for example '^(P[0-9]+)_'", fix="correct --patient")
 
 
 def _entries(source: Path) -> list[Path]:
     """All files with an ending that can be read, and the folders that hold a DICOM series."""
-    entries = [path for path in sorted(source.rglob("*")) if not any(part.startswith(".") for part in path.relative_to(source).parts)]
+    entries = [
+        path for path in sorted(source.rglob("*"))
+        if not any(part.startswith(".") for part in path.relative_to(source).parts)
+    ]
     folders = [path for path in entries if path.is_dir() and holds_dicom(path)]
     inside = set(folders)
-    return folders + [path for path in entries if path.is_file() and path.name.lower().endswith(ENDINGS) and path.parent not in inside]
+    return folders + [
+        path for path in entries if path.is_file() and path.name.lower().endswith(ENDINGS) and path.parent not in inside
+    ]
 
 
 def _apart(images: list[Match], masks: list[Match], is_image: bool) -> tuple[list[Match], list[Match]]:
@@ -219,7 +251,8 @@ def _require_found(source: Path, options: Namespace, masks_pattern: str, images:
                    masks: dict[str, list[Match]]) -> None:
     for flag, pattern, found in (("--images", options.images, images), ("--masks", masks_pattern, masks)):
         if not found:
-            raise UserError(f"{source} has no file that {flag} names: {pattern} is missing.", found=shown_entries(source),
+            raise UserError(f"{source} has no file that {flag} names: {pattern} is missing.",
+                            found=shown_entries(source),
                             expected=f"files like {pattern.replace('{case}', 'CASE')}, ending in {' '.join(ENDINGS)}",
                             fix=f"say where they are, for example {flag} 'folder/{{case}}'")
 
@@ -248,7 +281,10 @@ def _case(name: str, part: str, images: list[Match], masks: list[Match], coding:
             raise CaseProblem(f"--patient {options.patient} does not find a patient in its name")
         patient = found.group(1)
     raters = {re.sub(r"[^A-Za-z0-9._-]", "_", rater): dict(files) for rater, files in sorted(by_rater.items())}
-    listed = [file for path in (*files, *(match.path for match in masks)) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    listed = [
+        file for path in (*files, *(match.path for match in masks))
+        for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+    ]
     return Case(name, patient, tuple(listed), Detail(files, raters, coding, options.regions), part)
 
 
@@ -259,11 +295,15 @@ def _labels(coding: Coding, is_nested: bool) -> dict[str, int | list[int]]:
 
 
 def _file_ending(cases: list[Case]) -> str:
-    are_pictures = {case.detail.images[0].name.lower().endswith(picture.ENDINGS) and not case.detail.images[0].is_dir(): case
-                    for case in cases}
+    are_pictures = {
+        case.detail.images[0].name.lower().endswith(picture.ENDINGS) and not case.detail.images[0].is_dir(): case
+        for case in cases
+    }
     if len(are_pictures) == 2:
-        raise UserError("The folder holds pictures and volumes.", found=f"{are_pictures[True].files[0].name}, {are_pictures[False].files[0].name}",
-                        expected="one kind in a dataset", fix="convert them one after the other, with patterns that have an ending")
+        raise UserError("The folder holds pictures and volumes.", found=f"{are_pictures[True].files[0].name}, "
+                                                                        f"{are_pictures[False].files[0].name}",
+                        expected="one kind in a dataset", fix="convert them one after the other, with patterns that "
+                                                              "have an ending")
     return ".png" if True in are_pictures else ".nii.gz"
 
 
@@ -291,7 +331,8 @@ def _read_folds(path: str | None, cases: set[str]) -> list[list[str]] | None:
     except (OSError, ValueError, TypeError, KeyError) as failure:
         found = f"{type(failure).__name__}: {failure}"
     if found:
-        raise UserError(f"{path} holds no folds of these cases.", found=found, expected='[{"train": [...], "val": [...]}, ...]',
+        raise UserError(f"{path} holds no folds of these cases.", found=found, expected='[{"train": [...], "val": '
+                                                                                        '[...]}, ...]',
                         fix="correct --folds, or leave it out: then the folds are drawn by patient")
     return folds
 

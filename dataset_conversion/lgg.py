@@ -1,12 +1,13 @@
 """LGG segmentation dataset (kaggle_3m): FLAIR abnormality in the MRI of 110 patients with lower-grade glioma.
 
     kaggle_3m/
-      data.csv                                                     genomic clusters of 110 patients
-      TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_1.tif            256 x 256; channels: pre-contrast, FLAIR, post-contrast
-      TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_1_mask.tif       0 or 255
+      data.csv                                                 genomic clusters of 110 patients
+      TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_1.tif        256 x 256; channels: pre-contrast, FLAIR, post-contrast
+      TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_1_mask.tif   0 or 255
 
-A sequence that is missing (post-contrast of 9 patients, pre-contrast of 6) is a copy of FLAIR, says the ``README.md`` of the
-distribution, which is also the source of this layout; ``data.csv`` does not say of whom, so it is read off the pixels.
+A sequence that is missing (post-contrast of 9 patients, pre-contrast of 6) is a copy of FLAIR, says the ``README.md``
+of the distribution, which is also the source of this layout; ``data.csv`` does not say of whom, so it is read off the
+pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from medsegdiff_auto.dataset_conversion.core.labels import relabel
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
 from medsegdiff_auto.dataset_conversion.core.picture import Picture, read_picture
 from medsegdiff_auto.dataset_conversion.core.reading import reading
-from medsegdiff_auto.dataset_conversion.core.source import About, Case, CaseProblem, Contents, Converter, Omission, Sample
+from medsegdiff_auto.dataset_conversion.core.source import (About, Case, CaseProblem, Contents, Converter, Omission,
+                                                            Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import Volume, header_from_affine
 
 CHANNELS = ["pre-contrast MRI", "FLAIR MRI", "post-contrast MRI"]
@@ -36,28 +38,37 @@ class LGG(Converter):
     """The folder kaggle_3m, as 2-D slices or, with --stacks, as one 3-D volume per patient."""
 
     about = About(
-        title="LGG segmentation dataset (kaggle_3m)", modality="MRI, 2-D slices or 3-D stacks: pre-contrast, FLAIR, post-contrast",
+        title="LGG segmentation dataset (kaggle_3m)", modality="MRI, 2-D slices or 3-D stacks: pre-contrast, FLAIR, "
+                                                               "post-contrast",
         task="FLAIR abnormality of lower-grade glioma", licence="CC BY-NC-SA 4.0",
-        citation="Buda, Saha, Mazurowski, Association of genomic subtypes of lower-grade gliomas with shape features automatically "
+        citation="Buda, Saha, Mazurowski, Association of genomic subtypes of lower-grade gliomas with shape features "
+                 "automatically "
         "extracted by a deep learning algorithm, Computers in Biology and Medicine 109 (2019)",
         homepage="https://www.kaggle.com/datasets/mateuszbuda/lgg-mri-segmentation")
 
     def add_options(self, parser: ArgumentParser) -> None:
         parser.add_argument("--stacks", action="store_true", help="3-D: the slices of a patient as one volume")
         parser.add_argument("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"),
-                            help="voxel size of the stacks in mm; the source does not have it (default: written as 1 1 1)")
+                            help="voxel size of the stacks in mm; the source does not have it (default: written as 1 1 "
+                                 "1)")
         parser.add_argument("--missing", choices=("flair", "zero", "leave_out"), default="flair",
-                            help="a missing sequence is the copy of FLAIR that the files have, is set to 0, or its patient is left "
+                            help="a missing sequence is the copy of FLAIR that the files have, is set to 0, or its "
+                                 "patient is left "
                                  "out (default: %(default)s)")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
-        require_files(source, {"data.csv": "the patients", "TCGA_*/TCGA_*_1.tif": "slices", "TCGA_*/TCGA_*_1_mask.tif": "masks"}, "LGG (kaggle_3m)")
+        require_files(
+            source, {"data.csv": "the patients", "TCGA_*/TCGA_*_1.tif": "slices", "TCGA_*/TCGA_*_1_mask.tif": "masks"},
+            "LGG (kaggle_3m)")
         scans, patients, problems = _find_slices(source)
         missing = {scan: absent for scan, slices in scans.items() if (absent := _missing_sequences(slices))}
         notes = _notes(source, patients, missing, options)
         left_out = []
         if options.missing == "leave_out":
-            left_out = [Omission(scan, f"{', '.join(CHANNELS[channel] for channel in missing[scan])} is missing") for scan in sorted(missing)]
+            left_out = [
+                Omission(scan, f"{', '.join(CHANNELS[channel] for channel in missing[scan])} is missing")
+                for scan in sorted(missing)
+            ]
             scans = {scan: slices for scan, slices in scans.items() if scan not in missing}
         blank = missing if options.missing == "zero" else {}
         cases = []
@@ -67,9 +78,13 @@ class LGG(Converter):
                 files = tuple(file for number in sorted(slices) for file in slices[number])
                 cases.append(Case(scan, patients[scan], files, (blank.get(scan, ()), spacing_mm)))
             else:
-                cases += [Case(f"{scan}_{number}", patients[scan], slices[number], (blank.get(scan, ()), None)) for number in sorted(slices)]
+                cases += [
+                    Case(f"{scan}_{number}", patients[scan], slices[number], (blank.get(scan, ()), None))
+                    for number in sorted(slices)
+                ]
         return Contents(dataset_name="LGG3D" if options.stacks else "LGG", channel_names=CHANNELS,
-                        labels={"background": 0, "FLAIR abnormality": 1}, cases=cases, problems=problems, left_out=left_out, notes=notes,
+                        labels={"background": 0,
+                                "FLAIR abnormality": 1}, cases=cases, problems=problems, left_out=left_out, notes=notes,
                         file_ending=".nii.gz" if options.stacks else ".png", version="2 (kaggle_3m)",
                         other_files=[source / "data.csv"], spacing_is_known=bool(options.spacing))
 
@@ -79,7 +94,9 @@ class LGG(Converter):
         if spacing_mm is None:
             image, mask = slices[0]
             return Sample([image], mask)
-        sizes = {image.voxels.shape for image, _ in slices} | {(*mask.voxels.shape, len(CHANNELS)) for _, mask in slices}
+        sizes = {image.voxels.shape
+                 for image, _ in slices} | {(*mask.voxels.shape, len(CHANNELS))
+                                            for _, mask in slices}
         if len(sizes) > 1:
             raise CaseProblem(f"its slices differ in size: {', '.join(map(str, sorted(sizes)))}")
         images, masks = (np.stack([pair[index].voxels for pair in slices]) for index in (0, 1))
@@ -111,10 +128,12 @@ def _missing_sequences(slices: dict[int, tuple[Path, Path]]) -> tuple[int, ...]:
         return ()  # it is reported when it is converted
     if pixels.ndim != 3 or pixels[..., FLAIR].min() == pixels[..., FLAIR].max():
         return ()
-    return tuple(channel for channel in range(len(CHANNELS)) if channel != FLAIR and np.array_equal(pixels[..., channel], pixels[..., FLAIR]))
+    return tuple(channel for channel in range(len(CHANNELS))
+                 if channel != FLAIR and np.array_equal(pixels[..., channel], pixels[..., FLAIR]))
 
 
-def _notes(source: Path, patients: dict[str, str], missing: dict[str, tuple[int, ...]], options: Namespace) -> list[str]:
+def _notes(source: Path, patients: dict[str, str], missing: dict[str, tuple[int, ...]],
+           options: Namespace) -> list[str]:
     notes = []
     for channel, name in enumerate(CHANNELS):
         scans = sorted(scan for scan, absent in missing.items() if channel in absent)

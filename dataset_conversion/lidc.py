@@ -14,8 +14,9 @@ The collection itself:
     LidcReadMessage > readingSession (one per radiologist) > unblindedReadNodule > roi
         imageSOP_UID, inclusion (TRUE, FALSE for a hole), edgeMap (xCoord, yCoord)
 
-An outline runs through the first pixels outside a nodule of 3 mm or more; a smaller one has a single point and is no mask. Layout:
-Armato et al., Medical Physics 38 (2011), and the collection's page. Who of the radiologists is "rater 1" differs from scan to scan.
+An outline runs through the first pixels outside a nodule of 3 mm or more; a smaller one has a single point and is no
+mask. Layout: Armato et al., Medical Physics 38 (2011), and the collection's page. Who of the radiologists is "rater 1"
+differs from scan to scan.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from medsegdiff_auto.dataset_conversion.core.labels import consensus, relabel
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
 from medsegdiff_auto.dataset_conversion.core.picture import Picture, read_picture
 from medsegdiff_auto.dataset_conversion.core.reading import reading
-from medsegdiff_auto.dataset_conversion.core.source import TEST, TRAIN, About, Case, CaseProblem, Contents, Converter, Omission, Sample
+from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
+                                                            Omission, Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import Volume
 
 NUM_RATERS = 4
@@ -49,14 +51,17 @@ class LIDC(Converter):
     """A folder of crops (images/, labels_rater1/ ... labels_rater4/), or LIDC-IDRI with DICOM series and XML files."""
 
     about = About(
-        title="LIDC-IDRI", modality="CT, 2-D crops or 3-D", task="lung nodules, outlined by four radiologists", licence="CC BY 3.0",
-        citation="Armato et al., The Lung Image Database Consortium (LIDC) and Image Database Resource Initiative (IDRI), Medical "
+        title="LIDC-IDRI", modality="CT, 2-D crops or 3-D", task="lung nodules, outlined by four radiologists",
+        licence="CC BY 3.0",
+        citation="Armato et al., The Lung Image Database Consortium (LIDC) and Image Database Resource Initiative "
+        "(IDRI), Medical "
         "Physics 38 (2011); doi 10.7937/K9/TCIA.2015.LO9QL9SX",
         homepage="https://www.cancerimagingarchive.net/collection/lidc-idri")
     has_raters = True
 
     def add_options(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--test", metavar="PREFIX", help="crops whose names begin like this are test cases (default: none)")
+        parser.add_argument("--test", metavar="PREFIX", help="crops whose names begin like this are test cases "
+                                                             "(default: none)")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         return _scan_crops(source, options.test) if (source / "images").is_dir() else _scan_collection(source)
@@ -79,7 +84,8 @@ def _read_crop(files: tuple[Path, ...]) -> tuple[Picture, list[np.ndarray]]:
 
 
 def _scan_crops(source: Path, test_prefix: str | None) -> Contents:
-    require_files(source, {"images/*.png": "crops"} | {f"{folder}/*.png": "masks" for folder in RATER_FOLDERS}, "LIDC crops")
+    require_files(source, {"images/*.png": "crops"} | {f"{folder}/*.png": "masks"
+                                                       for folder in RATER_FOLDERS}, "LIDC crops")
     images = {path.stem: path for path in sorted((source / "images").glob("*.png"))}
     masks = [{path.stem: path for path in sorted((source / folder).glob("*.png"))} for folder in RATER_FOLDERS]
     problems = [Omission(problem.name, f"{problem.reason} ({folder})") for folder, of_rater in zip(RATER_FOLDERS, masks)
@@ -87,7 +93,8 @@ def _scan_crops(source: Path, test_prefix: str | None) -> Contents:
     cases = [Case(name, name, (image, *(of_rater[name] for of_rater in masks)),
                   part=TEST if test_prefix and name.startswith(test_prefix) else TRAIN)
              for name, image in images.items() if all(name in of_rater for of_rater in masks)]
-    return Contents(dataset_name="LIDCCrops", channel_names=["image"], labels=LABELS, cases=cases, problems=problems, file_ending=".png",
+    return Contents(dataset_name="LIDCCrops", channel_names=["image"], labels=LABELS, cases=cases, problems=problems,
+                    file_ending=".png",
                     notes=["the crops do not say of whom they are: each counts as a patient", _CONSENSUS])
 
 
@@ -114,8 +121,10 @@ def _scan_collection(source: Path) -> Contents:
             seen[patient] += 1
             name = patient if seen[patient] == 1 else f"{patient}_{seen[patient]}"
             cases.append(Case(name, patient, (outlines[uid], *files), uid))
-    return Contents(dataset_name="LIDC", channel_names=["CT"], labels=LABELS, cases=cases, problems=problems, left_out=left_out,
-                    notes=[_CONSENSUS, "outlines of nodules of 3 mm and more; who is rater 1 differs from scan to scan"])
+    return Contents(
+        dataset_name="LIDC", channel_names=["CT"], labels=LABELS, cases=cases, problems=problems, left_out=left_out,
+        notes=[_CONSENSUS, "outlines of nodules of 3 mm and more; who is rater 1 differs from scan to "
+               "scan"])
 
 
 def _find_outlines(source: Path) -> tuple[dict[str, Path], list[Omission]]:
@@ -150,7 +159,9 @@ def _read_series(files: tuple[Path, ...], uid: str) -> tuple[Volume, list[np.nda
 
 @dataclass(frozen=True)
 class Roi:
-    """One closed outline on one slice: ``points`` are ``(x, y)``; a hole is cut out of the other outlines of its nodule."""
+    """One closed outline on one slice: ``points`` are ``(x, y)``; a hole is cut out of the other outlines of its
+    nodule.
+    """
 
     nodule: int
     sop_uid: str
@@ -164,7 +175,8 @@ def _rois(session: ElementTree.Element) -> list[Roi]:
     for number, nodule in enumerate(element for element in session if _tag(element) == "unblindedReadNodule"):
         for roi in (element for element in nodule if _tag(element) == "roi"):
             fields = {_tag(element): (element.text or "").strip() for element in roi}
-            points = np.array([[int(coordinate.text) for coordinate in edge] for edge in roi if _tag(edge) == "edgeMap"])
+            points = np.array(
+                [[int(coordinate.text) for coordinate in edge] for edge in roi if _tag(edge) == "edgeMap"])
             if len(points) > 2:
                 rois.append(Roi(number, fields["imageSOP_UID"], fields["inclusion"].upper() == "FALSE", points))
     return rois

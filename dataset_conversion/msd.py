@@ -5,8 +5,8 @@
       imagesTr/ imagesTs/          NAME.nii.gz, with the sequences along a fourth axis where there are several
       labelsTr/                    NAME.nii.gz
 
-Layout: the ``dataset.json`` of the tasks themselves, described in Simpson et al., arXiv 1902.09063, and Antonelli et al. 2022.
-The archives also hold ``._`` files of macOS, which no list names.
+Layout: the ``dataset.json`` of the tasks themselves, described in Simpson et al., arXiv 1902.09063, and Antonelli et
+al. 2022. The archives also hold ``._`` files of macOS, which no list names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class MSD(Converter):
     """One task, the folder TaskXX_Name; the sequences of a four-dimensional image become channels."""
 
     about = About(
-        title="Medical Segmentation Decathlon", modality="MRI or CT, 3-D", task="ten tasks: brain tumour, heart, liver, "
+        title="Medical Segmentation Decathlon", modality="MRI or CT, 3-D", task="ten tasks: brain tumour, heart, "
+                                                                                "liver, "
         "hippocampus, prostate, lung, pancreas, hepatic vessel, spleen, colon", licence="CC BY-SA 4.0",
         citation="Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128 (2022)",
         homepage="http://medicaldecathlon.com")
@@ -43,7 +44,8 @@ class MSD(Converter):
             image, label = source / entry["image"], source / entry["label"]
             missing = [file for file in (image, label) if not file.is_file()]
             if missing:
-                problems.append(Omission(_stem(image), f"{missing[0].relative_to(source)} is listed in dataset.json, but missing"))
+                problems.append(Omission(_stem(image), f"{missing[0].relative_to(source)} is listed in dataset.json, "
+                                                       "but missing"))
             else:
                 cases.append(Case(_stem(image), _stem(image), (image, label), renumbered))
         tests = [source / (entry["image"] if isinstance(entry, dict) else entry) for entry in task.get("test", [])]
@@ -52,12 +54,12 @@ class MSD(Converter):
             problems += [Omission(_stem(image), f"{image.relative_to(source)} is listed in dataset.json, but missing")
                          for image in tests if not image.is_file()]
         cases += [Case(_stem(image), _stem(image), (image,), part=TEST) for image in present]
-        return Contents(
-            dataset_name=re.sub(r"[^A-Za-z0-9_-]", "", task.get("name", source.name)) or "MSD",
-            channel_names=[task["modality"][key] for key in sorted(task["modality"], key=int)],
-            labels={_label_name(task["labels"][str(value)], value): renumbered[value] for value in values},
-            cases=cases, problems=problems, version=str(task.get("release", "not stated")), other_files=[source / "dataset.json"],
-            notes=[] if present or not tests else [f"the {len(tests)} test images are not at hand"])
+        return Contents(dataset_name=re.sub(r"[^A-Za-z0-9_-]", "", task.get("name", source.name)) or "MSD",
+                        channel_names=[task["modality"][key] for key in sorted(task["modality"], key=int)],
+                        labels={_label_name(task["labels"][str(value)], value): renumbered[value]
+                                for value in values}, cases=cases, problems=problems, version=str(
+                                    task.get("release", "not stated")), other_files=[source / "dataset.json"],
+                        notes=[] if present or not tests else [f"the {len(tests)} test images are not at hand"])
 
     def read(self, case: Case) -> Sample:
         channels = read_volume(case.files[0]).frames()
@@ -78,8 +80,10 @@ def _read_task(path: Path) -> dict:
         found = f"{type(failure).__name__}: {failure}"
     if found:
         raise UserError(f"{path} does not describe a task of the Decathlon.", found=found,
-                        expected='{"modality": {"0": ...}, "labels": {"0": "background", ...}, "training": [{"image": ..., "label": ...}]}',
-                        fix="give the folder as it was unpacked; a dataset that is in nnU-Net's format already needs no conversion")
+                        expected='{"modality": {"0": ...}, "labels": {"0": "background", ...}, "training": [{"image": '
+                                 '..., "label": ...}]}',
+                        fix="give the folder as it was unpacked; a dataset that is in nnU-Net's format already needs "
+                            "no conversion")
     return task
 
 

@@ -14,15 +14,15 @@ The three archives, side by side or one alone (their version is part of the name
     brain-tumor         3           3        MR, one slice of four sequences along the third axis
     kidney              1           3        CT, one slice
     prostate            2           6        MR, one slice
-    pancreas            1           2        CT, volume; since 2021; SET/case1-1 without Training/ or Validation/ between
+    pancreas            1           2        CT, volume; since 2021; SET/case1-1 without Training/ or Validation/
     pancreatic-lesion   1           2        CT, volume; likewise
 
 Some masks are named ``case1-1_seg01.nii.gz``. A mask is 0 or 1. Sets, structures and experts of 2020:
-https://qubiq.grand-challenge.org/participation/, the paper is arXiv 2405.18435. Folders and names: the page of QUBIQ2021 in
-openmedlab's Awesome-Medical-Dataset for the volumes; for the slices no page was found, several public loaders of the archives agree.
-The two experts of the volumes and the folder Testing rest on such loaders alone. Not confirmed: which structure task01, task02
-and task03 are, the order of the four sequences, and whether the parts before and after the hyphen of case1-1 are person and scan;
-they are kept in one fold in case.
+https://qubiq.grand-challenge.org/participation/, the paper is arXiv 2405.18435. Folders and names: the page of
+QUBIQ2021 in openmedlab's Awesome-Medical-Dataset for the volumes; for the slices no page was found, several public
+loaders of the archives agree. The two experts of the volumes and the folder Testing rest on such loaders alone. Not
+confirmed: which structure task01, task02 and task03 are, the order of the four sequences, and whether the parts before
+and after the hyphen of case1-1 are person and scan; they are kept in one fold in case.
 """
 
 from __future__ import annotations
@@ -36,14 +36,17 @@ import numpy as np
 
 from medsegdiff_auto.dataset_conversion.core.labels import consensus, relabel
 from medsegdiff_auto.dataset_conversion.core.layout import shown_entries
-from medsegdiff_auto.dataset_conversion.core.source import TEST, TRAIN, About, Case, CaseProblem, Contents, Converter, Omission, Sample
+from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
+                                                            Omission, Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import Volume, read_volume
 from medsegdiff_auto.errors import UserError
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """What is known of a set: channel names, its number of structures and of experts, and whether its images are volumes."""
+    """What is known of a set: channel names, its number of structures and of experts, and whether its images are
+    volumes.
+    """
 
     channels: tuple[str, ...]
     num_tasks: int
@@ -54,26 +57,32 @@ class ImageSet:
 SETS = {"brain-growth": ImageSet(("MR",), 1, 7), "brain-tumor": ImageSet(("MR 1", "MR 2", "MR 3", "MR 4"), 3, 3),
         "kidney": ImageSet(("CT",), 1, 3), "prostate": ImageSet(("MR",), 2, 6),
         "pancreas": ImageSet(("CT",), 1, 2, True), "pancreatic-lesion": ImageSet(("CT",), 1, 2, True)}
-PARTS = (("Training", "training_data*", TRAIN), ("Validation", "validation_data*", TEST), ("Testing", "QUBIQ*test*", TEST))
+PARTS = (("Training", "training_data*", TRAIN), ("Validation", "validation_data*", TEST), ("Testing", "QUBIQ*test*",
+                                                                                           TEST))
 SEGMENTATION = re.compile(r"(?:task(\d+)|case[\d-]+)_seg(\d+)\.nii(?:\.gz)?")
 MASK_VALUES = {0: 0, 1: 1}
 
 
 class QUBIQ(Converter):
-    """The folder with the sets, or the one above with training_data... and validation_data...; validation becomes the test set."""
+    """The folder with the sets, or the one above with training_data...
+
+    and validation_data...; validation becomes the test set.
+    """
 
     about = About(
         title="QUBIQ 2020 and 2021", modality="MR or CT, 2-D slices and 3-D volumes",
         task="one structure, marked by two to seven experts",
         licence="not stated on the pages that were read; MMSegmentation's page of QUBIQ2020 says CC BY-NC 4.0",
-        citation="Li et al., QUBIQ: Uncertainty Quantification for Biomedical Image Segmentation Challenge, arXiv 2405.18435 (2024)",
+        citation="Li et al., QUBIQ: Uncertainty Quantification for Biomedical Image Segmentation Challenge, arXiv "
+                 "2405.18435 (2024)",
         homepage="https://qubiq21.grand-challenge.org/participation/")
     has_raters = True
 
     def add_options(self, parser: ArgumentParser) -> None:
         parser.add_argument("--set", choices=SETS, required=True, help="the set of images")
         parser.add_argument("--task", type=int, default=1, metavar="N",
-                            help="the structure, 1 for task01; prostate has two, brain-tumor three (default: %(default)s)")
+                            help="the structure, 1 for task01; prostate has two, brain-tumor three (default: "
+                                 "%(default)s)")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         images = SETS[options.set]
@@ -83,15 +92,22 @@ class QUBIQ(Converter):
         cases, problems = ([entry for entry in found if isinstance(entry, kind)] for kind in (Case, Omission))
         if not cases and not problems:
             raise UserError(f"{source} holds no case of {options.set}.", found=shown_entries(source),
-                            expected=f"{options.set}/Training/case*/image.nii.gz, in {source.name} or in training_data*",
+                            expected=f"{options.set}/Training/case*/image.nii.gz, in {source.name} or in "
+                                     "training_data*",
                             fix="give -i the folder in which the sets lie, or another --set")
         notes = [f"{case.name} has the masks of {len(case.files) - 1} of {images.num_raters} experts"
                  for case in cases if 1 < len(case.files) <= images.num_raters]
         if len(images.channels) > 1:
             notes.append("the source does not name its sequences: they are numbered as they are stored")
-        return Contents(dataset_name=f"QUBIQ-{options.set}" + (f"-task{options.task:02d}" if images.num_tasks > 1 else ""),
-                        channel_names=list(images.channels), labels={"background": 0, f"{options.set} task{options.task:02d}": 1},
-                        cases=cases, problems=problems, notes=notes, spacing_is_known=images.holds_volumes)  # a slice has no thickness
+        return Contents(
+            dataset_name=f"QUBIQ-{options.set}" + (f"-task{options.task:02d}" if images.num_tasks > 1 else ""),
+            channel_names=list(images.channels),
+            labels={"background": 0, f"{options.set} task{options.task:02d}": 1},
+            # a slice has no thickness
+            cases=cases,
+            problems=problems,
+            notes=notes,
+            spacing_is_known=images.holds_volumes)
 
     def read(self, case: Case) -> Sample:
         names, num_channels = case.detail
@@ -102,7 +118,8 @@ class QUBIQ(Converter):
             return Sample(channels, None)
         sizes = {name: " x ".join(map(str, mask.voxels.shape)) for name, mask in masks.items()}
         if len(set(sizes.values())) > 1:
-            raise CaseProblem("the experts' masks differ in size: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
+            raise CaseProblem("the experts' masks differ in size: " + ", ".join(f"{name} {size}"
+                                                                                for name, size in sizes.items()))
         first = next(iter(masks.values()))
         return Sample(channels, first.like(consensus([mask.voxels for mask in masks.values()])), masks)
 
@@ -123,7 +140,9 @@ def _case_folders(source: Path, image_set: str, part: str, archive: str) -> list
 
 
 def _case(folder: Path, part: str, role: str, images: ImageSet, task: int) -> Case | Omission:
-    """One case; those of validation and test get the part into their names, since nothing says that numbers are not used twice."""
+    """One case; those of validation and test get the part into their names, since nothing says that numbers are not
+    used twice.
+    """
     name = folder.name if role == TRAIN else f"{part.lower()}_{folder.name}"
     image, masks = _files(folder, task)
     if image is None:

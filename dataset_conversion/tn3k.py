@@ -3,13 +3,13 @@
     tn3k/
       trainval-image/0000.jpg ... (2,879)   trainval-mask/0000.jpg ...
       test-image/0000.jpg ...     (614)     test-mask/0000.jpg ...
-      tn3k-trainval-fold0.json ... fold4.json     {"train": [places], "val": [places]} in the list of images sorted by number
-      label4trainval.csv, label4test.csv          benign or malignant, not read here
+      tn3k-trainval-fold0.json ... fold4.json  {"train": [places], "val": [places]} in the images sorted by number
+      label4trainval.csv, label4test.csv       benign or malignant, not read here
 
 Masks are JPEG: a pixel is nodule from half of the range upwards. Layout and meaning of the folds: the authors' loader
-(https://github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation, dataloaders/tn3k.py) and the page of the dataset in
-openmedlab's Awesome-Medical-Dataset, which also counts 2,421 patients. No file says who they are. That the five folds divide the
-images evenly is not confirmed.
+(https://github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation, dataloaders/tn3k.py) and the page of the
+dataset in openmedlab's Awesome-Medical-Dataset, which also counts 2,421 patients. No file says who they are. That the
+five folds divide the images evenly is not confirmed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 from medsegdiff_auto.dataset_conversion.core.colour import RGB, read_grey, read_rgb
 from medsegdiff_auto.dataset_conversion.core.labels import foreground_of_grey
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
-from medsegdiff_auto.dataset_conversion.core.source import TEST, TRAIN, About, Case, Contents, Converter, Omission, Sample
+from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, Contents, Converter, Omission,
+                                                            Sample)
 from medsegdiff_auto.errors import UserError
 
 NUM_FOLDS = 5
@@ -39,11 +40,13 @@ class TN3K(Converter):
         homepage="https://github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation")
 
     def add_options(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--own-folds", action="store_true", help="draw five folds, instead of those of tn3k-trainval-fold*.json")
+        parser.add_argument("--own-folds", action="store_true", help="draw five folds, instead of those of "
+                                                                     "tn3k-trainval-fold*.json")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         require_files(source, {"trainval-image/*.jpg": "images", "trainval-mask/*.jpg": "masks"}, "TN3K")
-        cases, problems, notes = [], [], ["3,493 images are of 2,421 patients; the source does not say whose: each counts as a patient"]
+        cases, problems, notes = [], [], ["3,493 images are of 2,421 patients; the source does not say whose: each "
+                                          "counts as a patient"]
         for part, role in PARTS:
             found, faults = _scan_part(source, part, role)
             cases, problems = cases + found, problems + faults
@@ -54,9 +57,11 @@ class TN3K(Converter):
         official = not options.own_folds and len(present) == NUM_FOLDS
         if not official and not options.own_folds:
             notes.append(f"{NUM_FOLDS - len(present)} of the {NUM_FOLDS} fold files are missing: the folds are drawn")
-        return Contents(dataset_name="TN3K", channel_names=RGB, labels={"background": 0, "nodule": 1}, cases=cases, problems=problems,
-                        file_ending=".png", notes=notes, other_files=present,
-                        folds=[_validation_cases(file, _numbered(source / "trainval-image")) for file in files] if official else None)
+        return Contents(
+            dataset_name="TN3K", channel_names=RGB, labels={"background": 0, "nodule": 1}, cases=cases,
+            problems=problems, file_ending=".png", notes=notes, other_files=present,
+            folds=[_validation_cases(file, _numbered(source / "trainval-image"))
+                   for file in files] if official else None)
 
     def read(self, case: Case) -> Sample:
         image = read_rgb(case.files[0])
@@ -64,8 +69,10 @@ class TN3K(Converter):
 
 
 def _scan_part(source: Path, part: str, role: str) -> tuple[list[Case], list[Omission]]:
-    images, masks = ({f"{part}_{path.stem}": path for path in _numbered(source / f"{part}-{kind}")} for kind in ("image", "mask"))
-    return [Case(name, name, (images[name], masks[name]), part=role) for name in images if name in masks], unpaired(images, masks)
+    images, masks = ({f"{part}_{path.stem}": path
+                      for path in _numbered(source / f"{part}-{kind}")} for kind in ("image", "mask"))
+    return [Case(name, name, (images[name], masks[name]), part=role) for name in images if name in masks], unpaired(
+        images, masks)
 
 
 def _numbered(folder: Path) -> list[Path]:

@@ -3,8 +3,8 @@
     from medsegdiff_auto import Segmenter
     prediction = Segmenter(model_folder).predict("scan_0000.nii.gz")
 
-Importing this package is free of torch, so that every command answers ``--help`` at once; Segmenter, Prediction and predict are
-loaded when they are asked for.
+Importing this package is free of torch, so that every command answers ``--help`` at once; Segmenter, Prediction and
+predict are loaded when they are asked for.
 """
 
 __version__ = "0.1.0"
@@ -21,5 +21,6 @@ def __getattr__(name: str):
 
     from medsegdiff_auto.cores import num_cores
 
-    os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))  # threads of nnU-Net's export, read when it is imported
+    # threads of nnU-Net's export, read when it is imported
+    os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     return getattr(import_module("medsegdiff_auto.inference.segmenter"), name)

@@ -23,7 +23,9 @@ def num_threads() -> int:
 
 
 def compute_on_cpu(threads: int | None = None) -> None:
-    """Sets up torch in a process that computes on the CPU: threads (None for :func:`num_threads`), and memory that is reused."""
+    """Sets up torch in a process that computes on the CPU: threads (None for :func:`num_threads`), and memory that is
+    reused.
+    """
     import torch  # seconds, which commands that compute nothing are spared
 
     torch.set_num_threads(threads or num_threads())

@@ -80,7 +80,8 @@ def findings_table(findings: Sequence[Finding]) -> str:
 
 
 def write_findings(findings: Sequence[Finding], path_json: str | Path) -> None:
-    """Write the findings as JSON (``{"findings": [{file, check, found, expected, fix, severity}, ...]}``), atomically."""
+    """Write the findings as JSON (``{"findings": [{file, check, found, expected, fix, severity}, ...]}``), atomically.
+    """
     path = Path(path_json)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")

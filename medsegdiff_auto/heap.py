@@ -1,7 +1,8 @@
 """Freed memory that a CPU process keeps for its next tensors, instead of handing every one back to the system.
 
-glibc gives large blocks back as soon as they are free, and the system clears each page that it hands out again, which takes
-longer than half of the arithmetic (results/cost_inference.md). Where the C library is another one, nothing happens.
+glibc gives large blocks back as soon as they are free, and the system clears each page that it hands out again, which
+takes longer than half of the arithmetic (results/cost_inference.md). Where the C library is another one, nothing
+happens.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ MOST_KEPT_BYTES = 2 ** 31 - 1  # at the end of the heap; mallopt takes an int
 
 
 def keep_freed_memory() -> bool:
-    """Blocks of less than 1 GiB are reused from now on, and up to 2 GiB kept; False where the C library has no such setting.
+    """Blocks of less than 1 GiB are reused from now on, and up to 2 GiB kept; False where the C library has no such
+    setting.
 
-    All threads share one heap: what one has freed another cannot reuse otherwise, and the peak would exceed the stated one
-    (results/cost_inference.md).
+    All threads share one heap: what one has freed another cannot reuse otherwise, and the peak would exceed the stated
+    one (results/cost_inference.md).
     """
     libc = _glibc()
     return libc is not None and bool(libc.mallopt(M_MMAP_THRESHOLD, LARGEST_REUSED_BYTES)

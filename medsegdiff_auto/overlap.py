@@ -37,7 +37,8 @@ def pairwise_dice(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def pairwise_counts(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels |A n B| that each pair of masks shares, and |A| + |B|, both `(n, m)` float64; masks as in `pairwise_dice`."""
+    """Voxels |A n B| that each pair of masks shares, and |A| + |B|, both `(n, m)` float64; masks as in `pairwise_dice`.
+    """
     first, second = (np.asarray(masks, dtype=bool).reshape(len(masks), -1) for masks in (first, second))
     inside = first.any(axis=0) | second.any(axis=0)
     first, second = first[:, inside].astype(np.float32), second[:, inside].astype(np.float32)

@@ -75,7 +75,8 @@ def known_datasets() -> list[str]:
     for variable in FOLDER_CONTENTS:
         folder = Path(os.environ.get(variable) or os.devnull)
         if folder.is_dir():
-            names.update(entry.name for entry in folder.iterdir() if entry.is_dir() and _DATASET_NAME.fullmatch(entry.name))
+            names.update(
+                entry.name for entry in folder.iterdir() if entry.is_dir() and _DATASET_NAME.fullmatch(entry.name))
     return sorted(names)
 
 
@@ -102,7 +103,9 @@ def resolve_dataset(dataset: str | int) -> str:
 
 
 def _list_of_datasets(known: list[str]) -> str:
-    return f"the ID or the name of one of {', '.join(known)}" if known else "a dataset in nnU-Net's folders, which hold none"
+    if not known:
+        return "a dataset in nnU-Net's folders, which hold none"
+    return f"the ID or the name of one of {', '.join(known)}"
 
 
 def _nearest_dataset(wanted: str, known: list[str]) -> str:
@@ -113,4 +116,5 @@ def _nearest_dataset(wanted: str, known: list[str]) -> str:
     if nearest:
         return f"did you mean {' or '.join(nearest)}?"
     folder = os.environ.get("nnUNet_raw") or "the folder that nnUNet_raw names"
-    return f"put the dataset into {folder} as Dataset{int(wanted) if wanted.isdecimal() else 1:03d}_Name, or give another ID"
+    number = int(wanted) if wanted.isdecimal() else 1
+    return f"put the dataset into {folder} as Dataset{number:03d}_Name, or give another ID"

@@ -9,7 +9,8 @@ RUN_FILE = "run.json"
 
 
 def command_line(program: str, argv: Sequence[str] | None) -> list[str]:
-    """The words that were typed, whether the command was started by a shell (``argv`` is None) or by another program."""
+    """The words that were typed, whether the command was started by a shell (``argv`` is None) or by another program.
+    """
     return [program, *(sys.argv[1:] if argv is None else argv)]
 
 
@@ -19,7 +20,8 @@ def write_run(folder: str | Path, command: Sequence[str], previous: Sequence[Seq
 
     ``facts`` are further entries, of types that JSON knows.
     """
-    content = {"command": list(command)} | ({"previous": [list(words) for words in previous]} if previous else {}) | facts
+    content = {"command": list(command)} | ({"previous": [list(words)
+                                                          for words in previous]} if previous else {}) | facts
     (Path(folder) / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,12 +1,12 @@
 """Tables whose rows are files: a module of a package is a row, and its name is the row's name. Free of torch.
 
-    table      package                         a row
-    SOLVERS    medsegdiff_auto.diffusion.solvers   a :class:`~medsegdiff_auto.diffusion.solver.Solver` named ``SOLVER``
-    DECODERS   medsegdiff_auto.decision.decoders   a :class:`~medsegdiff_auto.decision.decoder.Decoder` named ``DECODER``
-    SCORES     medsegdiff_auto.evaluation.scores   a :class:`~medsegdiff_auto.evaluation.score.Score` named ``SCORE``
+    table      folder               a row
+    SOLVERS    diffusion/solvers    a :class:`~medsegdiff_auto.diffusion.solver.Solver` named ``SOLVER``
+    DECODERS   decision/decoders    a :class:`~medsegdiff_auto.decision.decoder.Decoder` named ``DECODER``
+    SCORES     evaluation/scores    a :class:`~medsegdiff_auto.evaluation.score.Score` named ``SCORE``
 
-Names are read from the folder without importing a row, so that a command knows its choices before it loads torch. A row is
-imported when it is asked for. To add one, add a file.
+Names are read from the folder without importing a row, so that a command knows its choices before it loads torch. A row
+is imported when it is asked for. To add one, add a file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A solver, a decoder or a score is one file: those of tests/additions, laid beside the others, are found everywhere."""
+"""A solver, a decoder or a score is one file: those of tests/additions, laid beside the others, are found everywhere.
+"""
 
 import json
 import re
@@ -132,9 +133,11 @@ def test_memory_counts_them(added):
     shape, patch = (60, 50, 40), (20, 20, 20)
     tiles = Tiles(shape, patch, [(slice(None), *(slice(0, n) for n in patch))])
     case = CaseMemory(CaseSize(1, NUM_OUTPUTS, shape, shape), tiles, num_folds=1, num_samples=5, num_views=1,
-                      diffusion=AUTO, solver="renoise", tile=TileMemory(1.0, 1.0, 1.0), samples_per_call=5, fusion="majority")
+                      diffusion=AUTO, solver="renoise", tile=TileMemory(1.0, 1.0,
+                                                                        1.0), samples_per_call=5, fusion="majority")
     assert case.per_sample == case.volume
-    assert case.fusing == (4 * NUM_OUTPUTS + 5 + (5 + 8)) * 60 * 50 * 40  # probabilities, maps, what the vote works with
+    # probabilities, maps, what the vote works with
+    assert case.fusing == (4 * NUM_OUTPUTS + 5 + (5 + 8)) * 60 * 50 * 40
 
 
 def test_the_vote_takes_what_is_stated_for_it(added):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 @contextmanager
 def atomically(path: Path):
-    """Gives the name of a temporary file beside ``path`` that takes its place when the block ends without an exception."""
+    """Gives the name of a temporary file beside ``path`` that takes its place when the block ends without an exception.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:

@@ -59,12 +59,17 @@ def convert_case(converter_name: str, case: Case, target: Target) -> CaseRecord 
     for rater, label in raters.items():
         label.save(target.folder / f"labels{part}_raters" / rater / f"{case.name}{target.file_ending}")
     counts = np.bincount(sample.label.voxels.ravel()) if sample.label is not None else []
-    record = CaseRecord(case.name, case.patient, case.part, {str(value): int(count) for value, count in enumerate(counts)},
-                        sample.channels[0].voxel_volume_mm3, len(raters), sample.notes)
+    record = CaseRecord(case.name, case.patient,
+                        case.part, {str(value): int(count)
+                                    for value, count in enumerate(counts)}, sample.channels[0].voxel_volume_mm3,
+                        len(raters), sample.notes)
     write_json(dataclasses.asdict(record), target.folder / RECORDS / f"{case.name}.json")
     return record
 
 
 def read_records(folder: Path) -> dict[str, CaseRecord]:
     """The records of the cases that an interrupted conversion has completed, by name."""
-    return {path.stem: CaseRecord(**json.loads(path.read_text(encoding="utf-8"))) for path in (folder / RECORDS).glob("[!.]*.json")}
+    return {
+        path.stem: CaseRecord(**json.loads(path.read_text(encoding="utf-8")))
+        for path in (folder / RECORDS).glob("[!.]*.json")
+    }

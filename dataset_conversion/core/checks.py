@@ -19,7 +19,8 @@ def checked(sample: Sample, values: Collection[int], num_channels: int) -> Sampl
     """The sample on one grid, its label maps as whole numbers; geometry that differs by rounding is repaired and noted.
 
     Raises:
-        CaseProblem: sizes or grids differ, axes are oblique, a label is unknown, an image holds NaN, or channels are missing.
+        CaseProblem: sizes or grids differ, axes are oblique, a label is unknown, an image holds NaN, or channels are
+        missing.
     """
     first, notes = sample.channels[0], list(sample.notes)
     found = sum(channel.voxels.shape[2] if _is_colour(channel) else 1 for channel in sample.channels)
@@ -65,7 +66,9 @@ def _on_grid(one, first, what: str, notes: list[str]):
 
 
 def displacement(one: Volume, other: Volume) -> float:
-    """How far the corners of two grids of the same size lie from each other at most, in edges of the smallest voxel side."""
+    """How far the corners of two grids of the same size lie from each other at most, in edges of the smallest voxel
+    side.
+    """
     corners = np.array([(*corner, 1) for corner in itertools.product(*((0, max(size - 1, 1)) for size in _three(one)))])
     shift = corners @ (one.affine - other.affine).T
     edges = np.linalg.norm(other.affine[:3, :3], axis=0)

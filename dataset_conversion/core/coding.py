@@ -12,7 +12,8 @@ import numpy as np
 
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.dataset_conversion.core.labels import as_whole_numbers
-from medsegdiff_auto.dataset_conversion.core.masks import COLOURS, FILES, GREY, VALUES, Coding, ColourMask, colour_name, read_codes
+from medsegdiff_auto.dataset_conversion.core.masks import (COLOURS, FILES, GREY, VALUES, Coding, ColourMask,
+                                                           colour_name, read_codes)
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
 from medsegdiff_auto.errors import UserError
 
@@ -34,8 +35,8 @@ def find_coding(options: Namespace, masks: Sequence[Path], classes: Sequence[str
         return Coding(FILES, tuple(names or sorted(set(classes))), {}, options.threshold)
     if options.grey or options.threshold is not None:
         if len(names) > 1:
-            raise UserError("Grey masks have one structure.", found=f"--labels {' '.join(options.labels)}", expected="at most one name",
-                            fix="leave out --grey and --threshold, or give one name")
+            raise UserError("Grey masks have one structure.", found=f"--labels {' '.join(options.labels)}",
+                            expected="at most one name", fix="leave out --grey and --threshold, or give one name")
         return Coding(GREY, tuple(names or ["foreground"]), {}, options.threshold)
     if kind is not None:
         return Coding(kind, tuple(names), {0: 0} | {code: number for number, code in enumerate(codes, start=1)})
@@ -65,14 +66,16 @@ def parse_labels(words: list[str]) -> tuple[list[str], list[int | None], str | N
     for word in words:
         name, _, code = word.partition("=")
         if (code and not code.isdecimal() and not _COLOUR.fullmatch(code)) or not name or name.lower() == "background":
-            raise UserError("--labels has a word that names no structure.", found=word, expected="NAME, NAME=3 or NAME=#ff0000",
+            raise UserError("--labels has a word that names no structure.", found=word, expected="NAME, NAME=3 or "
+                                                                                                 "NAME=#ff0000",
                             fix="correct --labels; background needs no mention")
         names.append(name)
         codes.append(int(code[1:], 16) if code.startswith("#") else int(code) if code else None)
         kinds.add(COLOURS if code.startswith("#") else VALUES if code else None)
     if len(kinds) > 1 or len(set(names)) < len(names) or (None not in codes and len(set(codes)) < len(codes)):
         raise UserError("--labels is not consistent.", found=" ".join(words),
-                        expected="all with a value, all with a colour, or all without; each name and code once", fix="correct --labels")
+                        expected="all with a value, all with a colour, or all without; each name and code once",
+                        fix="correct --labels")
     return names, codes, kinds.pop() if kinds else None
 
 
@@ -83,15 +86,19 @@ def _shown_by_values(names: list[str], masks: Sequence[Path], read: Callable) ->
     found = sorted(values - {0})
     if colours:
         shown = [colour_name(value) for value in colours if value != COLOUR_BIT]
-        raise UserError("The masks are colour images.", found=", ".join(shown[:10]) + (", ..." if len(shown) > 10 else ""),
+        raise UserError("The masks are colour images.",
+                        found=", ".join(shown[:10]) + (", ..." if len(shown) > 10 else ""),
                         expected="to know which colour is which structure; black is background",
                         fix=f"--labels {' '.join(f'NAME={colour}' for colour in shown[:3])}")
     if len(found) > MAX_UNNAMED or (255 in found and len(found) > 1) or (not found and not names):
-        raise UserError("The masks do not show which structures they have.", found=f"{len(found)} values, {', '.join(map(str, found[:8]))}, ...",
+        raise UserError("The masks do not show which structures they have.", found=f"{len(found)} values, "
+                                                                                   f"{', '.join(map(str, found[:8]))}, "
+                                                                                   "...",
                         expected="one value above 0, or up to 30 without 255",
                         fix="--grey for masks with soft edges, or --labels NAME=VALUE ... for all values")
     if names and len(names) != len(found):
-        raise UserError("--labels does not fit the masks.", found=f"{len(names)} names; the masks hold {', '.join(map(str, found))}",
+        raise UserError("--labels does not fit the masks.", found=f"{len(names)} names; the masks hold "
+                                                                  f"{', '.join(map(str, found))}",
                         expected="one name for each value, in their order", fix="--labels NAME=VALUE ...")
     names = names or (["foreground"] if len(found) == 1 else [f"label_{value}" for value in found])
     return Coding(VALUES, tuple(names), {0: 0} | {value: number for number, value in enumerate(found, start=1)})

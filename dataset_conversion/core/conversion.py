@@ -69,7 +69,8 @@ def convert(request: Request) -> Outcome:
     _require_contents(contents, request)
     dataset = f"Dataset{request.dataset_id:03d}_{request.name or contents.dataset_name}"
     require_free_id(request.raw_folder, dataset, request.overwrite)
-    checksum = listing_checksum(request.source, [file for case in contents.cases for file in case.files] + contents.other_files)
+    checksum = listing_checksum(request.source,
+                                [file for case in contents.cases for file in case.files] + contents.other_files)
     state = {"converter": request.converter, "listing_sha256": checksum, "options": _as_json(vars(request.options)),
              "raters": request.with_raters, "cases": sorted(case.name for case in contents.cases)}
     try:
@@ -85,7 +86,8 @@ def convert(request: Request) -> Outcome:
 
 
 def _convert_cases(request: Request, contents: Contents, folder: Path) -> tuple[list[CaseRecord], list[Omission]]:
-    target = Target(folder, contents.file_ending, label_values(contents.labels), len(contents.channel_names), request.with_raters)
+    target = Target(folder, contents.file_ending, label_values(contents.labels), len(contents.channel_names),
+                    request.with_raters)
     done = read_records(folder)
     pending = [case for case in contents.cases if case.name not in done]
     if done:
@@ -98,7 +100,8 @@ def _convert_cases(request: Request, contents: Contents, folder: Path) -> tuple[
             done[result.name] = result
     if not any(record.part == TRAIN for record in done.values()):
         raise UserError("No training case could be converted.", found=f"{problems[0].name}: {problems[0].reason}",
-                        expected="at least one training case without a problem", fix="correct the files and give the command again")
+                        expected="at least one training case without a problem", fix="correct the files and give the "
+                                                                                     "command again")
     return [done[name] for name in sorted(done)], sorted(problems, key=lambda problem: problem.name)
 
 
@@ -113,16 +116,19 @@ def _write_splits(contents: Contents, records: list[CaseRecord], folder: Path, s
 
 def _require_request(request: Request, has_raters: bool) -> None:
     if not request.source.is_dir():
-        raise UserError(f"{request.source} is not a folder.", found="a file" if request.source.exists() else "nothing there",
-                        expected="the folder of the source, as it is distributed", fix="correct -i (unpack archives first)")
+        raise UserError(f"{request.source} is not a folder.",
+                        found="a file" if request.source.exists() else "nothing there",
+                        expected="the folder of the source, as it is distributed", fix="correct -i (unpack archives "
+                        "first)")
     if not 1 <= request.dataset_id <= 999:
-        raise UserError("The dataset ID is out of range.", found=str(request.dataset_id), expected="1 to 999", fix="give another -d")
+        raise UserError("The dataset ID is out of range.", found=str(request.dataset_id), expected="1 to 999",
+                        fix="give another -d")
     if request.name is not None and not _NAME.fullmatch(request.name):
         raise UserError("The name of the dataset cannot be part of a folder's name.", found=request.name,
                         expected="letters, digits, _ and -", fix="give another --name")
     if request.with_raters and not has_raters:
-        raise UserError(f"{request.converter} has one reference per case.", found="--raters", expected="a source with several raters",
-                        fix="leave out --raters")
+        raise UserError(f"{request.converter} has one reference per case.", found="--raters",
+                        expected="a source with several raters", fix="leave out --raters")
 
 
 def _require_contents(contents: Contents, request: Request) -> None:
@@ -135,9 +141,14 @@ def _require_contents(contents: Contents, request: Request) -> None:
                         expected="a name of its own for each case", fix="rename the files")
     if not any(case.part == TRAIN for case in contents.cases):
         first = contents.problems[0] if contents.problems else None
-        raise UserError(f"{request.source} holds no training case.", found=f"{first.name}: {first.reason}" if first else "no case",
+        raise UserError(f"{request.source} holds no training case.",
+                        found=f"{first.name}: {first.reason}" if first else "no case",
                         expected="images with their label maps", fix="correct -i, or the names of the files")
-    of_part = {part: {case.name: case.patient for case in contents.cases if case.part == part} for part in (TRAIN, TEST)}
+    of_part = {
+        part: {case.name: case.patient
+               for case in contents.cases if case.part == part}
+        for part in (TRAIN, TEST)
+    }
     folds.require_separate_test(of_part[TRAIN], of_part[TEST])
     if contents.folds:
         folds.splits(contents.folds, of_part[TRAIN])
@@ -145,7 +156,8 @@ def _require_contents(contents: Contents, request: Request) -> None:
 
 def _write_error(failure: OSError, raw_folder: Path) -> UserError:
     if failure.errno in FULL_DISK:
-        return UserError("The disk is full.", found=f"no space left in {raw_folder}", expected="space for the whole dataset",
+        return UserError("The disk is full.", found=f"no space left in {raw_folder}", expected="space for the whole "
+                                                                                               "dataset",
                          fix="make space and give the same command again; it continues where it stopped")
     return UserError("The dataset cannot be written.", found=f"{type(failure).__name__}: {failure}",
                      expected=f"a folder that can be written: {raw_folder}",

@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 
 def label_values(labels: dict[str, int | list[int]]) -> tuple[int, ...]:
     """All values that may occur in a label map."""
-    return tuple(sorted({value for entry in labels.values() for value in (entry if isinstance(entry, list) else [entry])}))
+    return tuple(
+        sorted({value
+                for entry in labels.values()
+                for value in (entry if isinstance(entry, list) else [entry])}))
 
 
 def dataset_json(outcome: Outcome, about: About, request: Request, checksum: str) -> dict:
     """The whole content of the file."""
     contents = outcome.contents
     return {
-        "channel_names": {str(number): name for number, name in enumerate(contents.channel_names)},
+        "channel_names": {str(number): name
+                          for number, name in enumerate(contents.channel_names)},
         "labels": contents.labels,
         **({"regions_class_order": contents.regions_class_order} if contents.regions_class_order else {}),
         "numTraining": len(outcome.cases_of(TRAIN)),
@@ -42,8 +46,11 @@ def dataset_json(outcome: Outcome, about: About, request: Request, checksum: str
             "converted": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "converter": request.converter,
             "software": f"medsegdiff-auto {medsegdiff_auto.__version__}",
-            "options": {name: value for name, value in json.loads(json.dumps(vars(request.options), default=str)).items()
-                        if value not in (None, False, [])},
+            "options": {
+                name: value
+                for name, value in json.loads(json.dumps(vars(request.options), default=str)).items()
+                if value not in (None, False, [])
+            },
             "seed": request.seed,
             "notes": contents.notes,
             "not_converted": [dataclasses.asdict(omission) for omission in outcome.problems],

@@ -35,7 +35,8 @@ class Series:
 
 def holds_dicom(folder: Path) -> bool:
     """Whether the first file of a folder is DICOM: the letters stand behind a preamble of 128 bytes."""
-    first = next((entry for entry in sorted(folder.iterdir()) if entry.is_file() and entry.suffix.lower() not in (".xml", ".txt", ".csv")), None)
+    first = next((entry for entry in sorted(folder.iterdir())
+                  if entry.is_file() and entry.suffix.lower() not in (".xml", ".txt", ".csv")), None)
     if first is None:
         return False
     with open(first, "rb") as file:
@@ -87,4 +88,5 @@ def _require_even_slices(series: Series) -> None:
     distances = np.abs(np.diff(heights))
     typical = np.median(distances)
     if typical == 0 or np.any(np.abs(distances - typical) > UNEVEN * typical):
-        raise CaseProblem(f"its slices are not evenly spaced, {distances.min():g} to {distances.max():g} mm: some are missing or double")
+        raise CaseProblem(f"its slices are not evenly spaced, {distances.min():g} to {distances.max():g} mm: some are "
+                          "missing or double")

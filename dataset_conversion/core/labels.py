@@ -47,12 +47,14 @@ def foreground_of_grey(pixels: np.ndarray) -> np.ndarray:
 
     Masks come as 0/1, as 0/255, or with grey, anti-aliased edges between 0 and 255.
     """
-    highest = 1 if pixels.max(initial=0) <= 1 else np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else pixels.max()
+    highest = 1 if pixels.max(
+        initial=0) <= 1 else np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else pixels.max()
     return pixels >= highest / 2 if pixels.max(initial=0) > 0 else np.zeros(pixels.shape, bool)
 
 
 def nested(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """A label map from masks that lie within each other, outermost first: a voxel's label is its innermost mask, uint8."""
+    """A label map from masks that lie within each other, outermost first: a voxel's label is its innermost mask, uint8.
+    """
     label = np.zeros(masks[0].shape, np.uint8)
     for value, mask in enumerate(masks, start=1):
         label[mask] = value

@@ -20,9 +20,11 @@ def require_files(source: Path, patterns: Mapping[str, str], dataset: str) -> No
     """
     for pattern in patterns:
         if next(source.glob(pattern), None) is None:
-            raise UserError(f"{source} is not the folder of {dataset}: {pattern} is missing.", found=shown_entries(source),
-                            expected="; ".join(f"{name} ({what})" for name, what in patterns.items()),
-                            fix=_did_you_mean(source, pattern) + f"give -i the folder in which {pattern.split('/')[0]} lies")
+            raise UserError(
+                f"{source} is not the folder of {dataset}: {pattern} is missing.", found=shown_entries(source),
+                expected="; ".join(f"{name} ({what})" for name, what in patterns.items()),
+                fix=_did_you_mean(source, pattern) + f"give -i the folder in which {pattern.split('/')[0]} "
+                "lies")
 
 
 def _did_you_mean(source: Path, pattern: str) -> str:
@@ -36,13 +38,15 @@ def _did_you_mean(source: Path, pattern: str) -> str:
 def shown_entries(folder: Path) -> str:
     """The first entries of a folder, for the second line of an error."""
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith("."))
-    return ", ".join(entries[:NUM_SHOWN]) + (f", ... ({len(entries)})" if len(entries) > NUM_SHOWN else "") or "an empty folder"
+    return ", ".join(
+        entries[:NUM_SHOWN]) + (f", ... ({len(entries)})" if len(entries) > NUM_SHOWN else "") or "an empty folder"
 
 
 def unpaired(images: Mapping[str, Path], masks: Mapping[str, Path]) -> list[Omission]:
     """An omission for every image without mask and every mask without image; both are given by case name."""
-    return ([Omission(name, f"image without a mask: {images[name].name}") for name in sorted(set(images) - set(masks))]
-            + [Omission(name, f"mask without an image: {masks[name].name}") for name in sorted(set(masks) - set(images))])
+    return ([Omission(name, f"image without a mask: {images[name].name}")
+             for name in sorted(set(images) - set(masks))] +
+            [Omission(name, f"mask without an image: {masks[name].name}") for name in sorted(set(masks) - set(images))])
 
 
 def listing_checksum(source: Path, files: Iterable[Path]) -> str:

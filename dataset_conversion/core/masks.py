@@ -26,8 +26,8 @@ class ColourMask(CaseProblem):
 class Coding:
     """How masks say which structure a voxel is.
 
-    ``kind`` is GREY (one structure, from ``threshold`` upwards), VALUES, COLOURS (24 bits as a number) or FILES (one file per class,
-    each grey); ``codes`` maps values or colours to labels.
+    ``kind`` is GREY (one structure, from ``threshold`` upwards), VALUES, COLOURS (24 bits as a number) or FILES (one
+    file per class, each grey); ``codes`` maps values or colours to labels.
     """
 
     kind: str

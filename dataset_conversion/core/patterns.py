@@ -1,4 +1,6 @@
-"""Patterns like ``images/{patient}/{case}_{channel}.png``: which files of a folder they name, and what the braces stand for."""
+"""Patterns like ``images/{patient}/{case}_{channel}.png``: which files of a folder they name, and what the braces stand
+for.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ class Match:
 
     @property
     def case(self) -> str:
-        """The name of the case, headed by the patient's where the pattern has both and the case does not begin with it."""
+        """The name of the case, headed by the patient's where the pattern has both and the case does not begin with it.
+        """
         case, patient = self.fields["case"], self.fields.get("patient")
         return case if patient is None or case.startswith(patient) else f"{patient}_{case}"
 
@@ -32,7 +35,8 @@ def fields_of(pattern: str) -> list[str]:
 def compiled(pattern: str, choices: Mapping[str, Sequence[str]]) -> re.Pattern:
     """The regular expression of a pattern. ``choices`` are all words of a field, where they are known.
 
-    Braces and ``*`` stand for any text within one name of a file or folder; of two in a row the first takes as much as it can.
+    Braces and ``*`` stand for any text within one name of a file or folder; of two in a row the first takes as much as
+    it can.
     """
     expression, end, seen = "", 0, set()
     for placeholder in _PLACEHOLDER.finditer(pattern):
@@ -51,7 +55,9 @@ def compiled(pattern: str, choices: Mapping[str, Sequence[str]]) -> re.Pattern:
 
 def matches(pattern: str, source: Path, entries: Iterable[Path], endings: Sequence[str],
             choices: Mapping[str, Sequence[str]]) -> list[Match]:
-    """Those of ``entries`` that the pattern names, in their order; without an ending of its own it takes any of ``endings``."""
+    """Those of ``entries`` that the pattern names, in their order; without an ending of its own it takes any of
+    ``endings``.
+    """
     expression, has_ending = compiled(pattern, choices), pattern.lower().endswith(tuple(endings))
     found = []
     for entry in entries:

@@ -19,7 +19,10 @@ ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif")
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels ``(y, x)`` or ``(y, x, 3)``, uint8 or uint16. ``file`` is a PNG that holds exactly this, where there is one."""
+    """Pixels ``(y, x)`` or ``(y, x, 3)``, uint8 or uint16.
+
+    ``file`` is a PNG that holds exactly this, where there is one.
+    """
 
     voxels: np.ndarray
     file: Path | None = None

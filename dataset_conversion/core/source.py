@@ -35,9 +35,9 @@ class About:
 class Case:
     """A case that is still to be read.
 
-    ``name`` becomes the file name. Cases of one ``patient`` never stand on both sides of a split. ``files`` are all source
-    files that it is made of; ``detail`` is whatever else ``Converter.read`` needs, of a type that can be pickled.
-    ``part`` is ``TRAIN`` (imagesTr) or ``TEST`` (imagesTs).
+    ``name`` becomes the file name. Cases of one ``patient`` never stand on both sides of a split. ``files`` are all
+    source files that it is made of; ``detail`` is whatever else ``Converter.read`` needs, of a type that can be
+    pickled. ``part`` is ``TRAIN`` (imagesTr) or ``TEST`` (imagesTs).
     """
 
     name: str
@@ -51,8 +51,8 @@ class Case:
 class Sample:
     """A case that is read: volumes, or pictures (one RGB picture holds three channels).
 
-    ``label`` is None for a test case without reference. ``raters`` are label maps by the rater's name. ``notes`` tell what
-    was repaired.
+    ``label`` is None for a test case without reference. ``raters`` are label maps by the rater's name. ``notes`` tell
+    what was repaired.
     """
 
     channels: list[Volume] | list[Picture]
@@ -74,9 +74,9 @@ class Contents:
     """What a folder holds, before any voxel is read.
 
     ``labels`` and ``regions_class_order`` are nnU-Net's, an ignore label included. ``left_out`` is what the
-    converter leaves out on purpose, ``problems`` what is wrong with the folder. ``notes`` are facts that the user should
-    know of the whole dataset. ``folds`` are official ones, lists of validation cases; without them the folds are drawn.
-    Where the spacing is unknown, structures are counted in voxels.
+    converter leaves out on purpose, ``problems`` what is wrong with the folder. ``notes`` are facts that the user
+    should know of the whole dataset. ``folds`` are official ones, lists of validation cases; without them the folds are
+    drawn. Where the spacing is unknown, structures are counted in voxels.
     """
 
     dataset_name: str

@@ -21,7 +21,8 @@ _STORED_AS = {np.dtype(bool): np.uint8, np.dtype(np.int64): np.int32, np.dtype(n
 
 @dataclass(frozen=True)
 class Volume:
-    """Voxels ``(x, y, z)``, or ``(x, y, z, t)`` before it is taken apart, and the NIfTI header that holds their geometry.
+    """Voxels ``(x, y, z)``, or ``(x, y, z, t)`` before it is taken apart, and the NIfTI header that holds their
+    geometry.
 
     ``file`` is a ``.nii.gz`` that holds exactly this, where there is one: it is copied, not compressed again.
     """
@@ -56,7 +57,9 @@ class Volume:
         return [self.like(self.voxels[..., index]) for index in range(self.voxels.shape[3])]
 
     def save(self, path: Path) -> None:
-        """Writes ``.nii.gz``; whole numbers of 64 bits and doubles, which nnU-Net does not use, are stored with 32 bits."""
+        """Writes ``.nii.gz``; whole numbers of 64 bits and doubles, which nnU-Net does not use, are stored with 32
+        bits.
+        """
         with atomically(path) as temporary:
             if self.file is not None:
                 shutil.copyfile(self.file, temporary)
@@ -86,7 +89,8 @@ def volume_from_sitk(image: sitk.Image) -> Volume:
         image = sitk.JoinSeries(image)
     voxels = sitk.GetArrayFromImage(image)
     spatial = tuple(range(min(3, image.GetDimension())))
-    voxels = voxels.transpose(spatial[::-1] + tuple(range(len(spatial), voxels.ndim))) if image.GetDimension() <= 3 else voxels.T
+    voxels = voxels.transpose(spatial[::-1] +
+                              tuple(range(len(spatial), voxels.ndim))) if image.GetDimension() <= 3 else voxels.T
     linear = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)[:3, :3] * image.GetSpacing()[:3]
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = linear, image.GetOrigin()[:3]

@@ -27,7 +27,8 @@ def convert_cases(converter_name: str, cases: Sequence[Case], target: Target,
         OSError: a file cannot be written.
     """
     progress = tqdm(total=len(cases), unit="case", disable=not sys.stderr.isatty())
-    outcomes = (_in_this_process if min(num_processes, len(cases)) <= 1 else _in_workers)(converter_name, cases, target, num_processes)
+    outcomes = (_in_this_process if min(num_processes, len(cases)) <= 1 else _in_workers)(converter_name, cases, target,
+                                                                                          num_processes)
     with progress:
         for outcome in outcomes:
             progress.update()
@@ -44,7 +45,8 @@ def _in_workers(converter_name, cases, target, num_processes) -> Iterator[CaseRe
         for done in as_completed([pool.submit(convert_case, converter_name, case, target) for case in cases]):
             yield done.result()
     except BrokenProcessPool as failure:
-        raise UserError("A worker process ended before its case was done.", found=f"{num_processes} workers, too little memory perhaps",
+        raise UserError("A worker process ended before its case was done.", found=f"{num_processes} workers, too "
+                                                                                  "little memory perhaps",
                         expected="enough memory for one case in each worker",
                         fix="give the same command with a smaller -np; it continues where it stopped") from failure
     finally:

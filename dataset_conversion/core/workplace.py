@@ -1,4 +1,6 @@
-"""The hidden folder in which a dataset grows; it takes its name when it is complete, and an interrupted one is continued."""
+"""The hidden folder in which a dataset grows; it takes its name when it is complete, and an interrupted one is
+continued.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ STATE = ".conversion.json"
 
 
 def require_free_id(raw_folder: Path, dataset: str, overwrite: bool) -> None:
-    """Checks that the ID belongs to no other dataset, and that ``dataset`` does not exist unless it is to be overwritten.
+    """Checks that the ID belongs to no other dataset, and that ``dataset`` does not exist unless it is to be
+    overwritten.
 
     Raises:
         UserError: one of the two.
@@ -27,9 +30,11 @@ def require_free_id(raw_folder: Path, dataset: str, overwrite: bool) -> None:
     others = sorted(name for name in known if name.startswith(f"{dataset_id}_") and name != dataset)
     if others:
         raise UserError(f"The ID {int(dataset_id[7:])} belongs to another dataset.", found=others[0],
-                        expected="an ID that is not in use", fix=f"give another ID with -d, or --name {others[0][11:]} --overwrite")
+                        expected="an ID that is not in use", fix=f"give another ID with -d, or --name {others[0][11:]} "
+                                                                 "--overwrite")
     if (raw_folder / dataset).exists() and not overwrite:
-        raise UserError(f"{dataset} exists already.", found=str(raw_folder / dataset), expected="an ID that is not in use",
+        raise UserError(f"{dataset} exists already.", found=str(raw_folder / dataset), expected="an ID that is not in "
+                                                                                                "use",
                         fix="give another ID with -d, or replace the dataset with --overwrite")
 
 

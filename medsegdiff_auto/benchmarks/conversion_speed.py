@@ -1,8 +1,10 @@
-"""MB of voxels a second that a conversion takes in, beside a plain copy with the same libraries and the same worker processes.
+"""MB of voxels a second that a conversion takes in, beside a plain copy with the same libraries and the same worker
+processes.
 
-The copy reads every file of the source and writes its voxels again, each sequence for itself, compressed as the conversion
-compresses; it checks and computes nothing. Pictures go through drishti_gs, volumes of four sequences through msd. A PNG or a label map
-that needs no change is copied by the conversion and not compressed again, so it can be faster than the copy.
+The copy reads every file of the source and writes its voxels again, each sequence for itself, compressed as the
+conversion compresses; it checks and computes nothing. Pictures go through drishti_gs, volumes of four sequences through
+msd. A PNG or a label map that needs no change is copied by the conversion and not compressed again, so it can be faster
+than the copy.
 """
 
 from __future__ import annotations
@@ -33,18 +35,22 @@ FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
 def write_pictures(folder: Path, count: int, shape: tuple[int, int] = PICTURE_SHAPE) -> int:
-    """Writes so many RGB pictures and label maps of 0 to 2 as drishti_gs reads them; returns their bytes, uncompressed."""
+    """Writes so many RGB pictures and label maps of 0 to 2 as drishti_gs reads them; returns their bytes, uncompressed.
+    """
     generator, radius = np.random.default_rng(0), _radius(shape)
     label = (radius < 0.6).astype(np.uint8) + (radius < 0.3)
     for number in range(NUM_TEMPLATES):
-        colours = generator.normal(0, 4, (*shape, 3)) + 60 * label[..., None] + 80 * np.clip(1.2 - radius, 0, 1)[..., None]
+        colours = generator.normal(0, 4,
+                                   (*shape, 3)) + 60 * label[..., None] + 80 * np.clip(1.2 - radius, 0, 1)[..., None]
         for name, pixels in (("images", np.clip(colours, 0, 255).astype(np.uint8)), ("labels", label)):
             _write_copies(folder / name, number, count, ".png", partial(iio.imwrite, image=pixels))
     return count * int(np.prod(shape)) * 4
 
 
 def write_volumes(folder: Path, count: int, shape: tuple[int, int, int] = VOLUME_SHAPE) -> int:
-    """Writes so many volumes, a head of noise in empty air, as a task of the Decathlon; returns their bytes, uncompressed."""
+    """Writes so many volumes, a head of noise in empty air, as a task of the Decathlon; returns their bytes,
+    uncompressed.
+    """
     generator, radius, affine = np.random.default_rng(0), _radius(shape), np.diag([-1.0, -1.0, 1.0, 1.0])
     label = (radius < 0.3).astype(np.uint8) + (radius < 0.2)
     for number in range(NUM_TEMPLATES):
@@ -52,10 +58,14 @@ def write_volumes(folder: Path, count: int, shape: tuple[int, int, int] = VOLUME
         for name, array in (("imagesTr", voxels.astype(np.int16)), ("labelsTr", label)):
             image = nib.Nifti1Image(array, affine)
             _write_copies(folder / name, number, count, ".nii.gz", partial(nib.save, image))
-    (folder / "dataset.json").write_text(json.dumps({
-        "name": "Speed", "modality": {str(number): f"MR {number}" for number in range(NUM_SEQUENCES)},
-        "labels": {"0": "background", "1": "whole", "2": "core"}, "training": [
-            {"image": f"imagesTr/case_{number:04d}.nii.gz", "label": f"labelsTr/case_{number:04d}.nii.gz"} for number in range(count)]}))
+    (folder / "dataset.json").write_text(
+        json.dumps({
+            "name": "Speed", "modality": {str(number): f"MR {number}"
+                                          for number in range(NUM_SEQUENCES)},
+            "labels": {"0": "background", "1": "whole", "2": "core"},
+            "training": [{"image": f"imagesTr/case_{number:04d}.nii.gz", "label": f"labelsTr/case_{number:04d}.nii.gz"}
+                         for number in range(count)]
+        }))
     return count * int(np.prod(shape)) * (2 * NUM_SEQUENCES + 1)
 
 
@@ -108,10 +118,13 @@ def measure(converter: str, write: Callable[[Path, int], int], count: int, num_w
         source, target = Path(temporary, "source"), Path(temporary, "target")
         os.environ.update(dict.fromkeys(FOLDERS, temporary))
         megabytes = write(source, count) / 1e6
-        seconds = np.array([(seconds_of_copy(source, target, num_workers), seconds_of_conversion(converter, source, target, num_workers))
+        seconds = np.array([(seconds_of_copy(source, target,
+                                             num_workers), seconds_of_conversion(converter, source, target,
+                                                                                 num_workers))
                             for _ in range(num_rounds)])
     of_copy, of_conversion = megabytes / np.median(seconds, axis=0)
-    return f"| {converter} | {count} | {megabytes:.0f} | {of_conversion:.1f} | {of_copy:.1f} | {of_conversion / of_copy:.2f} |"
+    ratio = of_conversion / of_copy
+    return f"| {converter} | {count} | {megabytes:.0f} | {of_conversion:.1f} | {of_copy:.1f} | {ratio:.2f} |"
 
 
 def _write_copies(folder: Path, number: int, count: int, ending: str, write: Callable[[Path], None]) -> None:
@@ -133,12 +146,14 @@ def _radius(shape: Sequence[int]) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=1000, help="pairs of PNG, 0 for none (default: %(default)s)")
-    parser.add_argument("--volumes", type=int, default=50, help="volumes of 240 x 240 x 155 x 4, 0 for none (default: %(default)s)")
+    parser.add_argument("--volumes", type=int, default=50, help="volumes of 240 x 240 x 155 x 4, 0 for none (default: "
+                                                                "%(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="repetitions (default: %(default)s)")
     parser.add_argument("-np", type=int, default=2, help="worker processes (default: %(default)s)")
     args = parser.parse_args()
     print("| converter | cases | MB | conversion MB/s | copy MB/s | ratio |\n|---|---|---|---|---|---|")
-    for converter, write, count in (("drishti_gs", write_pictures, args.pictures), ("msd", write_volumes, args.volumes)):
+    for converter, write, count in (("drishti_gs", write_pictures, args.pictures), ("msd", write_volumes,
+                                                                                    args.volumes)):
         if count:
             print(measure(converter, write, count, args.np, args.rounds), flush=True)
 

@@ -25,7 +25,8 @@ def read_plans(plans_file: Path) -> tuple[dict, dict]:
 
 
 def initialized_trainer(trainer_class: type[nnUNetTrainer], plans: dict, configuration: str, dataset_json: dict,
-                        device: torch.device, data_folder: Path | None = None, num_epochs: int | None = None) -> nnUNetTrainer:
+                        device: torch.device, data_folder: Path | None = None,
+                        num_epochs: int | None = None) -> nnUNetTrainer:
     """A trainer that could take its first step, with nothing but its plans unless there is preprocessed data.
 
     ``num_epochs`` is nnU-Net's thousand where it is None; few of them give our trainer AdamW for both networks.
@@ -48,7 +49,8 @@ def random_batch(trainer: nnUNetTrainer, seed: int) -> dict:
     """Images of noise and random labels in the sizes that nnU-Net's loader gives."""
     generator = torch.Generator().manual_seed(seed)
     patch_size, batch_size = trainer.configuration_manager.patch_size, trainer.batch_size
-    num_channels = determine_num_input_channels(trainer.plans_manager, trainer.configuration_manager, trainer.dataset_json)
+    num_channels = determine_num_input_channels(trainer.plans_manager, trainer.configuration_manager,
+                                                trainer.dataset_json)
     num_labels, regions = trainer.label_manager.num_segmentation_heads, trainer.label_manager.has_regions
     targets = []
     for scale in trainer._get_deep_supervision_scales():
@@ -63,7 +65,8 @@ def predicted_peak_gb(plans_manager, configuration_manager, dataset_json: dict, 
     num_inputs = determine_num_input_channels(plans_manager, configuration_manager, dataset_json)
     num_outputs = plans_manager.get_label_manager(dataset_json).num_segmentation_heads
     with torch.device("meta"):
-        unet = nnUNetTrainer.build_network_architecture(plans_manager, configuration_manager, num_inputs, num_outputs, False)
+        unet = nnUNetTrainer.build_network_architecture(plans_manager, configuration_manager, num_inputs, num_outputs,
+                                                        False)
         return training_peak_gb(unet, num_inputs, num_outputs, configuration_manager.patch_size,
                                 configuration_manager.batch_size, diffusion_configuration(configuration_manager),
                                 half_precision)

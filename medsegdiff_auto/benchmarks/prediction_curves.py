@@ -1,4 +1,5 @@
-"""How the cost of a case grows with samples, steps and volume, and what MedSegDiff's own sampler settings cost on the same network.
+"""How the cost of a case grows with samples, steps and volume, and what MedSegDiff's own sampler settings cost on the
+same network.
 
 All in forwards of nnU-Net's network on one tile, measured in the same run.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Callable
+from collections.abc import Callable
 
 import matplotlib
 import numpy as np
@@ -72,8 +73,10 @@ def main() -> None:
     parser = model_parser(__doc__)
     parser.add_argument("-f", type=int, default=0, help="fold")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--published", action="store_true", help="MedSegDiff's own sampler settings too: minutes to hours")
-    parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs least")
+    parser.add_argument("--published", action="store_true", help="MedSegDiff's own sampler settings too: minutes to "
+                                                                 "hours")
+    parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs "
+                                                                   "least")
     parser.add_argument("-o", help="picture to write")
     args = parser.parse_args()
     compute_on_cpu(1 if args.cpu_seconds else None)
@@ -81,16 +84,22 @@ def main() -> None:
     model = model_of(args, args.f)
     nnunet, one = nnunet_of(model, 0, torch.device("cpu")), image_of(model, 1)
     nnunet.allowed_mirroring_axes = None
-    forward = seconds_of(lambda: nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(one)), args.rounds, clock)
+    forward = seconds_of(lambda: nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(one)), args.rounds,
+                         clock)
 
     def cost(image: np.ndarray, options: SamplingOptions, rounds: int = args.rounds) -> tuple[float, int, int]:
         predictor = MedSegDiffPredictor(model, options)
-        return seconds_of(drawing(predictor, image), rounds, clock) / forward, predictor.num_forwards, predictor.num_evaluations
+        return seconds_of(drawing(predictor, image), rounds,
+                          clock) / forward, predictor.num_forwards, predictor.num_evaluations
 
-    series = {"samples": [(n, one, SamplingOptions(n)) for n in SAMPLES], "steps": [(n, one, SamplingOptions(8, n)) for n in STEPS],
-              "tiles": [(n, image_of(model, n), SamplingOptions(8)) for n in TILES]}
+    series = {
+        "samples": [(n, one, SamplingOptions(n)) for n in SAMPLES],
+        "steps": [(n, one, SamplingOptions(8, n)) for n in STEPS],
+        "tiles": [(n, image_of(model, n), SamplingOptions(8)) for n in TILES]
+    }
     curves = {}
-    print(f"one forward: {forward:.3f} s\n\n| | | nnU-Net's forwards | denoiser evaluations | cost in forwards |\n|---|---|---|---|---|")
+    print(f"one forward: {forward:.3f} s\n\n| | | nnU-Net's forwards | denoiser evaluations | cost in forwards "
+          "|\n|---|---|---|---|---|")
     for name, points in series.items():
         curves[name] = []
         for number, image, options in points:

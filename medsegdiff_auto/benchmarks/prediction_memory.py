@@ -1,7 +1,7 @@
 """Peak memory of ``medsegdiff_predict`` on a synthetic CT of any size: what it states beforehand beside what it takes.
 
-The model is planned for phantoms by the package's own planner and not trained: its tiles are all in doubt, so that none is
-left out, which is the most that a prediction can cost. The prediction runs in a process of its own.
+The model is planned for phantoms by the package's own planner and not trained: its tiles are all in doubt, so that none
+is left out, which is the most that a prediction can cost. The prediction runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def untrained_model(folder: Path) -> Path:
                  "-overwrite_target_spacing", "1", "1", "1"]) == 0
     plans = load_json(str(folders["preprocessed"] / dataset.name / "MedSegDiffPlans.json"))
     dataset_json = load_json(str(dataset / "dataset.json"))
-    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, CONFIGURATION, dataset_json, device("cpu"), num_epochs=1)
+    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, CONFIGURATION, dataset_json, device("cpu"),
+                                  num_epochs=1)
     model = folders["results"] / "model"
     (model / "fold_0").mkdir(parents=True)
     trainer.save_checkpoint(str(model / "fold_0" / "checkpoint_final.pth"))
@@ -101,8 +102,12 @@ def predict_measured(model: Path, images: Path, output: Path, options: Sequence[
         CalledProcessError: the command failed.
     """
     start = perf_counter()
-    run = subprocess.run([sys.executable, "-c", PREDICT_AND_MEASURE, "-i", str(images), "-o", str(output), "-m", str(model),
-                          "-device", "cpu", *options], capture_output=True, text=True)
+    run = subprocess.run([
+        sys.executable, "-c", PREDICT_AND_MEASURE, "-i",
+        str(images), "-o",
+        str(output), "-m",
+        str(model), "-device", "cpu", *options
+    ], capture_output=True, text=True)
     seconds = perf_counter() - start
     print(run.stdout + run.stderr, file=sys.stderr, flush=True)
     run.check_returncode()
@@ -115,7 +120,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-size", type=int, nargs=3, default=(512, 512, 600), metavar=("X", "Y", "Z"))
     parser.add_argument("-m", type=Path, metavar="FOLDER", help="model folder (default: an untrained one for phantoms)")
-    parser.add_argument("--spacing_mm", type=float, default=1.0, help="of the CT; the default model's is 1, others are resampled")
+    parser.add_argument("--spacing_mm", type=float, default=1.0, help="of the CT; the default model's is 1, others are "
+                                                                      "resampled")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--mirrors", type=int, default=1)
@@ -130,11 +136,19 @@ def main() -> int:
         (root / "images").mkdir()
         write_ct(root / "images" / f"{CASE}_0000.nii.gz", args.size, args.spacing_mm)
         model = args.m or untrained_model(root / "model")
-        options = ["--samples", str(args.samples), "--steps", str(args.steps), "--mirrors", str(args.mirrors),
-                   "-step_size", str(args.step_size), "--max_memory", str(args.max_memory or args.limit_gb), *(f"--save_{what}" for what in args.save)]
+        options = [
+            "--samples",
+            str(args.samples), "--steps",
+            str(args.steps), "--mirrors",
+            str(args.mirrors), "-step_size",
+            str(args.step_size), "--max_memory",
+            str(args.max_memory or args.limit_gb), *(f"--save_{what}" for what in args.save)
+        ]
         found = predict_measured(model, root / "images", root / "predictions", options)
-    print(f"{found.statement}\n\n| size | samples | steps | stated, GB | measured, GB | stated too much | below {args.limit_gb:g} GB | "
-          f"seconds |\n|---|---|---|---|---|---|---|---|\n| {' x '.join(map(str, args.size))} | {args.samples} | {args.steps} | "
+    print(f"{found.statement}\n\n| size | samples | steps | stated, GB | measured, GB | stated too much | below "
+          f"{args.limit_gb:g} GB | "
+          f"seconds |\n|---|---|---|---|---|---|---|---|\n| {' x '.join(map(str, args.size))} | {args.samples} | "
+          f"{args.steps} | "
           f"{found.stated_gb:.2f} | {found.measured_gb:.2f} | {found.stated_gb / found.measured_gb - 1:+.1%} | "
           f"{'yes' if found.measured_gb < args.limit_gb else 'NO'} | {found.seconds:.0f} |")
     return 0 if found.measured_gb < args.limit_gb else 1

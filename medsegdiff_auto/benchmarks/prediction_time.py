@@ -6,7 +6,8 @@ Both predict the same preprocessed cases in turn, from the same tiles; nnU-Net m
 from __future__ import annotations
 
 from time import perf_counter, process_time
-from typing import Callable, NamedTuple
+from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -48,7 +49,8 @@ def nnunet_of(model: TrainedModel, fold: int, device: torch.device) -> nnUNetPre
     return predictor
 
 
-def competitors(model: TrainedModel, device: torch.device, counts: list[int], steps: list[int]) -> dict[str | Setting, Callable]:
+def competitors(model: TrainedModel, device: torch.device, counts: list[int],
+                steps: list[int]) -> dict[str | Setting, Callable]:
     """What is timed: nnU-Net, and ours by samples and steps."""
     nnunet = nnunet_of(model, 0, device)
 
@@ -87,9 +89,11 @@ def paired_seconds(methods: dict[str | Setting, Callable], images: list[np.ndarr
 
 
 def extra_sample(seconds: dict[str | Setting, np.ndarray], num_steps: int, num_views: int) -> np.ndarray:
-    """What one more sample costs, from the fewest to the most samples, in forwards of nnU-Net's network; one value per image."""
-    few, many = (choose(setting for setting in seconds if isinstance(setting, Setting) and setting.num_steps == num_steps)
-                 for choose in (min, max))
+    """What one more sample costs, from the fewest to the most samples, in forwards of nnU-Net's network; one value per
+    image.
+    """
+    few, many = (choose(setting for setting in seconds
+                        if isinstance(setting, Setting) and setting.num_steps == num_steps) for choose in (min, max))
     return (seconds[many] - seconds[few]) / (many.num_samples - few.num_samples) / (seconds[NNUNET] / num_views)
 
 
@@ -104,10 +108,12 @@ def main() -> None:
     parser.add_argument("-f", default="0", help="fold, or all")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--crop", type=int, nargs=3, metavar="VOXELS", help="only the middle of each case: large ones have hundreds of tiles")
+    parser.add_argument("--crop", type=int, nargs=3, metavar="VOXELS", help="only the middle of each case: large ones "
+                                                                            "have hundreds of tiles")
     parser.add_argument("--samples", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--steps", type=int, nargs="+", help="default: the plan's")
-    parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs least")
+    parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs "
+                                                                   "least")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
     compute_on_cpu(1 if args.cpu_seconds else None)
@@ -127,7 +133,8 @@ def main() -> None:
         num_views = 2 ** len(model.mirroring_axes or ())
         for num_steps in steps:
             extra = extra_sample(dict(zip(methods, rows.T)), num_steps, num_views)
-            print(f"One more sample of {num_steps} steps: {np.median(extra):.3f} forwards of nnU-Net's network (median)")
+            print(f"One more sample of {num_steps} steps: {np.median(extra):.3f} forwards of nnU-Net's network "
+                  "(median)")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ from medsegdiff_auto.planning.resources import RESOURCES
 
 MILLION, GIGA = 1e6, 1e9
 PUBLISHED_FEATURES, PUBLISHED_INPUTS = (128, 128, 256, 256, 512, 512), 3
-"""MedSegDiff's published recipe: 256 x 256 RGB, 128 channels, two residual blocks a stage (six stages, multiples 1 1 2 2 4 4)."""
+"""MedSegDiff's published recipe: 256 x 256 RGB, 128 channels, two residual blocks a stage (six stages, multiples 1 1 2
+2 4 4).
+"""
 
 
 def num_parameters(network: nn.Module) -> int:
@@ -37,7 +39,9 @@ def operations(call) -> float:
 
 
 def cost_row(planner: MedSegDiffPlanner, plan: dict, diffusion: DiffusionConfiguration) -> list[str]:
-    """Parameters of conditioner and denoiser (millions), GFLOP of a forward of each on one patch, GB of a training step."""
+    """Parameters of conditioner and denoiser (millions), GFLOP of a forward of each on one patch, GB of a training
+    step.
+    """
     patch = plan["patch_size"]
     with torch.device("meta"):
         unet, num_inputs, num_outputs = planner.planned_unet(plan)
@@ -47,8 +51,9 @@ def cost_row(planner: MedSegDiffPlanner, plan: dict, diffusion: DiffusionConfigu
         of_denoiser = operations(lambda: network.denoise(state, t, terms))
         of_condition = operations(lambda: network.condition(image)) if network.has_conditioner else 0.0
         total, denoiser = num_parameters(network), num_parameters(network.denoiser)
-        peak_gb = training_peak_gb(planner.planned_unet(plan)[0], num_inputs, num_outputs, patch, plan["batch_size"], diffusion,
-                                   half_precision=True)
+        peak_gb = training_peak_gb(
+            planner.planned_unet(plan)[0], num_inputs, num_outputs, patch, plan["batch_size"], diffusion,
+            half_precision=True)
     return [f"{(total - denoiser) / MILLION:.2f}", f"{denoiser / MILLION:.2f}", f"{of_condition / GIGA:.1f}",
             f"{of_denoiser / GIGA:.1f}", f"{peak_gb:.2f}"]
 
@@ -56,11 +61,13 @@ def cost_row(planner: MedSegDiffPlanner, plan: dict, diffusion: DiffusionConfigu
 def published_parameters() -> float:
     """Millions of weights of preset ``paper`` at the published widths, binary target."""
     preset = load_preset("paper")
-    configuration = section_of_preset(preset, "regions", structure_diameter_vox=(), features_per_stage=PUBLISHED_FEATURES,
-                                      first_stage=0, num_steps=preset["planning"]["max_steps"], num_mirrors=1)
+    configuration = section_of_preset(preset, "regions", structure_diameter_vox=(),
+                                      features_per_stage=PUBLISHED_FEATURES, first_stage=0,
+                                      num_steps=preset["planning"]["max_steps"], num_mirrors=1)
     num_stages = len(PUBLISHED_FEATURES)
     with torch.device("meta"):
-        network = PaperDenoiser(PUBLISHED_INPUTS, 1, [(1, 1)] + [(2, 2)] * (num_stages - 1), [(3, 3)] * num_stages, configuration)
+        network = PaperDenoiser(PUBLISHED_INPUTS, 1, [(1, 1)] + [(2, 2)] * (num_stages - 1), [(3, 3)] * num_stages,
+                                configuration)
     return num_parameters(network) / MILLION
 
 
@@ -70,7 +77,8 @@ def main() -> None:
     args = parser.parse_args()
     print(f"`paper` at the published widths: {published_parameters():.1f} M parameters\n")
     preprocessed = paths.require_folder("nnUNet_preprocessed")
-    print("| dataset | configuration | preset | conditioner, M | denoiser, M | conditioner, GFLOP | denoiser, GFLOP | training, GB |\n"
+    print("| dataset | configuration | preset | conditioner, M | denoiser, M | conditioner, GFLOP | denoiser, GFLOP | "
+          "training, GB |\n"
           "|---|---|---|---|---|---|---|---|")
     for dataset in args.d:
         name = paths.resolve_dataset(dataset)

@@ -27,7 +27,8 @@ def folder_of(args: argparse.Namespace, trainer: str = paths.OUR_TRAINER) -> Pat
     return paths.model_folder(args.d, args.c, args.p, trainer)
 
 
-def model_of(args: argparse.Namespace, fold: int | str, use_fitted: bool = False, trainer: str = paths.OUR_TRAINER) -> TrainedModel:
+def model_of(args: argparse.Namespace, fold: int | str, use_fitted: bool = False,
+             trainer: str = paths.OUR_TRAINER) -> TrainedModel:
     """One fold of the model, by default as it was planned."""
     return load_model(folder_of(args, trainer), [fold], use_fitted=use_fitted)
 

@@ -56,12 +56,14 @@ def main() -> None:
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
     compute_on_cpu()
-    print("| dataset | configuration | nnU-Net, s | MedSegDiff-Auto, s | ratio of a pair, median (95 %) |\n|---|---|---|---|---|")
+    print("| dataset | configuration | nnU-Net, s | MedSegDiff-Auto, s | ratio of a pair, median (95 %) "
+          "|\n|---|---|---|---|---|")
     for plans_file in args.plans:
         seconds = paired_seconds(plans_file, args.c, args.steps, torch.device(args.device))
         ratio, low, high = median_ratio(seconds)
         nnunet, ours = np.median(seconds, axis=0)
-        print(f"| {plans_file.parent.name} | {args.c} | {nnunet:.3f} | {ours:.3f} | {ratio:.2f} ({low:.2f} to {high:.2f}) |", flush=True)
+        print(f"| {plans_file.parent.name} | {args.c} | {nnunet:.3f} | {ours:.3f} | {ratio:.2f} ({low:.2f} to "
+              f"{high:.2f}) |", flush=True)
 
 
 if __name__ == "__main__":

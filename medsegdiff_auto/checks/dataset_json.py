@@ -35,11 +35,17 @@ def read_dataset_json(raw_dataset_folder: Path) -> tuple[dict, list[Finding]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as failure:
-        return {}, [Finding(_FILE, "is not valid JSON", str(failure), "a JSON object", "correct the file at that place")]
+        return {}, [Finding(_FILE, "is not valid JSON", str(failure), "a JSON object", "correct the file at that "
+                                                                                       "place")]
     if not isinstance(content, dict):
-        return {}, [Finding(_FILE, "is not a JSON object", type(content).__name__, '{"labels": ..., ...}', "correct the file")]
-    findings = [Finding(_FILE, f"lacks the key {key}", ", ".join(content) or "no key", f"{key}: {example}", f"add {key}")
-                for key, example in REQUIRED_KEYS.items() if key not in content]
+        return {}, [
+            Finding(_FILE, "is not a JSON object",
+                    type(content).__name__, '{"labels": ..., ...}', "correct the file")
+        ]
+    findings = [
+        Finding(_FILE, f"lacks the key {key}", ", ".join(content) or "no key", f"{key}: {example}", f"add {key}")
+        for key, example in REQUIRED_KEYS.items() if key not in content
+    ]
     return content, findings + _channel_names_findings(content) + labels_findings(content)
 
 
@@ -61,8 +67,10 @@ def labels_findings(dataset_json: dict) -> list[Finding]:
         findings.append(_label_finding("has labels that are not consecutive", _join(values), _join(range(len(values))),
                                        "renumber the labels in dataset.json and in the label files"))
     if "ignore" in labels and labels["ignore"] != values[-1] + 1:
-        findings.append(_label_finding("has an ignore label that is not the highest label", f"ignore {labels['ignore']}",
-                                       f"ignore {values[-1] + 1}", "renumber it in dataset.json and in the label files"))
+        findings.append(
+            _label_finding("has an ignore label that is not the highest label", f"ignore {labels['ignore']}",
+                           f"ignore {values[-1] + 1}", "renumber it in dataset.json and in the label "
+                           "files"))
     return findings + _regions_findings(dataset_json, labels)
 
 
@@ -97,16 +105,22 @@ def training_cases(raw_dataset_folder: Path, dataset_json: dict) -> tuple[dict[s
         return {}, findings
     images, findings = channel_files(raw_dataset_folder / "imagesTr", dataset_json["file_ending"], "imagesTr/")
     ending = dataset_json["file_ending"]
-    cases = {case: TrainingCase(files, raw_dataset_folder / "labelsTr" / f"{case}{ending}") for case, files in images.items()}
+    cases = {
+        case: TrainingCase(files, raw_dataset_folder / "labelsTr" / f"{case}{ending}")
+        for case, files in images.items()
+    }
     for path in sorted((raw_dataset_folder / "labelsTr").glob(f"*{ending}")):
         if path.name[:-len(ending)] not in cases:
-            findings.append(Finding(f"labelsTr/{path.name}", "is a label without an image", f"no image {_image_name(path, ending)}",
-                                    f"imagesTr/{_image_name(path, ending)}", "add the image, or remove the label"))
+            findings.append(
+                Finding(f"labelsTr/{path.name}", "is a label without an image", f"no image {_image_name(path, ending)}",
+                        f"imagesTr/{_image_name(path, ending)}", "add the image, or remove the label"))
     return cases, findings
 
 
 def channel_files(folder: Path, file_ending: str, prefix: str = "") -> tuple[dict[str, dict[int, Path]], list[Finding]]:
-    """The files ``CASE_XXXX`` of a folder as ``{case: {channel number: path}}``, and findings for names without ``_XXXX``."""
+    """The files ``CASE_XXXX`` of a folder as ``{case: {channel number: path}}``, and findings for names without
+    ``_XXXX``.
+    """
     cases: dict[str, dict[int, Path]] = {}
     findings = []
     for path in sorted(folder.iterdir()):
@@ -130,8 +144,12 @@ def channel_of(path: Path, file_ending: str) -> tuple[str, int] | None:
 def _listed_cases(raw_dataset_folder: Path, listing: dict) -> dict[str, TrainingCase]:
     def locate(file: str) -> Path:
         return raw_dataset_folder / os.path.expandvars(file)
-    return {case: TrainingCase({channel: locate(file) for channel, file in enumerate(files["images"])}, locate(files["label"]))
-            for case, files in listing.items()}
+
+    return {
+        case: TrainingCase({channel: locate(file)
+                            for channel, file in enumerate(files["images"])}, locate(files["label"]))
+        for case, files in listing.items()
+    }
 
 
 def _channel_names_findings(dataset_json: dict) -> list[Finding]:

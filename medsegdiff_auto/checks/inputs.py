@@ -16,12 +16,13 @@ from medsegdiff_auto.nnunet.readers import find_reader
 logger = logging.getLogger(__name__)
 
 
-def check_inputs(input_folder: str | Path, dataset_json: dict, num_processes: int = 2) -> tuple[dict[str, list[Path]], list[str]]:
+def check_inputs(input_folder: str | Path, dataset_json: dict,
+                 num_processes: int = 2) -> tuple[dict[str, list[Path]], list[str]]:
     """The image files of each intact case of a folder, in the order of the channels, and the cases that are left out.
 
-    Every file is read, by ``num_processes`` threads; ``dataset_json`` is that of the model. All findings are logged as a
-    table. A case is left out for a channel that is missing, empty, truncated, not an image, 4-D, NaN, constant, or on another
-    grid than its first channel.
+    Every file is read, by ``num_processes`` threads; ``dataset_json`` is that of the model. All findings are logged as
+    a table. A case is left out for a channel that is missing, empty, truncated, not an image, 4-D, NaN, constant, or on
+    another grid than its first channel.
 
     Raises:
         UserError: the folder is missing or holds no image of the model's file ending, or no case is intact.
@@ -35,7 +36,10 @@ def check_inputs(input_folder: str | Path, dataset_json: dict, num_processes: in
     left_out = [finding.file for finding in errors_among(findings)]  # files that belong to no case
     left_out += [case for case, of_one_case in of_cases.items() if errors_among(of_one_case)]
     findings += [finding for of_one_case in of_cases.values() for finding in of_one_case]
-    intact = {case: [files[channel] for channel in sorted(files)] for case, files in cases.items() if case not in left_out}
+    intact = {
+        case: [files[channel] for channel in sorted(files)]
+        for case, files in cases.items() if case not in left_out
+    }
     if not intact:
         raise_errors(findings, str(folder), "the table above")
     if findings:
@@ -44,12 +48,14 @@ def check_inputs(input_folder: str | Path, dataset_json: dict, num_processes: in
 
 
 def check_case(files: list[Path], dataset_json: dict, shown: Callable[[Path], str] = str) -> None:
-    """Checks the images of one case, its channels in their order; ``shown`` turns a path into the name that messages give to it.
+    """Checks the images of one case, its channels in their order; ``shown`` turns a path into the name that messages
+    give to it.
 
     Raises:
         UserError: the case is not intact.
     """
-    findings = _case_findings(find_reader(dataset_json, files), num_channels(dataset_json), shown, dict(enumerate(files)))
+    findings = _case_findings(find_reader(dataset_json, files), num_channels(dataset_json), shown,
+                              dict(enumerate(files)))
     raise_errors(findings, "The image", "the log")
 
 
@@ -60,7 +66,8 @@ def require_other_folder(input_folder: str | Path, output_folder: str | Path) ->
         UserError: the folders are the same.
     """
     if Path(input_folder).resolve() == Path(output_folder).resolve():
-        raise UserError("The output folder is the input folder.", found=str(output_folder), expected="a folder of its own",
+        raise UserError("The output folder is the input folder.", found=str(output_folder), expected="a folder of its "
+                                                                                                     "own",
                         fix="choose another folder with -o")
 
 
@@ -97,5 +104,6 @@ def _list_cases(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Pat
     return cases, findings
 
 
-def _case_findings(reader, expected_channels: int, shown: Callable[[Path], str], files: dict[int, Path]) -> list[Finding]:
+def _case_findings(reader, expected_channels: int, shown: Callable[[Path], str], files: dict[int,
+                                                                                             Path]) -> list[Finding]:
     return check_channels(files, reader, expected_channels, shown)[0]

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from medsegdiff_auto.checks.channels import check_channels
-from medsegdiff_auto.checks.dataset_json import TrainingCase, label_names, num_channels, read_dataset_json, training_cases
+from medsegdiff_auto.checks.dataset_json import (TrainingCase, label_names, num_channels, read_dataset_json,
+                                                 training_cases)
 from medsegdiff_auto.findings import ERROR, WARNING, Finding, findings_table, raise_errors, write_findings
 from medsegdiff_auto.nnunet.dataset_files import NUM_FOLDS, SPLITS_FILE
 from medsegdiff_auto.checks.scan_findings import geometry_findings, label_findings
@@ -35,8 +36,10 @@ def check_dataset(raw_dataset_folder: str | Path, num_processes: int = 2) -> lis
     try:
         reader = find_reader(dataset_json, [path for case in cases.values() for path in case.images.values()])
     except RuntimeError:
-        return findings + [Finding("dataset.json", "has a file_ending that nnU-Net cannot read", dataset_json["file_ending"],
-                                   ".nii.gz, .nrrd, .mha, .png, .bmp or .tif", "convert the files")]
+        return findings + [
+            Finding("dataset.json", "has a file_ending that nnU-Net cannot read", dataset_json["file_ending"],
+                    ".nii.gz, .nrrd, .mha, .png, .bmp or .tif", "convert the files")
+        ]
     check = functools.partial(_case_findings, folder, dataset_json, reader)
     with ThreadPoolExecutor(max(1, num_processes)) as pool:
         for of_one_case in pool.map(check, cases.values()):
@@ -62,8 +65,10 @@ def _count_findings(folder: Path, dataset_json: dict, cases: dict[str, TrainingC
     findings = []
     announced = dataset_json.get("numTraining", len(cases))
     if announced != len(cases):
-        findings.append(Finding("dataset.json", "announces another number of training cases", f"numTraining {announced}",
-                                f"{len(cases)}, as in imagesTr", f"set numTraining to {len(cases)}, or add the missing cases"))
+        findings.append(
+            Finding("dataset.json", "announces another number of training cases", f"numTraining {announced}",
+                    f"{len(cases)}, as in imagesTr", f"set numTraining to {len(cases)}, or add the missing "
+                    "cases"))
     if len(cases) < 2:
         findings.append(Finding("imagesTr", "holds too few cases to train and validate on", f"{len(cases)} case(s)",
                                 f"at least 2 cases, {NUM_FOLDS} for {NUM_FOLDS} folds",
@@ -110,7 +115,8 @@ def _case_findings(folder: Path, dataset_json: dict, reader: BaseReaderWriter, c
     findings, grid = check_channels(case.images, reader, num_channels(dataset_json), shown)
     if not case.label.is_file():
         return findings + [Finding(shown(next(iter(case.images.values()))), "is an image without a label",
-                                   f"no label {shown(case.label)}", shown(case.label), "add the label, or remove the image")]
+                                   f"no label {shown(case.label)}", shown(case.label), "add the label, or remove the "
+                                                                                       "image")]
     try:
         label = read_scan(case.label, reader, shown(case.label))
     except UnreadableScan as unreadable:

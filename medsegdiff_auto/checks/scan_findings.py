@@ -13,8 +13,11 @@ def nonfinite_findings(scan: Scan, shown: str) -> list[Finding]:
     """NaN and infinite values."""
     if not scan.num_nonfinite:
         return []
-    return [Finding(shown, "holds NaN or infinite values", f"{scan.num_nonfinite} of {scan.voxels.size} voxels", "finite values",
-                    "replace them by what means nothing: background in a label map, the intensity of air in an image")]
+    return [
+        Finding(shown, "holds NaN or infinite values", f"{scan.num_nonfinite} of {scan.voxels.size} voxels",
+                "finite values",
+                "replace them by what means nothing: background in a label map, the intensity of air in an image")
+    ]
 
 
 def constant_value(scan: Scan) -> float | None:
@@ -29,7 +32,8 @@ def label_findings(scan: Scan, shown: str, names: dict[int, str] | None) -> list
     ``names`` holds all values that may occur; it is None where dataset.json does not say.
     """
     values = np.sort(pd.unique(scan.voxels.ravel()))
-    expected = "whole numbers" if names is None else ", ".join(f"{value} {name}" for value, name in sorted(names.items()))
+    expected = "whole numbers" if names is None else ", ".join(
+        f"{value} {name}" for value, name in sorted(names.items()))
     if len(scan.voxels) != 1:
         return [Finding(shown, "has several values per voxel", f"{len(scan.voxels)} channels", "one label per voxel",
                         "save the label map as a grey-scale image of label values")]
@@ -52,12 +56,15 @@ def label_findings(scan: Scan, shown: str, names: dict[int, str] | None) -> list
 def geometry_findings(geometry: Geometry, shown: str, reference: Geometry, reference_shown: str) -> list[Finding]:
     """Differences of size, spacing, origin and direction from the ``reference`` grid.
 
-    Size and spacing have to agree as nnU-Net demands (relative tolerance 1e-5). A shift or rotation is an error where it
-    moves a corner by more than half a voxel, and a warning below.
+    Size and spacing have to agree as nnU-Net demands (relative tolerance 1e-5). A shift or rotation is an error where
+    it moves a corner by more than half a voxel, and a warning below.
     """
     fix = f"resample or re-save it on the grid of {reference_shown}"
     if geometry.size != reference.size:
-        return [Finding(shown, f"differs in size from {reference_shown}", list_extents(geometry.size), list_extents(reference.size), fix)]
+        return [
+            Finding(shown, f"differs in size from {reference_shown}", list_extents(geometry.size),
+                    list_extents(reference.size), fix)
+        ]
     if not np.allclose(geometry.spacing_mm, reference.spacing_mm):
         return [Finding(shown, f"differs in spacing from {reference_shown}", f"{list_values(geometry.spacing_mm)} mm",
                         f"{list_values(reference.spacing_mm)} mm", fix)]
@@ -69,6 +76,7 @@ def geometry_findings(geometry: Geometry, shown: str, reference: Geometry, refer
     for aspect, here, there in (("origin", geometry.origin_mm(), reference.origin_mm()),
                                 ("direction", geometry.direction(), reference.direction())):
         if not np.allclose(here, there, atol=1e-6):
-            findings.append(Finding(shown, f"differs in {aspect} from {reference_shown}", list_values(here), list_values(there), fix,
-                                    **severity))
+            findings.append(
+                Finding(shown, f"differs in {aspect} from {reference_shown}", list_values(here), list_values(there),
+                        fix, **severity))
     return findings

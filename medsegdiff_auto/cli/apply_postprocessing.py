@@ -12,7 +12,8 @@ from medsegdiff_auto.run_record import command_line, recorded_commands, write_ru
 
 def main(argv=None) -> int:
     parser = CommandParser(prog="medsegdiff_apply_postprocessing",
-                           description="Applies a postprocessing.pkl to the label maps of a prediction folder, and copies "
+                           description="Applies a postprocessing.pkl to the label maps of a prediction folder, and "
+                                       "copies "
                                        "uncertainty, samples and tables beside the result.")
     parser.add_argument("-i", required=True, metavar="FOLDER", help="prediction folder")
     parser.add_argument("-o", required=True, metavar="FOLDER", help="output folder; existing files are replaced")
@@ -37,7 +38,8 @@ def _apply(args, command: list[str]) -> None:
 
     steps = postprocess(folder, output, Path(args.pp_pkl_file), plans, dataset_json, args.np)
     write_run(output, command, recorded_commands(folder))
-    print(f"Applied {len(steps)} step(s) ({', '.join(dict.fromkeys(steps)) or 'cross-validation chose none'}): {output}")
+    print(f"Applied {len(steps)} step(s) ({', '.join(dict.fromkeys(steps)) or 'cross-validation chose none'}): "
+          f"{output}")
 
 
 def read_json_file(path: str | Path, flag: str) -> dict:

@@ -1,4 +1,6 @@
-"""``medsegdiff_calibrate``: makes the samples as far from each other as from the reference, on cases that a fold has not seen."""
+"""``medsegdiff_calibrate``: makes the samples as far from each other as from the reference, on cases that a fold has
+not seen.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,12 @@ RUN_RECORD = "sampling_run.json"
 
 def main(argv=None) -> int:
     parser = CommandParser(prog="medsegdiff_calibrate",
-                           description="Fits how far samples are drawn apart, the plain network's weight in the fused mask, the "
-                                       "temperature of its probabilities, and the margin with which volume intervals hold 90 % of "
-                                       "the references, on the validation cases of folds. Predictions with the model then use all "
+                           description="Fits how far samples are drawn apart, the plain network's weight in the fused "
+                                       "mask, the "
+                                       "temperature of its probabilities, and the margin with which volume intervals "
+                                       "hold 90 % of "
+                                       "the references, on the validation cases of folds. Predictions with the model "
+                                       "then use all "
                                        "four.")
     add_model_flags(parser, [0], "each fold's network is judged on its own validation cases (default: 0)")
     add_sampling_flags(parser)
@@ -47,16 +52,21 @@ def _fit(place: ModelPlace, args):
     print("| dispersion | Dice between samples | Dice sample-reference | gap |\n|---|---|---|---|")
     fit = fit_sampling(folds, lambda tau, found: print(
         f"| {tau:.3f} | {found.between_samples:.4f} | {found.sample_reference:.4f} | {found.gap:+.4f} |", flush=True))
-    print("\n| weight of the plain network | Dice of the fused mask | negative log-likelihood at the best temperature |\n|---|---|---|")
+    print("\n| weight of the plain network | Dice of the fused mask | negative log-likelihood at the best temperature "
+          "|\n|---|---|---|")
     print("\n".join(f"| {weight:g} | {fused.dice:.4f} | {fused.nll:.4f} |" for weight, fused in fit.of_weights.items()))
     print(f"\nTemperature of the probabilities {fit.temperature:.2f}: " + (
-        f"negative log-likelihood {fit.nll['as drawn']:.4f} as drawn, {fit.nll['unseen']:.4f} by a temperature fitted on the other half "
+        f"negative log-likelihood {fit.nll['as drawn']:.4f} as drawn, {fit.nll['unseen']:.4f} by a temperature fitted "
+        "on the other half "
         "of the cases." if fit.nll else "at least 2 cases with a structure are needed to fit it."))
     for name, of_structure in fit.margins.items():
-        print(f"Size of {name}: the samples' 5 to 95 % interval and {of_structure[-1]:+.1%} of its median on either side hold 90 %.")
+        print(f"Size of {name}: the samples' 5 to 95 % interval and {of_structure[-1]:+.1%} of its median on either "
+              "side hold 90 %.")
     if not fit.margins:
         print("Too few cases for volume intervals that hold 90 %: at least 9 with the structure are needed.")
-    print(f"\nChosen on {num_cases} cases: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature {fit.temperature:.2f}.")
+    print(f"\nChosen on {num_cases} cases: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature "
+          f"{fit.temperature:.2f}.")
     at_best = fit.tried[fit.dispersion]
-    return FittedSampling(fit.dispersion, fit.weight, predictor.num_samples, args.steps or model.diffusion.sampling.num_steps, num_cases,
-                          at_best.between_samples, at_best.sample_reference, fit.margins, fit.temperature)
+    return FittedSampling(fit.dispersion, fit.weight, predictor.num_samples, args.steps
+                          or model.diffusion.sampling.num_steps, num_cases, at_best.between_samples,
+                          at_best.sample_reference, fit.margins, fit.temperature)

@@ -20,7 +20,8 @@ class CommandParser(argparse.ArgumentParser):
     """An argument parser that accepts no abbreviation, suggests the nearest flag, and speaks in four lines.
 
     Single-dash spellings of several letters (``-np``, ``-device``) are whole flags: argparse alone would read
-    ``-npp 0`` as ``-n pp``, so every token with a leading dash has to be a declared flag, a number, or stand behind ``--``.
+    ``-npp 0`` as ``-n pp``, so every token with a leading dash has to be a declared flag, a number, or stand behind
+    ``--``.
     """
 
     def __init__(self, **kwargs):
@@ -73,7 +74,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def _explain_argument(self, name: str, action: argparse.Action, complaint: str) -> UserError:
         see_help = f"see {self.prog} --help"
-        value = re.search(r"(?:invalid choice|invalid .*? value): '?(.*?)'?(?: \(choose from .*)?$", complaint, re.DOTALL)
+        value = re.search(r"(?:invalid choice|invalid .*? value): '?(.*?)'?(?: \(choose from .*)?$", complaint,
+                          re.DOTALL)
         if value is None:
             return UserError(f"{self.prog}: {name}: {complaint}.", found=complaint, expected=_expectation(action, name),
                              fix=see_help)
@@ -92,7 +94,9 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def did_you_mean(word: str, candidates: Sequence[str]) -> str:
-    """``"did you mean A? "`` for the candidate nearest to ``word``, with a second that is as near; else an empty string."""
+    """``"did you mean A? "`` for the candidate nearest to ``word``, with a second that is as near; else an empty
+    string.
+    """
     folded = {candidate.lower(): candidate for candidate in candidates}
     matches = difflib.get_close_matches(word.lower(), folded, n=2, cutoff=0.6)
     likeness = [difflib.SequenceMatcher(None, match, word.lower()).ratio() for match in matches]
@@ -108,7 +112,8 @@ def require_at_least(least: int, **values: int | None) -> None:
     """
     for name, value in values.items():
         if value is not None and value < least:
-            raise UserError(f"--{name} must be at least {least}.", found=str(value), expected=f"a whole number from {least}",
+            raise UserError(f"--{name} must be at least {least}.", found=str(value), expected="a whole number from "
+                                                                                              f"{least}",
                             fix=f"leave out --{name}")
 
 

@@ -25,11 +25,13 @@ def main(argv=None) -> int:
     names = converter_names()
     if argv and argv[0] in names:
         return _main_of_converter(argv[0], argv[1:])
-    parser = CommandParser(prog=PROGRAM, description="Converts a dataset as its authors distribute it, or a folder of your own, to "
+    parser = CommandParser(prog=PROGRAM, description="Converts a dataset as its authors distribute it, or a folder of "
+                                                     "your own, to "
                                                      "nnU-Net's raw format, with folds by patient.",
                            epilog=f"{PROGRAM} NAME --help shows what else a source understands.")
     parser.add_argument("converter", nargs="?", metavar="NAME", help=f"the source, the first word: {', '.join(names)}")
-    parser.add_argument("--list", action="store_true", help="all sources: modality, task, licence, citation, where to get them")
+    parser.add_argument("--list", action="store_true", help="all sources: modality, task, licence, citation, where to "
+                                                            "get them")
     _add_common_flags(parser, required=False)
     args = parser.parse_args(argv)
     return run(_list_sources if args.list else _refuse_name, args.converter, names)
@@ -53,22 +55,25 @@ def _add_common_flags(parser: CommandParser, required: bool) -> None:
     parser.add_argument("--name", help="name of the dataset (default: that of the source)")
     parser.add_argument("--raters", action="store_true", help="also write each rater's label maps, to labelsTr_raters/")
     parser.add_argument("--overwrite", action="store_true", help="replace the dataset where it exists")
-    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: %(default)s)")
+    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: "
+                                                                                "%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the folds (default: %(default)s)")
 
 
 def _convert(name: str, args) -> int:
     require_at_least(0, seed=args.seed)
     if args.np < 1:
-        raise UserError("-np must be at least 1.", found=str(args.np), expected="a whole number from 1", fix="leave out -np")
+        raise UserError("-np must be at least 1.", found=str(args.np), expected="a whole number from 1",
+                        fix="leave out -np")
     raw_folder = Path(args.o) if args.o else paths.require_folder("nnUNet_raw")
     from medsegdiff_auto.dataset_conversion.core.conversion import Request, convert
     from medsegdiff_auto.dataset_conversion.core.report import report
 
     options = argparse.Namespace(**{flag: value for flag, value in vars(args).items() if flag not in COMMON})
     try:
-        outcome = convert(Request(name, Path(args.i), raw_folder, args.d, options, args.name, args.raters, args.overwrite,
-                                  args.np, args.seed))
+        outcome = convert(
+            Request(name, Path(args.i), raw_folder, args.d, options, args.name, args.raters, args.overwrite, args.np,
+                    args.seed))
     except KeyboardInterrupt:
         print("Interrupted. The same command continues where it stopped.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -84,16 +89,18 @@ def _list_sources(_, names: list[str]) -> None:
         rows = {"": about.title, "modality": about.modality, "task": about.task, "licence": about.licence,
                 "citation": about.citation, "from": about.homepage}
         for field, value in rows.items():
-            print(textwrap.fill(f"{field + ': ' if field else ''}{value}", 110, break_on_hyphens=False, break_long_words=False,
-                                initial_indent="    " if field else f"{name}: ", subsequent_indent="        "))
+            print(
+                textwrap.fill(f"{field + ': ' if field else ''}{value}", 110, break_on_hyphens=False,
+                              break_long_words=False, initial_indent="    " if field else f"{name}: ",
+                              subsequent_indent="        "))
         if load_converter(name).has_raters:
             print("    raters: several, with --raters")
 
 
 def _refuse_name(name: str | None, names: list[str]) -> None:
     if name in names:
-        raise UserError("The name of the source comes first.", found=f"{name} behind a flag", expected=f"{PROGRAM} {name} -i SOURCE -d ID",
-                        fix=f"write {name} directly after {PROGRAM}")
-    raise UserError(f"There is no source {name}." if name else f"{PROGRAM} needs the name of a source.", found=name or "none",
-                    expected=f"one of {', '.join(names)}",
+        raise UserError("The name of the source comes first.", found=f"{name} behind a flag",
+                        expected=f"{PROGRAM} {name} -i SOURCE -d ID", fix=f"write {name} directly after {PROGRAM}")
+    raise UserError(f"There is no source {name}." if name else f"{PROGRAM} needs the name of a source.", found=name
+                    or "none", expected=f"one of {', '.join(names)}",
                     fix=f"{did_you_mean(name or '', names)}see {PROGRAM} --list; folder converts files of your own")

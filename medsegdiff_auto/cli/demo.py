@@ -53,9 +53,11 @@ def main(argv=None) -> int:
     """Entry point of ``medsegdiff_demo``."""
     parser = CommandParser(prog="medsegdiff_demo",
                            description="Runs the whole pipeline on synthetic cases: plan, train five folds, choose the "
-                                       "postprocessing, predict held-out cases, evaluate, report. Exits with 1 if their "
+                                       "postprocessing, predict held-out cases, evaluate, report. Exits with 1 if "
+                                       "their "
                                        f"mean Dice is below {MINIMUM_DICE}.")
-    parser.add_argument("-o", default="demo_output", metavar="FOLDER", help="everything goes here (default: %(default)s)")
+    parser.add_argument("-o", default="demo_output", metavar="FOLDER", help="everything goes here (default: "
+                                                                            "%(default)s)")
     parser.add_argument("--dimension", type=int, choices=(3, 2), default=3, help="(default: %(default)s)")
     parser.add_argument("--iterations", type=int, metavar="N",
                         help=f"training iterations of each fold (default: {VARIANTS[3].iterations} in 3-D, "
@@ -79,11 +81,13 @@ def demo_steps(folder: Path, dimension: int, iterations: int | None = None, case
     predictions, final = folder / "predictions", folder / "predictions_postprocessed"
     iterations = str(iterations or variant.iterations)
     return [
-        _step("phantoms", "-o", raw.parent, "-d", dataset, "--dimension", dimension, "--cases", cases,
-              "--shape", *variant.shape, "--test_cases", test_cases, "--seed", seed),
+        _step("phantoms", "-o", raw.parent, "-d", dataset, "--dimension", dimension, "--cases", cases, "--shape",
+              *variant.shape, "--test_cases", test_cases, "--seed", seed),
         _step("plan_and_preprocess", "-d", dataset, "-c", configuration, "--resources", "tiny", "-np", 2),
-        *[_step("train", dataset, configuration, fold, "--iterations", iterations, "--seed", seed, "-device", device, "--npz")
-          for fold in FOLDS],
+        *[
+            _step("train", dataset, configuration, fold, "--iterations", iterations, "--seed", seed, "-device", device,
+                  "--npz") for fold in FOLDS
+        ],
         _step("find_best_configuration", dataset, "-c", configuration, "-f", *FOLDS, "-np", 2),
         _step("predict", "-i", raw / "imagesTs", "-o", predictions, "-d", dataset, "-c", configuration, "-f", *FOLDS,
               "-device", device, "--save_uncertainty", "--save_samples", "--save_probabilities"),
@@ -126,7 +130,8 @@ def _set_folders(folder: Path) -> None:
     """Makes nnU-Net's three folders in a new ``folder`` and points the environment at them."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError("The demonstration starts in an empty folder.", found=f"{folder} exists and is not empty",
-                        expected="a new or empty folder", fix="give another folder with -o, or remove that one yourself")
+                        expected="a new or empty folder", fix="give another folder with -o, or remove that one "
+                                                              "yourself")
     subfolders = {name: folder / name for name in paths.FOLDER_CONTENTS}
     try:
         for subfolder in subfolders.values():
@@ -146,7 +151,8 @@ def _conclude(folder: Path, dimension: int) -> int:
     for line in _produced_files(folder, final, dimension):
         print(line)
     if not dice >= MINIMUM_DICE:
-        print(f"error: the mean Dice {dice:.4f} is below {MINIMUM_DICE}, so something is wrong with this installation or "
+        print(f"error: the mean Dice {dice:.4f} is below {MINIMUM_DICE}, so something is wrong with this installation "
+              "or "
               f"the training was too short; see {folder / 'report.html'}.", file=sys.stderr)
         return 1
     return 0

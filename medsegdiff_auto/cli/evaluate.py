@@ -41,7 +41,8 @@ def _evaluate(args) -> None:
             raise UserError("A folder given with --raters does not exist.", found=folder,
                             expected="a folder of label maps named as the references", fix="correct --raters")
     if args.o is not None and not args.o.endswith(".json"):
-        raise UserError("The summary is a JSON file.", found=args.o, expected="a name that ends in .json", fix="correct -o")
+        raise UserError("The summary is a JSON file.", found=args.o, expected="a name that ends in .json",
+                        fix="correct -o")
     os.environ.setdefault("nnUNet_def_n_proc", str(args.np))
     from medsegdiff_auto.evaluation.folder import evaluate_folder
 
@@ -65,5 +66,6 @@ def means_table(means: dict[str, dict[str, float | None]]) -> str:
     for structure, row in means.items():
         rows.append([structure, *("-" if row.get(metric) is None else f"{row[metric]:.4f}" for metric in metrics)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-                     for row in rows)
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
+        for row in rows)

@@ -13,7 +13,8 @@ def main(argv=None) -> int:
     """Entry point of ``medsegdiff_explain``."""
     parser = CommandParser(prog="medsegdiff_explain",
                            description="Draws from a trained model and a validation case the noise schedule, the "
-                                       "forward and the reverse process, the learned filters, where the fusion attends, "
+                                       "forward and the reverse process, the learned filters, where the fusion "
+                                       "attends, "
                                        "and the samples: one offline HTML page.")
     add_model_flags(parser, 0, "default: 0")
     add_sampling_flags(parser, samples=4)
@@ -41,7 +42,8 @@ def _explain(args, command: list[str]) -> None:
     predictor = MedSegDiffPredictor(model, options, device)
     predictor.network.load_state_dict(model.fold_weights[0])
     drawing = draw(predictor, tile)
-    facts = facts_of(model, tile, args.chk, args.steps or model.diffusion.sampling.num_steps, args.seed, shlex.join(command))
+    facts = facts_of(model, tile, args.chk, args.steps or model.diffusion.sampling.num_steps, args.seed,
+                     shlex.join(command))
     target = args.o or folder / f"fold_{args.f}" / "explained" / tile.case
     write_page(target, facts, sections_of(facts, predictor.network, tile, drawing))
     write_run(target, command, recorded_commands(folder / f"fold_{args.f}"), case=tile.case)

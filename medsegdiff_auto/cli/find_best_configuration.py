@@ -12,8 +12,10 @@ from medsegdiff_auto.cores import num_cores
 def main(argv=None) -> int:
     parser = CommandParser(prog="medsegdiff_find_best_configuration",
                            description="Compares the trained configurations and their ensembles by cross-validation, "
-                                       "determines the postprocessing, and prints the commands that predict with the best. "
-                                       "Where medsegdiff_store_samples has stored samples of the best model, it also chooses "
+                                       "determines the postprocessing, and prints the commands that predict with the "
+                                       "best. "
+                                       "Where medsegdiff_store_samples has stored samples of the best model, it also "
+                                       "chooses "
                                        "steps, samples, fusion and temperature, without a network.")
     parser.add_argument("dataset", help="dataset ID or name")
     parser.add_argument("-c", nargs="+", metavar="CONFIGURATION",
@@ -62,7 +64,8 @@ def _choose_sampling(information: dict, preprocessed: Path, dataset_results: Pat
         return None
     from medsegdiff_auto.selection.sampling_choice import choose_sampling
 
-    folder = dataset_results / paths.model_name(models[0]["trainer"], models[0]["plans_identifier"], models[0]["configuration"])
+    folder = dataset_results / paths.model_name(models[0]["trainer"], models[0]["plans_identifier"],
+                                                models[0]["configuration"])
     found = choose_sampling(folder, preprocessed, list(information["folds"]))
     if found is None:
         print("Steps, samples and fusion are as planned or fitted: medsegdiff_store_samples lets them be chosen too.")
@@ -72,7 +75,9 @@ def _choose_sampling(information: dict, preprocessed: Path, dataset_results: Pat
     for c, (score, nll) in selection.by_candidate.items():
         print(f"| {c.num_steps} | {c.num_samples} | {c.fusion} | {score:.4f} | {nll:.4f} |")
     choice = selection.choice
-    print(f"Chosen: {' '.join(sampling.flags())} and {len(choice.postprocessing)} step(s) of postprocessing, Dice {choice.score:.4f} "
+    print(f"Chosen: {' '.join(sampling.flags())} and {len(choice.postprocessing)} step(s) of postprocessing, Dice "
+          f"{choice.score:.4f} "
           "on the cases that it was chosen on" + ("." if selection.held_out_score is None else
-                                                  f", {selection.held_out_score:.4f} on folds that had no part in the choice."))
+                                                  f", {selection.held_out_score:.4f} on folds that had no part in the "
+                                                  "choice."))
     return sampling

@@ -9,7 +9,8 @@ from medsegdiff_auto import __version__
 from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.paths import FOLDER_CONTENTS, known_datasets
 
-LIBRARIES = ("nnunetv2", "torch", "torchvision", "dynamic-network-architectures", "batchgenerators", "SimpleITK", "numpy")
+LIBRARIES = ("nnunetv2", "torch", "torchvision", "dynamic-network-architectures", "batchgenerators", "SimpleITK",
+             "numpy")
 EXT_TRAINER_DIR = Path(__file__).resolve().parent.parent / "ext_trainers"
 
 
@@ -32,7 +33,8 @@ def _info(args) -> None:
 
 
 def collect() -> dict:
-    """What the command shows: ``versions``, ``folders``, ``ext_trainer_dir``, and the ``datasets`` with their models."""
+    """What the command shows: ``versions``, ``folders``, ``ext_trainer_dir``, and the ``datasets`` with their models.
+    """
     import platform
 
     versions = {"medsegdiff-auto": __version__, "python": platform.python_version()}

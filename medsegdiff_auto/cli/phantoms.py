@@ -9,7 +9,8 @@ from medsegdiff_auto.cli.command import CommandParser, run
 def main(argv=None) -> int:
     """Entry point of ``medsegdiff_phantoms``."""
     parser = CommandParser(prog="medsegdiff_phantoms",
-                           description="Writes synthetic cases with ambiguous boundaries as a raw nnU-Net dataset. Their "
+                           description="Writes synthetic cases with ambiguous boundaries as a raw nnU-Net dataset. "
+                                       "Their "
                                        "true posterior P(mask | image) is known and stored in posterior/.")
     parser.add_argument("-o", metavar="RAW_FOLDER", help="where the dataset's folder goes (default: $nnUNet_raw)")
     parser.add_argument("-d", type=int, required=True, metavar="ID", help="dataset ID, 1 to 999")

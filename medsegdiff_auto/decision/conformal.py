@@ -1,4 +1,5 @@
-"""Volume intervals that hold: split-conformal calibration of the samples' interval on cases that no fold was trained on.
+"""Volume intervals that hold: split-conformal calibration of the samples' interval on cases that no fold was trained
+on.
 
     code       meaning
     lower      5 % quantile of a structure's size over the samples
@@ -8,8 +9,9 @@
     margins    q for intervals of 1, 2, ... samples: fewer samples have a narrower interval, which needs a wider margin
 
 Romano et al. 2019 (conformalised quantile regression), with the score relative to the size of the structure:
-E = max(lower - V, V - upper) / middle for a reference of size V. With q the ceil((n + 1) level)-th smallest E of n cases, the
-interval of a further exchangeable case holds its reference with a probability of at least ``level``. A negative q narrows.
+E = max(lower - V, V - upper) / middle for a reference of size V. With q the ceil((n + 1) level)-th smallest E of n
+cases, the interval of a further exchangeable case holds its reference with a probability of at least ``level``. A
+negative q narrows.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class Decoder:
         rank: of several that score the same in a selection, the lowest is chosen.
         uses_samples: whether it looks at the samples, where there are at least two.
         fewest_samples: that it cannot do without.
-        work_bytes: what it works with at once, per voxel of the image, beside all probabilities and samples, given their
-            numbers and whether classes exclude each other; None where a slab at a time is enough.
+        work_bytes: what it works with at once, per voxel of the image, beside all probabilities and samples, given
+            their numbers and whether classes exclude each other; None where a slab at a time is enough.
     """
 
     title: str

@@ -35,7 +35,8 @@ class FusedMean:
 
     def so_far(self) -> InMemory:
         """(K, *spatial) float32 of what has been added, in memory; more can follow."""
-        return InMemory(sum(total.read() * (self.weights[kind] / self.counts[kind]) for kind, total in self.sums.items()))
+        return InMemory(
+            sum(total.read() * (self.weights[kind] / self.counts[kind]) for kind, total in self.sums.items()))
 
     def finish(self) -> VolumeStore:
         """(K, *spatial) float32; the sums are given up for it."""

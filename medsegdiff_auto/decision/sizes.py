@@ -14,7 +14,8 @@ def size_column(num_axes: int, has_spacing: bool) -> str:
 
 def size_of_voxel(column: str, product_of_spacings_mm: float) -> float:
     """Size of one voxel in the unit of the column."""
-    return {"area_px": 1.0, "area_mm2": product_of_spacings_mm, "volume_ml": product_of_spacings_mm / MM3_PER_ML}[column]
+    return {"area_px": 1.0, "area_mm2": product_of_spacings_mm,
+            "volume_ml": product_of_spacings_mm / MM3_PER_ML}[column]
 
 
 def interval_check(column: str) -> str:

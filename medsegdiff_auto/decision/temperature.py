@@ -24,8 +24,8 @@ def scaled(probabilities: np.ndarray, temperature: float, regions: bool) -> np.n
 def at_temperature(probabilities: np.ndarray, temperature: float, regions: bool) -> np.ndarray:
     """:func:`scaled`, but voxels that are as certain as numbers can say stay as they are.
 
-    Probabilities end at 1e-6, where the logit is not known. A temperature of 2 would make 1e-3 of it, and of the many voxels
-    far from every structure a volume.
+    Probabilities end at 1e-6, where the logit is not known. A temperature of 2 would make 1e-3 of it, and of the many
+    voxels far from every structure a volume.
     """
     if temperature == 1:
         return probabilities
@@ -33,7 +33,9 @@ def at_temperature(probabilities: np.ndarray, temperature: float, regions: bool)
 
 
 def is_certain(probabilities: np.ndarray, regions: bool) -> np.ndarray:
-    """Where all that is left to the others is the lowest probability that is told apart from 0, (1, ...) or (K, ...) bool."""
+    """Where all that is left to the others is the lowest probability that is told apart from 0, (1, ...) or (K, ...)
+    bool.
+    """
     floor = 2 * LOWEST_PROBABILITY
     if regions:
         return (probabilities <= floor) | (probabilities >= 1 - floor)

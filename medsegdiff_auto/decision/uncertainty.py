@@ -2,10 +2,10 @@
 
     code                 meaning
     normalised_entropy   H[p] / log K of the probabilities p of a voxel; of regions the largest binary entropy, in bits
-    MutualInformation    H[mean_s p_s] - mean_s H[p_s], in the unit of the entropy; p_s are the probabilities of sample s
+    MutualInformation    H[mean_s p_s] - mean_s H[p_s], in the unit of the entropy; p_s are those of sample s
 
-Label maps are (z, y, x) integers; samples are stores of them; probabilities (K, z, y, x) in [0, 1]. All is computed slab by
-slab.
+Label maps are (z, y, x) integers; samples are stores of them; probabilities (K, z, y, x) in [0, 1]. All is computed
+slab by slab.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def entropy_map(probabilities: VolumeStore, regions: bool) -> np.ndarray:
 
 
 def entropies(probabilities: np.ndarray, regions: bool) -> np.ndarray:
-    """Normalised entropy of the classes, (1, z, y, x), or of each region, (K, z, y, x); float32 in [0, 1] up to rounding."""
+    """Normalised entropy of the classes, (1, z, y, x), or of each region, (K, z, y, x); float32 in [0, 1] up to
+    rounding.
+    """
     p = np.clip(probabilities.astype(np.float32), 1e-7, 1)
     if regions:
         q = np.clip(1 - p, 1e-7, 1)
@@ -50,10 +52,10 @@ class MutualInformation:
 
     Depeweg et al. 2018 take the entropy apart so for networks whose weights are drawn; here the samples are.
 
-    A sample ends with the probabilities of its last prediction of x_0, which are neither hard nor the same for all samples.
-    Where each is sure and they differ, the mutual information is the entropy of their mean: several masks are plausible.
-    Where all are equally unsure it is 0: the doubt is within each sample, as at a blurred edge. The samples of all folds
-    count alike; the plain network, which is no sample, does not count.
+    A sample ends with the probabilities of its last prediction of x_0, which are neither hard nor the same for all
+    samples. Where each is sure and they differ, the mutual information is the entropy of their mean: several masks are
+    plausible. Where all are equally unsure it is 0: the doubt is within each sample, as at a blurred edge. The samples
+    of all folds count alike; the plain network, which is no sample, does not count.
     """
 
     def __init__(self, regions: bool, storage: Storage = Storage()):
@@ -66,7 +68,8 @@ class MutualInformation:
         first = self.num_samples == 0
         if first:
             self.sum_probabilities = self.storage.empty(probabilities.shape)
-            self.sum_entropies = self.storage.empty((probabilities.shape[0] if self.regions else 1, *probabilities.shape[1:]))
+            self.sum_entropies = self.storage.empty(
+                (probabilities.shape[0] if self.regions else 1, *probabilities.shape[1:]))
         for rows in probabilities.blocks():
             p = probabilities.values(rows)
             of_sample = torch.from_numpy(entropies(p.numpy(), self.regions))
@@ -98,9 +101,10 @@ def describe_structure(fused: VolumeStore, samples: Sequence[VolumeStore], value
                        margin: float | None = None) -> dict[str, float]:
     """Size of one structure with its 90 % interval, and how good its mask is expected to be.
 
-    The interval is the samples' 5 to 95 %, with the conformal margin where one is fitted. ``expected_dice`` is the mean Dice
-    of the fused mask with the samples, which is what the mask scores on average if the reference is one more sample;
-    ``expected_dice_between_samples`` is that of two samples, NaN for a single one. Two empty masks count as Dice 1.
+    The interval is the samples' 5 to 95 %, with the conformal margin where one is fitted. ``expected_dice`` is the mean
+    Dice of the fused mask with the samples, which is what the mask scores on average if the reference is one more
+    sample; ``expected_dice_between_samples`` is that of two samples, NaN for a single one. Two empty masks count as
+    Dice 1.
 
     Args:
         fused: fused label map.

@@ -1,7 +1,7 @@
 """The diffusion section of a plan, stored in the plans JSON beside what nnU-Net plans.
 
-A plan's configuration (``3d_fullres``) holds it under the key ``diffusion``; nnU-Net leaves unknown keys alone. It has four
-sections, ``network``, ``noise``, ``loss`` and ``sampling``, each of which checks its own values.
+A plan's configuration (``3d_fullres``) holds it under the key ``diffusion``; nnU-Net leaves unknown keys alone. It has
+four sections, ``network``, ``noise``, ``loss`` and ``sampling``, each of which checks its own values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ PLANS_KEY = "diffusion"
 TARGETS = ("classes", "regions")
 ARCHITECTURES = ("conditioned", "two_encoders", "concatenated")
 PARAMETERISATIONS = ("x_start", "noise", "v")
-LOSSES = {"cross_entropy": ("x_start",), "mse": ("noise", "v"), "multiscale_mse": ("noise", "v")}  # name: what it compares
+# name: what it compares
+LOSSES = {"cross_entropy": ("x_start",), "mse": ("noise", "v"), "multiscale_mse": ("noise", "v")}
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class NetworkSection:
     """What the denoiser is and what it sees.
 
     Attributes:
-        architecture: ``conditioned`` (nnU-Net's network and a denoiser on its features), ``two_encoders`` (MedSegDiff as
-            published) or ``concatenated`` (a denoiser that gets the image beside the state).
+        architecture: ``conditioned`` (nnU-Net's network and a denoiser on its features), ``two_encoders`` (MedSegDiff
+            as published) or ``concatenated`` (a denoiser that gets the image beside the state).
         parameterisation: what the network predicts, ``x_start`` (as logits), ``noise`` or ``v``.
-        first_stage: stage of nnU-Net's network at whose resolution the denoiser begins; 0 is full resolution. Above, its
-            finest stage works on cells of the state (space-to-depth).
+        first_stage: stage of nnU-Net's network at whose resolution the denoiser begins; 0 is full resolution. Above,
+            its finest stage works on cells of the state (space-to-depth).
         features_per_stage: channels of the denoiser, finest stage first.
         dynamic_encoding: the image features meet the mask features at every stage, by FF-Parser and attentive fusion.
         anchor_attention: MedSegDiff-V2's attention of the finest stage to the smoothed image features.
@@ -62,12 +63,14 @@ class NetworkSection:
     def __post_init__(self):
         check_fields(self, "network")
         if self.filter_grid_size % 2 == 0:
-            raise ValueError(f"network.filter_grid_size is {self.filter_grid_size}, expected an odd number: zero is one point")
+            raise ValueError(f"network.filter_grid_size is {self.filter_grid_size}, expected an odd number: zero is "
+                             "one point")
         if not self.features_per_stage:
             raise ValueError("network.features_per_stage is empty, expected a number of channels per stage")
         heads, lowest = self.bottleneck_attention_heads, self.features_per_stage[-1]
         if heads and lowest % heads:
-            raise ValueError(f"network.bottleneck_attention_heads is {heads}, expected a divisor of the {lowest} channels")
+            raise ValueError(f"network.bottleneck_attention_heads is {heads}, expected a divisor of the {lowest} "
+                             "channels")
         if self.frozen_conditioner and (self.gradient_into_conditioner or self.architecture != "conditioned"):
             raise ValueError("network.frozen_conditioner needs a conditioner that gets no gradient")
 
@@ -91,7 +94,8 @@ class NoiseSection:
     def __post_init__(self):
         check_fields(self, "noise")
         if self.schedule == "linear" and self.reference_vox is not None:
-            raise ValueError(f"noise.reference_vox is {self.reference_vox}, expected nothing: the linear schedule has no shift")
+            raise ValueError(f"noise.reference_vox is {self.reference_vox}, expected nothing: the linear schedule has "
+                             "no shift")
 
     @property
     def log_snr_shift(self) -> float:
@@ -141,8 +145,8 @@ class SamplingSection:
     Attributes:
         solver: a row of :data:`~medsegdiff_auto.tables.SOLVERS`.
         num_steps: network evaluations per sample.
-        dispersion: tau >= 0, standard deviation of the smooth field that is added to the logits of every sample, so that its
-            boundaries move as a whole; fitted by ``medsegdiff_calibrate``; 0 leaves the network's prediction.
+        dispersion: tau >= 0, standard deviation of the smooth field that is added to the logits of every sample, so
+            that its boundaries move as a whole; fitted by ``medsegdiff_calibrate``; 0 leaves the network's prediction.
         fusion: how samples become one mask, a row of :data:`~medsegdiff_auto.tables.DECODERS`.
         num_samples: masks drawn per case and fold.
         num_mirrors: mirrored views, of the 2^d that nnU-Net uses; samples are dealt to them in turn.

@@ -60,8 +60,9 @@ def mse(predicted: Tensor, reference: Tensor, valid: Tensor | None = None) -> Te
 def multiscale_mse(predicted: Tensor, reference: Tensor, coarsest_size: int) -> Tensor:
     """sum_s (1/s) L^{s x s} over s = side, side/2, ... down to ``coarsest_size`` (Hoogeboom et al. 2023, section 3.3).
 
-    L^{s x s} is the squared error of both averaged down to side s. The side is the longest axis; shorter ones are halved
-    with it as long as they are even. The weights are divided by their sum, so that the scale is that of :func:`mse`.
+    L^{s x s} is the squared error of both averaged down to side s. The side is the longest axis; shorter ones are
+    halved with it as long as they are even. The weights are divided by their sum, so that the scale is that of
+    :func:`mse`.
     """
     total, weights = predicted.new_zeros(()), 0.0
     while True:

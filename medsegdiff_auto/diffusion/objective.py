@@ -14,8 +14,8 @@ def denoiser_loss(output: Tensor, x_start: Tensor, x_t: Tensor, log_snr: Tensor,
                   valid: Tensor | None = None) -> Tensor:
     """Cross-entropy of the logits of x_0, or the squared error of noise or v.
 
-    The reference noise is what lies between x_0 and x_t, so that a recycled x_t, which is not a noised x_0, is led back to
-    x_0 as well.
+    The reference noise is what lies between x_0 and x_t, so that a recycled x_t, which is not a noised x_0, is led back
+    to x_0 as well.
 
     Args:
         output: of the network, (B, K, *spatial).

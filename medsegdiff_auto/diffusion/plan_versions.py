@@ -14,12 +14,13 @@ from medsegdiff_auto.diffusion.schedules import SHIFT_DECIMALS, log_snr_shift
 
 VERSION = 2
 _LEFT = {  # what left with version 2, and the value that switched it off
-    "state_guidance": 1.0, "start_time": 1.0, "self_conditioning": False, "zero_terminal_snr": False, "time_weighting": "none",
-    "dice_weight": 0.0}
+    "state_guidance": 1.0, "start_time": 1.0, "self_conditioning": False, "zero_terminal_snr": False,
+    "time_weighting": "none", "dice_weight": 0.0
+}
 _SECTIONS_2 = {
     "network": ("parameterisation", "first_stage", "features_per_stage", "dynamic_encoding", "anchor_attention",
-                "spectrum_transformer_layers", "transformer_layers", "bottleneck_attention_heads", "filter_grid_size", "dropout",
-                "sees_state", "frozen_conditioner", "gradient_into_conditioner"),
+                "spectrum_transformer_layers", "transformer_layers", "bottleneck_attention_heads", "filter_grid_size",
+                "dropout", "sees_state", "frozen_conditioner", "gradient_into_conditioner"),
     "noise": ("schedule", "structure_diameter_vox", "num_train_steps"),
     "loss": ("multiscale_size", "anchor_loss_interval", "recycling_share", "initial_learning_rate", "ema_length"),
     "sampling": ("solver", "num_steps", "dispersion", "fusion", "num_samples", "num_mirrors", "conditioner_weight"),
@@ -38,7 +39,8 @@ def upgraded(section: Any) -> dict:
     if version == 1:
         return _from_version_1(section)
     if version != VERSION:
-        raise ValueError(f"the diffusion section of the plan has version {version!r}, this program knows 1 to {VERSION}")
+        raise ValueError(f"the diffusion section of the plan has version {version!r}, this program knows 1 to "
+                         f"{VERSION}")
     return section
 
 
@@ -46,10 +48,12 @@ def _from_version_1(section: dict) -> dict:
     """Four sections from the flat one; keys that version 1 did not have are left for the check of keys to name."""
     for key, neutral in _LEFT.items():
         if section.get(key, neutral) != neutral:
-            raise ValueError(f"{key} is {section[key]!r}, which left with version 2 of the plan; only {neutral!r} can be read")
+            raise ValueError(f"{key} is {section[key]!r}, which left with version 2 of the plan; only {neutral!r} can "
+                             "be read")
     x_start = section.get("parameterisation") == "x_start"
     if x_start and section.get("cross_entropy_weight", 1.0) != 1.0:
-        raise ValueError(f"cross_entropy_weight is {section['cross_entropy_weight']!r}, which left with version 2 of the plan; "
+        raise ValueError(f"cross_entropy_weight is {section['cross_entropy_weight']!r}, which left with version 2 of "
+                         "the plan; "
                          "only 1.0 can be read")
     known = {*_LEFT, "cross_entropy_weight", "preset", "target", "network", "log_snr_shift", "denoiser_cost",
              *(key for keys in _SECTIONS_2.values() for key in keys)}
@@ -64,7 +68,8 @@ def _from_version_1(section: dict) -> dict:
 
 
 def reference_of_shift(shift: float, diameter_vox: list[float]) -> float | None:
-    """The reference diameter that gives a stored shift back, None for a shift of 0: exp((shift + sum_i log d_i) / axes).
+    """The reference diameter that gives a stored shift back, None for a shift of 0: exp((shift + sum_i log d_i) /
+    axes).
 
     Rounded to the fewest decimals that do, so that a planned 5 is read as 5.
     """

@@ -5,8 +5,8 @@
     noise       eps       standard normal
     v           v         alpha_t eps - sigma_t x_0 (Salimans and Ho 2022)
 
-Shapes: x_start, x_t, noise, v are (B, K, *spatial); alpha and sigma are (B,), float64 on the CPU: only what multiplies a
-state goes to its device.
+Shapes: x_start, x_t, noise, v are (B, K, *spatial); alpha and sigma are (B,), float64 on the CPU: only what multiplies
+a state goes to its device.
 """
 
 from __future__ import annotations

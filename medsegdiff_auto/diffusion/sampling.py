@@ -1,6 +1,7 @@
 """The one sampling loop: from pure noise to masks, state by state, block by block.
 
-Where states lie and who predicts is injected. A single tile is one block; a volume that does not fit into memory is many.
+Where states lie and who predicts is injected. A single tile is one block; a volume that does not fit into memory is
+many.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def sample(x_t: States, predict: Predict, num_steps: int, solver: Solver, schedu
 
     Args:
         x_t: pure noise, (S, K, *spatial).
-        predict: every block of the volume once, in an order in which a block may be moved on as soon as it is handed out.
+        predict: every block of the volume once, in an order in which a block may be moved on as soon as it is handed
+            out.
         draw_noise: asked where the solver takes noise.
         finish: what becomes of the last predicted x_0, such as its probabilities.
         empty: makes the volume in which the solver's memory is kept, asked at most once.
@@ -66,7 +68,8 @@ def sample(x_t: States, predict: Predict, num_steps: int, solver: Solver, schedu
                 x_t.write(block, finish(x_start))
                 continue
             noise = draw_noise(number + 1, block) if solver.takes_noise else None
-            previous = Previous(remembered.read(block), times[number - 1]) if remembered is not None and number else None
+            previous = Previous(remembered.read(block), times[number -
+                                                              1]) if remembered is not None and number else None
             x_t.write(block, solver.step(Step(state, x_start, t, s, schedule, noise, previous)))
             if remembered is not None:
                 remembered.write(block, x_start)

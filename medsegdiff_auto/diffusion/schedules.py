@@ -42,7 +42,8 @@ def linear_log_snr(t: Tensor, num_train_steps: int) -> Tensor:
     The betas run from 1e-4 to 0.02 for T = 1000 and scale with 1000 / T otherwise, so that the end is as noisy.
     """
     scale = 1000 / num_train_steps
-    betas = torch.linspace(scale * BETA_FIRST, min(scale * BETA_LAST, 0.999), num_train_steps, dtype=torch.float64, device=t.device)
+    betas = torch.linspace(scale * BETA_FIRST, min(scale * BETA_LAST, 0.999), num_train_steps, dtype=torch.float64,
+                           device=t.device)
     log_abar = torch.log1p(-betas).cumsum(0)
     index = (t.double() * num_train_steps).round().long()
     log_abar = torch.cat([log_abar.new_full((1,), -1e-12), log_abar])[index.clamp(0, num_train_steps)]
@@ -61,7 +62,8 @@ def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A noise schedule by name: ``cosine`` with a shift, or ``linear`` with T steps, which keeps alpha = 0.006 at its end.
+    """A noise schedule by name: ``cosine`` with a shift, or ``linear`` with T steps, which keeps alpha = 0.006 at its
+    end.
 
     Times stay on the CPU in float64, whatever device the states are on: Apple's mps has no float64.
     """

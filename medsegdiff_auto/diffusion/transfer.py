@@ -16,5 +16,7 @@ def on_device(values: Tensor, device: torch.device) -> Tensor:
 
 
 def entries(x: Tensor, rows: Sequence[int]) -> Tensor:
-    """These entries of a batch, repeats allowed: a list as an index would be sent to the device in a copy that is waited for."""
+    """These entries of a batch, repeats allowed: a list as an index would be sent to the device in a copy that is
+    waited for.
+    """
     return x[on_device(torch.tensor(rows, dtype=torch.long, device="cpu"), x.device)]

@@ -1,8 +1,8 @@
 """Does a model use its diffusion? State reliance and the no-diffusion twin, on the validation cases of a fold.
 
-The denoiser is shown another state than the sampler's own at every step. Where the masks stay, they are drawn from the image
-alone, and the diffusion is decoration. Scores alone do not tell: in two steps, the first of them shared, another sample's
-state only makes the samples change places.
+The denoiser is shown another state than the sampler's own at every step. Where the masks stay, they are drawn from the
+image alone, and the diffusion is decoration. Scores alone do not tell: in two steps, the first of them shared, another
+sample's state only makes the samples change places.
 """
 
 from __future__ import annotations
@@ -53,15 +53,17 @@ def interventions(seed: int) -> dict[str, Callable[[Tensor], Tensor] | None]:
     return {"its own state": None, "another sample's state": shuffled, "fresh noise": FreshNoise(seed)}
 
 
-def validation_cases(model: TrainedModel, preprocessed_folder: Path, fold: int) -> Iterator[tuple[str, np.ndarray, np.ndarray, dict]]:
-    """Case, image (C, *spatial), reference (*spatial) and properties of a fold's validation cases, on the network's grid.
+def validation_cases(model: TrainedModel, preprocessed_folder: Path,
+                     fold: int) -> Iterator[tuple[str, np.ndarray, np.ndarray, dict]]:
+    """Case, image (C, *spatial), reference (*spatial) and properties of a fold's validation cases, on the network's
+    grid.
 
     Raises:
         UserError: the data of the model's plan is not there, or the model is a cascade.
     """
     if model.configuration_manager.previous_stage_name is not None:
-        raise UserError("A cascade cannot be judged by itself.", found=str(model.folder), expected="a single-stage configuration",
-                        fix="take the configuration of its first stage")
+        raise UserError("A cascade cannot be judged by itself.", found=str(model.folder),
+                        expected="a single-stage configuration", fix="take the configuration of its first stage")
     data_folder = require_data_folder(preprocessed_folder, model.configuration_manager.data_identifier)
     for case in read_cases(data_folder, read_splits(preprocessed_folder)[fold]["val"]):
         yield case.name, case.image, case.reference, case.properties
@@ -71,8 +73,8 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
            conditioner_weight: float = 0.0, temperature: float = 1.0) -> list[dict]:
     """One row per structure: the mean of the samples (by default without the plain network) against the reference.
 
-    The label map does not depend on the temperature of the probabilities. ``reliability`` are the bins behind ``ece``, which
-    add up over cases.
+    The label map does not depend on the temperature of the probabilities. ``reliability`` are the bins behind ``ece``,
+    which add up over cases.
     """
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
     mean = replace(distribution, conditioner_weight=conditioner_weight).fused
@@ -103,7 +105,9 @@ def dice_to_own_state(samples: np.ndarray, own: np.ndarray, structure: Structure
 
 def audit_states(predictor: MedSegDiffPredictor, model: TrainedModel, preprocessed_folder: Path, fold: int,
                  num_cases: int | None, seed: int) -> list[dict]:
-    """Rows of every intervention: ``state``, ``case``, ``structure`` and :data:`METRICS`; the same cases and noise for all."""
+    """Rows of every intervention: ``state``, ``case``, ``structure`` and :data:`METRICS`; the same cases and noise for
+    all.
+    """
     rows, shown = [], interventions(seed)
     structures = structures_of(model.dataset_json)
     for case, image, reference, _ in islice(validation_cases(model, preprocessed_folder, fold), num_cases):
@@ -121,5 +125,10 @@ def audit_states(predictor: MedSegDiffPredictor, model: TrainedModel, preprocess
 
 def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
     """Means over cases and structures per state; scores that are NaN are left out."""
-    return {state: {metric: float(np.nanmean([row[metric] for row in rows if row["state"] == state])) for metric in METRICS}
-            for state in dict.fromkeys(row["state"] for row in rows)}
+    return {
+        state: {
+            metric: float(np.nanmean([row[metric] for row in rows if row["state"] == state]))
+            for metric in METRICS
+        }
+        for state in dict.fromkeys(row["state"] for row in rows)
+    }

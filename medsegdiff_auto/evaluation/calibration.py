@@ -1,8 +1,8 @@
 """Are the probabilities true? Calibration of the foreground probability of one structure, voxel by voxel.
 
-p = predicted probability of the structure, y = outcome (1 in the reference, 0 elsewhere) or the known posterior probability.
-ECE and the proper scores are taken on the relevant mask: prediction or reference, dilated twice. Over the whole image the
-far background, which nobody doubts, would hide every error.
+p = predicted probability of the structure, y = outcome (1 in the reference, 0 elsewhere) or the known posterior
+probability. ECE and the proper scores are taken on the relevant mask: prediction or reference, dilated twice. Over the
+whole image the far background, which nobody doubts, would hide every error.
 """
 
 from dataclasses import dataclass
@@ -79,7 +79,8 @@ def negative_log_likelihood(probabilities: np.ndarray, outcomes: np.ndarray) -> 
 def error_detection_auroc(errors_by_uncertainty: Reliability) -> float:
     """P(uncertainty of a wrong voxel > uncertainty of a right one) from bins of ``reliability(uncertainty, is_error)``.
 
-    Ties, which are the pairs within one bin, count one half: 0.5 is chance, 1 a perfect ranking. NaN without both kinds.
+    Ties, which are the pairs within one bin, count one half: 0.5 is chance, 1 a perfect ranking. NaN without both
+    kinds.
     """
     wrong = errors_by_uncertainty.sum_outcome
     right = errors_by_uncertainty.counts - wrong

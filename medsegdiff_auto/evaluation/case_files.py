@@ -1,4 +1,5 @@
-"""Reading the files of a prediction folder as arrays `(z, y, x)` or `(y, x)`, with the unit in which sizes are given."""
+"""Reading the files of a prediction folder as arrays `(z, y, x)` or `(y, x)`, with the unit in which sizes are given.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""A folder of predictions against a folder of references: nnU-Net's summary.json, and metrics.csv with metrics.json beside it."""
+"""A folder of predictions against a folder of references: nnU-Net's summary.json, and metrics.csv with metrics.json
+beside it.
+"""
 
 import json
 import multiprocessing
@@ -68,7 +70,8 @@ def read_case(reference: Path, prediction: Path, dataset_json: dict, rater_folde
                       ignore_label=ignore_label_of(dataset_json), **arrays)
 
 
-def pair_with_references(reference_folder: Path, predictions: dict[str, Path], file_ending: str) -> dict[str, tuple[Path, Path]]:
+def pair_with_references(reference_folder: Path, predictions: dict[str, Path],
+                         file_ending: str) -> dict[str, tuple[Path, Path]]:
     """``{case: (reference, prediction)}`` for the predictions that have a reference."""
     paired = {case: (reference_folder / f"{case}{file_ending}", path) for case, path in predictions.items()}
     return {case: files for case, files in paired.items() if files[0].is_file()}
@@ -87,14 +90,16 @@ def _evaluate_case(job: tuple) -> list[dict]:
 
 def _pair_up(references: Path, predictions: Path, file_ending: str, chill: bool) -> tuple[dict, list[str]]:
     if not references.is_dir():
-        raise UserError("The reference folder does not exist.", found=str(references), expected="a folder of label maps",
+        raise UserError("The reference folder does not exist.", found=str(references), expected="a folder of label "
+                                                                                                "maps",
                         fix="correct the path, such as nnUNet_raw/DatasetXXX_Name/labelsTs")
     predicted = list_predictions(predictions, file_ending)
     pairs = pair_with_references(references, predicted, file_ending)
     unmatched = sorted(set(predicted) - set(pairs))
     if unmatched:
         raise UserError(f"{len(unmatched)} prediction(s) have no reference.", found=_few(unmatched),
-                        expected=f"{references}/CASE{file_ending} for each prediction", fix="correct the reference folder")
+                        expected=f"{references}/CASE{file_ending} for each prediction", fix="correct the reference "
+                                                                                            "folder")
     known = {path.name[:-len(file_ending)] for path in references.iterdir() if path.name.endswith(file_ending)}
     missing = sorted(known - set(pairs))
     if missing and not chill:
@@ -132,7 +137,8 @@ def _read_raters(file_name: str, folders: Sequence[Path]):
 
 
 def _load(json_or_dict: str | Path | dict) -> dict:
-    return json_or_dict if isinstance(json_or_dict, dict) else json.loads(Path(json_or_dict).read_text(encoding="utf-8"))
+    return json_or_dict if isinstance(json_or_dict, dict) else json.loads(
+        Path(json_or_dict).read_text(encoding="utf-8"))
 
 
 def _few(names: list[str]) -> str:

@@ -33,7 +33,11 @@ def metrics_header(rows: list[dict], tolerance_mm: float, references_without_pre
 def means_by_structure(rows: list[dict]) -> dict[str, dict[str, float]]:
     """``{structure: {metric: mean over the cases where it is not NaN}}``; None where no case could be scored."""
     means = _by_structure(rows, mean_without_nan)
-    return {name: {metric: value if value == value else None for metric, value in row.items()} for name, row in means.items()}
+    return {
+        name: {metric: value if value == value else None
+               for metric, value in row.items()}
+        for name, row in means.items()
+    }
 
 
 def write_rows(rows: list[dict], path: Path) -> None:

@@ -39,7 +39,8 @@ def draw_attention(tile: Tile, gates: list[Gate], steps: list[RecordedStep]) -> 
             for mask in tile.reference_masks():
                 tile.plane.contour(axes, tile.plane.cut(mask), REFERENCE_COLOUR, 0.9)
             if row == 0:
-                title(axes, f"{'anchor' if gate.kind == 'anchor' else f'stage {column}'}\n{' x '.join(map(str, gate.size))}")
+                title(axes,
+                      f"{'anchor' if gate.kind == 'anchor' else f'stage {column}'}\n{' x '.join(map(str, gate.size))}")
     _draw_bar(panels, axes)
     return panels.png(legend_of(tile))
 
@@ -51,7 +52,8 @@ def constancy(gates: list[Gate]) -> list[float]:
 
 def _draw_bar(panels: Panels, axes) -> None:
     left, width = panels.lefts[1], min(2.6, panels.width - panels.lefts[1] - RIGHT_MARGIN_INCHES)
-    place = panels.figure.add_axes((left / panels.width, 0.6 / panels.height, width / panels.width, 0.09 / panels.height))
+    place = panels.figure.add_axes(
+        (left / panels.width, 0.6 / panels.height, width / panels.width, 0.09 / panels.height))
     bar = panels.figure.colorbar(axes.images[0], cax=place, orientation="horizontal", ticks=[0, 0.5, 1])
     bar.outline.set_visible(False)
     place.tick_params(labelsize=7.5, length=2.5, pad=2)
@@ -71,7 +73,8 @@ def attention_section(tile: Tile, gates: list[Gate], steps: list[RecordedStep], 
                      f"{', '.join(f'{value:.2f} at stage {i}' for i, value in enumerate(constancy(gates), 1))}.")
     return section("attention", heading, words, draw_attention(tile, gates, steps),
                    "Maps of where image and mask features are fused, per stage and step",
-                   "Sample 1. White: outline of the reference. Finest stage first; below its name the size of its maps.",
+                   "Sample 1. White: outline of the reference. Finest stage first; below its name the size of its "
+                   "maps.",
                    after + source(credit))
 
 
@@ -82,7 +85,8 @@ def _fusion_words(c: DiffusionConfiguration) -> tuple[str, str]:
     words += equation(f"A(m<sub>I</sub>, m<sub>x</sub>) = ({upright('LN')}(m<sub>I</sub>) · "
                       f"{upright('LN')}(m′<sub>x</sub>)) · m<sub>I</sub>")
     if c.network == "conditioned":
-        words += text("<i>m</i>′<sub>x</sub> are the mask features behind the FF-Parser. Here the result goes, together "
+        words += text("<i>m</i>′<sub>x</sub> are the mask features behind the FF-Parser. Here the result goes, "
+                      "together "
                       "with the image features, back to the mask features: <i>m</i><sub>x</sub> + <i>W</i> [<i>A</i>, "
                       "<i>m</i><sub>I</sub>].")
     words += text("Drawn is the size of the weight, |LN(<i>m</i><sub>I</sub>) · LN(<i>m</i>′<sub>x</sub>)|, averaged "

@@ -36,7 +36,8 @@ class Tile:
         reference: label map, (*patch).
         x_start: the reference as a state, (K, *patch) in [-1, 1].
         noise: standard normal, (S, K, *patch); the predictor's noise of samples 0 to S - 1 at this place.
-        field: the predictor's smooth field of these samples at this place, as ``noise``; None where the dispersion is 0.
+        field: the predictor's smooth field of these samples at this place, as ``noise``; None where the dispersion is
+            0.
         structures: foreground labels or regions, in the order of their colours.
         target: ``classes`` or ``regions``.
         ignore_label: its voxels count in no score.
@@ -102,7 +103,8 @@ def noise_at(at: tuple[int | slice, ...], shape: tuple[int, ...], case: str, num
 
 def tile_fields(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: DiffusionConfiguration, case: str,
                 num_samples: int, seed: int) -> Tensor | None:
-    """The smooth fields of samples of a case (shape (K, *spatial)) at a place, (S, K, *patch); None without dispersion."""
+    """The smooth fields of samples of a case (shape (K, *spatial)) at a place, (S, K, *patch); None without dispersion.
+    """
     if not diffusion.sampling.dispersion:
         return None
     distance_vox = correlation_vox(diffusion.noise.structure_diameter_vox, len(shape) - 1)
@@ -113,7 +115,8 @@ def tile_fields(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: 
 
 def read_validation_case(model: TrainedModel, preprocessed_folder: Path, fold: int,
                          case: str | None) -> tuple[str, np.ndarray, np.ndarray]:
-    """Name, image (C, *spatial) and label map (*spatial) of a validation case; a cascade's image has its first stage."""
+    """Name, image (C, *spatial) and label map (*spatial) of a validation case; a cascade's image has its first stage.
+    """
     data_folder = require_data_folder(preprocessed_folder, model.configuration_manager.data_identifier)
     case = require_case(case, read_splits(preprocessed_folder)[fold], fold)
     found = next(read_cases(data_folder, [case], first_stage_folder(model)))
@@ -136,7 +139,8 @@ def require_case(case: str | None, split: dict, fold: int) -> str:
     named = ", ".join(known[:NUM_CASES_NAMED]) + (f", ... ({len(known)} cases)" if len(known) > NUM_CASES_NAMED else "")
     nearest = difflib.get_close_matches(case, known, n=1)
     trained_on = f", a training case of fold {fold}" if case in split["train"] else ""
-    raise UserError(f"Fold {fold} does not validate on this case.", found=f"{case}{trained_on}", expected=f"one of {named}",
+    raise UserError(f"Fold {fold} does not validate on this case.", found=f"{case}{trained_on}",
+                    expected=f"one of {named}",
                     fix=f"give --case {nearest[0] if nearest else known[0]}, or leave out --case for {known[0]}")
 
 
@@ -149,7 +153,8 @@ def first_stage_folder(model: TrainedModel) -> Path | None:
     folder = next_stage_folder(model.folder.with_name(f"{kind}__{stage}"), configuration)
     if not folder.is_dir():
         raise UserError("The cascade lacks the predictions of its first stage.", found=f"no {folder}",
-                        expected="what the validation of the first stage wrote", fix=f"train and validate {stage} first")
+                        expected="what the validation of the first stage wrote", fix=f"train and validate {stage} "
+                                                                                     "first")
     return folder
 
 

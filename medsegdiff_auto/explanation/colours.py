@@ -19,7 +19,8 @@ def structure_rgb(tile: Tile) -> np.ndarray:
 
 
 def state_as_colours(x: np.ndarray, tile: Tile) -> np.ndarray:
-    """A state (K, height, width) as (height, width, 3) in [0, 1]; every channel counts with (x + 1) / 2, clipped to [0, 1].
+    """A state (K, height, width) as (height, width, 3) in [0, 1]; every channel counts with (x + 1) / 2, clipped to [0,
+    1].
 
     Classes mix in these shares, with the ground for the background; regions lie over each other in their order.
     """
@@ -52,4 +53,6 @@ def grey_image(tile: Tile) -> np.ndarray:
 
 def legend_of(tile: Tile) -> list[Patch]:
     """One entry per structure."""
-    return [Patch(color=structure_colour(index), label=structure.name) for index, structure in enumerate(tile.structures)]
+    return [
+        Patch(color=structure_colour(index), label=structure.name) for index, structure in enumerate(tile.structures)
+    ]

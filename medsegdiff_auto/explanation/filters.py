@@ -23,8 +23,8 @@ LABEL_INCHES, TITLE_INCHES, ROW_GAP_INCHES, FOOT_INCHES = 1.35, 0.5, 0.1, 1.05
 
 def draw_filters(found: list[Response]) -> bytes:
     """One row per filter: before, the mean over the channels, the most changed channel and its phase, the profile."""
-    panels = Panels([*[1, MAP_GAP] * 3, 1, PROFILE_GAP, PROFILE_WIDTH, RIGHT_MARGIN], [1] * len(found), 1.0, LABEL_INCHES,
-                    [TITLE_INCHES] + [ROW_GAP_INCHES] * (len(found) - 1), PANEL_INCHES, FOOT_INCHES)
+    panels = Panels([*[1, MAP_GAP] * 3, 1, PROFILE_GAP, PROFILE_WIDTH, RIGHT_MARGIN], [1] * len(found), 1.0,
+                    LABEL_INCHES, [TITLE_INCHES] + [ROW_GAP_INCHES] * (len(found) - 1), PANEL_INCHES, FOOT_INCHES)
     profiles, shown = [], [maps_of(one) for one in found]
     limits = limits_of(shown)
     for row, (one, maps) in enumerate(zip(found, shown)):
@@ -54,7 +54,8 @@ def maps_of(one: Response) -> dict[str, np.ndarray]:
 
 
 def limits_of(shown: list[dict[str, np.ndarray]]) -> dict[int, tuple[float, float]]:
-    """Ends of the colours per column, around 1 for magnitudes and 0 for the phase; the first two columns share theirs."""
+    """Ends of the colours per column, around 1 for magnitudes and 0 for the phase; the first two columns share theirs.
+    """
     neutral = (1, 1, 1, 0)
     reach = [max(SMALLEST_REACH, *(np.abs(list(maps.values())[column] - neutral[column]).max() for maps in shown))
              for column in range(4)]
@@ -63,7 +64,8 @@ def limits_of(shown: list[dict[str, np.ndarray]]) -> dict[int, tuple[float, floa
 
 
 def _draw_map(axes: Axes, values: np.ndarray, limits: tuple[float, float], first: bool, last: bool) -> None:
-    axes.imshow(values, cmap=COLOURS, vmin=limits[0], vmax=limits[1], extent=(-0.5, 0.5, 0.5, -0.5), interpolation="nearest")
+    axes.imshow(values, cmap=COLOURS, vmin=limits[0], vmax=limits[1], extent=(-0.5, 0.5, 0.5, -0.5),
+                interpolation="nearest")
     axes.set_xticks([-0.5, 0, 0.5], ["−½", "0", "½"])
     axes.set_yticks([-0.5, 0, 0.5], ["−½", "0", "½"])
     axes.tick_params(labelsize=7.5, colors=MUTED, labelbottom=last, labelleft=first, length=2.5, pad=2)
@@ -111,16 +113,20 @@ def filters_section(found: list[Response], dimension: int) -> Section:
                   "value per channel and frequency:")
     before += equation(f"m′ = {upright('IFFT')}(A · {upright('FFT')}(m))")
     before += text("|A| &gt; 1 (red) lets a frequency through stronger than before, |A| &lt; 1 (blue) damps it, and a "
-                   "phase moves it in space. Before training every filter is the identity, A = 1. The maps are what the "
+                   "phase moves it in space. Before training every filter is the identity, A = 1. The maps are what "
+                   "the "
                    "modules of the averaged network do to an "
-                   "impulse" + ("; they show the plane of zero frequency along the first axis." if dimension == 3 else "."))
-    after = text("Frequencies are in cycles per voxel of the stage's own grid: 1/2 is a pattern that changes from voxel "
+                   "impulse" +
+                   ("; they show the plane of zero frequency along the first axis." if dimension == 3 else "."))
+    after = text("Frequencies are in cycles per voxel of the stage's own grid: 1/2 is a pattern that changes from "
+                 "voxel "
                  "to voxel, 0 the mean. A coarser stage sees longer structures at the same frequency. Where the maps "
                  "stay near 1, training has hardly changed the filter.")
     after += source("MedSegDiff (Wu et al. 2022), equations 5 and 6; here A is kept on a grid of frequencies and "
                     "interpolated, so that one filter serves every patch size. MedSegDiff-V2 (Wu et al. 2023) filters "
                     "query and key of its transformer instead, depending on t; its filters are shown at t = 1/2.")
-    return section("filters", heading, before, draw_filters(found), "Learned filters as frequency maps before and after "
+    return section("filters", heading, before, draw_filters(found), "Learned filters as frequency maps before and "
+                                                                    "after "
                                                                     "training",
                    "Zero frequency in the middle of each map. Axes in cycles per voxel. One colour scale per column; "
                    "the first two share theirs.",

@@ -63,8 +63,8 @@ class Panels:
     def png(self, legend: Sequence[Artist] = ()) -> bytes:
         """The picture with a legend below."""
         if legend:
-            self.figure.legend(handles=list(legend), loc="lower center", bbox_to_anchor=(0.5, 0), ncols=min(len(legend), 6),
-                               frameon=False, fontsize=9, handlelength=1.2, handleheight=1.0)
+            self.figure.legend(handles=list(legend), loc="lower center", bbox_to_anchor=(0.5, 0),
+                               ncols=min(len(legend), 6), frameon=False, fontsize=9, handlelength=1.2, handleheight=1.0)
         return to_png(self.figure)
 
 

@@ -37,8 +37,10 @@ REFERENCES = (
     "Ho, Jain, Abbeel 2020: Denoising diffusion probabilistic models. arXiv 2006.11239.",
     "Song, Meng, Ermon 2021: Denoising diffusion implicit models. arXiv 2010.02502.",
     "Salimans, Ho 2022: Progressive distillation for fast sampling of diffusion models. arXiv 2202.00512.",
-    "Lu et al. 2022: DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models. arXiv 2211.01095.",
-    "Hoogeboom, Heek, Salimans 2023: simple diffusion: end-to-end diffusion for high resolution images. arXiv 2301.11093.",
+    "Lu et al. 2022: DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models. arXiv "
+    "2211.01095.",
+    "Hoogeboom, Heek, Salimans 2023: simple diffusion: end-to-end diffusion for high resolution images. arXiv "
+    "2301.11093.",
     "Isensee et al. 2021: nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation. "
     "Nature Methods 18.",
 )
@@ -84,7 +86,8 @@ def facts_of(model: TrainedModel, tile: Tile, checkpoint: str, num_steps: int, s
     fingerprint = model.folder / FINGERPRINT_FILE
     measured = json.loads(fingerprint.read_text(encoding="utf-8")) if fingerprint.is_file() else None
     rows = structure_rows(measured, model.configuration_manager.spacing, model.plans_manager.transpose_forward)
-    return Facts(f"{dataset}: how {tile.case} is segmented", model.folder.name, table, rows, c.sampling.solver, num_steps, command)
+    return Facts(f"{dataset}: how {tile.case} is segmented", model.folder.name, table, rows, c.sampling.solver,
+                 num_steps, command)
 
 
 def sections_of(facts: Facts, network: SamplingNetwork, tile: Tile, drawing: Drawing) -> list[Section]:

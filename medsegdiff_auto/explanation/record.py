@@ -1,7 +1,7 @@
 """What happens while samples are drawn: the states, the predictions and the fusion of every step.
 
-The samples are drawn by the predictor's own code; it is watched, not repeated. So the last prediction of a trajectory is
-the sample.
+The samples are drawn by the predictor's own code; it is watched, not repeated. So the last prediction of a trajectory
+is the sample.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Gate:
     """What a fusion multiplies with, step by step, in the plane.
 
     Attributes:
-        kind: ``fusion`` (the mean over the channels of |LN(m_I) * LN(m_x)|, divided by its largest value in the plane) or
-            ``anchor`` (the mean over the channels of the sigmoid).
+        kind: ``fusion`` (the mean over the channels of |LN(m_I) * LN(m_x)|, divided by its largest value in the plane)
+            or ``anchor`` (the mean over the channels of the sigmoid).
         size: of the feature maps, (*spatial).
         maps: one (height, width) per step, in [0, 1].
     """
@@ -124,7 +124,9 @@ def recorded_gates(network: nn.Module, plane: Plane) -> Iterator[list[Gate]]:
 
 
 def watch_fusion(module: nn.Module, gate: Gate, plane: Plane) -> list:
-    """Hooks on the two normalisations of an attentive fusion, whose product is its gate; that of the image may run once."""
+    """Hooks on the two normalisations of an attentive fusion, whose product is its gate; that of the image may run
+    once.
+    """
     normalised = {}
 
     def keep(name: str):
@@ -135,8 +137,11 @@ def watch_fusion(module: nn.Module, gate: Gate, plane: Plane) -> list:
         add_map(gate, product, plane)
         gate.maps[-1] /= max(gate.maps[-1].max(), np.finfo(np.float32).tiny)
 
-    return [module.norm_image.register_forward_hook(keep("image")), module.norm_mask.register_forward_hook(keep("mask")),
-            module.register_forward_hook(combine)]
+    return [
+        module.norm_image.register_forward_hook(keep("image")),
+        module.norm_mask.register_forward_hook(keep("mask")),
+        module.register_forward_hook(combine)
+    ]
 
 
 def add_map(gate: Gate, values: Tensor, plane: Plane) -> None:

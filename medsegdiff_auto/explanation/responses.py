@@ -1,8 +1,8 @@
 """The response of the network's learned filters to every frequency, before and after training.
 
-A response is measured, not read off the parameters: a single impulse passes the module, and the Fourier transform of what
-comes out is what the module does to every frequency. An impulse of extent 1 along the first axis shows the plane of zero
-frequency along it.
+A response is measured, not read off the parameters: a single impulse passes the module, and the Fourier transform of
+what comes out is what the module does to every frequency. An impulse of extent 1 along the first axis shows the plane
+of zero frequency along it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def untrained(module: nn.Module) -> nn.Module:
 
 
 def profile(magnitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Radii up to 1/2 cycle per voxel, and the mean of every channel (C, 33, 33) on the ring around each, (C, radii)."""
+    """Radii up to 1/2 cycle per voxel, and the mean of every channel (C, 33, 33) on the ring around each, (C, radii).
+    """
     rows, columns = np.meshgrid(frequencies(), frequencies(), indexing="ij")
     ring = np.rint(np.hypot(rows, columns) * NUM_FREQUENCIES).astype(int)
     rings = range(NUM_FREQUENCIES // 2 + 1)

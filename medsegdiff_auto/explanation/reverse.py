@@ -79,7 +79,8 @@ def _draw_result(axes, name: str, trajectory: Trajectory, tile: Tile) -> None:
 def reverse_section(tile: Tile, trajectories: list[Trajectory], c: DiffusionConfiguration, solver: str) -> Section:
     """The section about the reverse process."""
     before = text("Every sample starts from its own noise and goes to <i>t</i> = 0 in "
-                  f"{len(trajectories[0].steps)} steps. At each step the network looks at the image <i>I</i> and at the "
+                  f"{len(trajectories[0].steps)} steps. At each step the network looks at the image <i>I</i> and at "
+                  "the "
                   "state. " + PREDICTIONS[c.network.parameterisation])
     before += equation(PREDICTION_EQUATIONS[c.network.parameterisation]) + _field_words(c)
     before += text("The solver then goes to the next, less noisy time <i>s</i> &lt; <i>t</i>:") + _step_words(solver)
@@ -97,7 +98,8 @@ def _field_words(c: DiffusionConfiguration) -> str:
     if not c.sampling.dispersion:
         return ""
     return text("To its logits a smooth field <i>g</i> is added, one per sample and the same at all steps, which moves "
-                "boundaries as a whole where the network is not sure. Its size was fitted on cases that the fold had not "
+                "boundaries as a whole where the network is not sure. Its size was fitted on cases that the fold had "
+                "not "
                 "seen:") + equation(f"l ← l + τ g, &nbsp; τ = {c.sampling.dispersion:.3g}")
 
 
@@ -106,24 +108,28 @@ def agreement_by_step(tile: Tile, trajectories: list[Trajectory]) -> list[float]
     by_step = []
     for steps in zip(*(trajectory.steps for trajectory in trajectories)):
         masks = [tile.masks((step.x_start + 1) / 2) for step in steps]
-        by_step.append(mean_without_nan(dice(a, b) for one, other in combinations(masks, 2) for a, b in zip(one, other)))
+        by_step.append(mean_without_nan(
+            dice(a, b) for one, other in combinations(masks, 2) for a, b in zip(one, other)))
     return by_step
 
 
 def _parting_words(tile: Tile, trajectories: list[Trajectory], c: DiffusionConfiguration) -> str:
     by_step, steps = agreement_by_step(tile, trajectories), trajectories[0].steps
     values = ", ".join(f"{dice_words(by_step[index])} at t = {steps[index].t:.2f}" for index in drawn_steps(len(steps)))
-    words = ("How far the samples are apart in this slice, as the mean Dice between the masks that two of them predict: "
+    words = ("How far the samples are apart in this slice, as the mean Dice between the masks that two of them "
+             "predict: "
              f"{values}. ")
     if len(steps) == 1:
         return words
     if c.noise.law.is_pure_noise(torch.tensor(steps[0].t)):
-        words += ("At t = 1 the state holds nothing of the mask, and what the image leaves open is the same for all samples: "
+        words += ("At t = 1 the state holds nothing of the mask, and what the image leaves open is the same for all "
+                  "samples: "
                   "they share one prediction, a soft mask that the network makes from the first sample's noise. ")
     else:
         words += ("At t = 1 the state says almost nothing: the network should predict what the image leaves open, a "
                   "soft mask that is the same for all, and where it does not, it answers to the noise. ")
-    return words + ("From the second step on the state carries the sample's own noise. A Dice that falls over the steps is a "
+    return words + ("From the second step on the state carries the sample's own noise. A Dice that falls over the "
+                    "steps is a "
                     "sampler that makes decisions.")
 
 

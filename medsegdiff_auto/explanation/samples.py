@@ -25,7 +25,8 @@ def mean_dice(tile: Tile, masks: np.ndarray, others: np.ndarray | None = None) -
 
 
 def spread(samples: np.ndarray) -> np.ndarray:
-    """Standard deviation of the probabilities (S, K, ...) over the samples, its largest over the channels, in [0, 1/2]."""
+    """Standard deviation of the probabilities (S, K, ...) over the samples, its largest over the channels, in [0, 1/2].
+    """
     return samples.std(axis=0).max(axis=0)
 
 
@@ -52,7 +53,8 @@ def draw_samples(tile: Tile, drawing: Drawing) -> bytes:
     for column, (name, probabilities) in enumerate(labelled, 2):
         _draw_masks(panels.panel(0, column), tile, image, tile.masks(probabilities), name, scored=True)
     axes = panels.panel(0, 2 + len(labelled))
-    tile.plane.show(axes, tile.plane.cut(spread(np.stack(samples))), cmap="inferno", vmin=0, vmax=LARGEST_STANDARD_DEVIATION)
+    tile.plane.show(axes, tile.plane.cut(spread(np.stack(samples))), cmap="inferno", vmin=0,
+                    vmax=LARGEST_STANDARD_DEVIATION)
     _outline(axes, tile)
     title(axes, "spread of samples\n(black 0, yellow ½)")
     for index, sample in enumerate(samples):
@@ -75,7 +77,8 @@ def _outline(axes, tile: Tile) -> None:
 def samples_section(tile: Tile, drawing: Drawing, c: DiffusionConfiguration) -> Section:
     """The section about the samples."""
     between, reference = agreement(tile, [trajectory.probabilities for trajectory in drawing.trajectories])
-    before = text("Each sample is one plausible mask. Their mean says how likely each voxel is, their spread where they "
+    before = text("Each sample is one plausible mask. Their mean says how likely each voxel is, their spread where "
+                  "they "
                   "disagree: the standard deviation over the samples of the probability of a structure, the largest "
                   "over the structures.")
     before += equation("p̄ = (1 / S) Σ<sub>k</sub> p<sub>k</sub>, &nbsp; spread = max<sub>structures</sub> "
@@ -89,7 +92,8 @@ def samples_section(tile: Tile, drawing: Drawing, c: DiffusionConfiguration) -> 
         verdict = " The first is larger: here the samples are more alike than that." if alike else ""
         after = text(f"{fused}Samples are honest when the reference could be one of them, that is when they are as far "
                      "from each other as from the reference. On this tile the Dice between two samples is "
-                     f"{dice_words(between)} and between a sample and the reference {dice_words(reference)}, mean over the "
+                     f"{dice_words(between)} and between a sample and the reference {dice_words(reference)}, mean over "
+                     "the "
                      f"structures.{verdict}")
     after += source("MedSegDiff (Wu et al. 2022) fuses 5 or 25 samples by STAPLE; this project takes the mean of their "
                     "probabilities.")

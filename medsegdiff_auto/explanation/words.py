@@ -42,7 +42,8 @@ def source(words: str) -> str:
     return f'<p style="{SOURCE_STYLE}">Source: {words}</p>'
 
 
-def section(anchor: str, heading: str, before: str, png: bytes, description: str, caption: str, after: str = "") -> Section:
+def section(anchor: str, heading: str, before: str, png: bytes, description: str, caption: str,
+            after: str = "") -> Section:
     """A section with a picture between its texts."""
     return Section(anchor, heading, before + page.picture(png, description, caption) + after, png)
 

@@ -1,4 +1,5 @@
-"""Maps beside a label map, written one volume after another: NIfTI with its geometry, and the npz that nnU-Net reads."""
+"""Maps beside a label map, written one volume after another: NIfTI with its geometry, and the npz that nnU-Net reads.
+"""
 
 from __future__ import annotations
 
@@ -59,13 +60,17 @@ def _header_of(label_file: Path) -> nibabel.Nifti1Header:
 
 
 def write_npz(volumes: Iterable[np.ndarray], num_volumes: int, file: Path) -> None:
-    """``probabilities`` (K, z, y, x) float32 as :func:`numpy.savez_compressed` writes them, one channel after another."""
+    """``probabilities`` (K, z, y, x) float32 as :func:`numpy.savez_compressed` writes them, one channel after another.
+    """
     volumes = iter(volumes)
     first = next(volumes)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, \
             archive.open("probabilities.npy", "w", force_zip64=True) as stream:
-        np.lib.format.write_array_header_1_0(stream, {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False,
-                                                      "shape": (num_volumes, *first.shape)})
+        np.lib.format.write_array_header_1_0(
+            stream, {
+                "descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False,
+                "shape": (num_volumes, *first.shape)
+            })
         for volume in chain([first], volumes):
             for one_slice in volume:
                 stream.write(np.ascontiguousarray(one_slice).data)

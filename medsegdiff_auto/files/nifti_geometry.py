@@ -17,7 +17,8 @@ GEOMETRY_FIELDS = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quater
 
 
 def copy_geometries(source_folder: Path, target_folder: Path) -> None:
-    """:func:`copy_geometry` for every NIfTI file of the target folder that the source folder has under the same name."""
+    """:func:`copy_geometry` for every NIfTI file of the target folder that the source folder has under the same name.
+    """
     for target in target_folder.iterdir():
         source = source_folder / target.name
         if target.name.endswith(NIFTI_ENDINGS) and source.is_file():

@@ -1,6 +1,7 @@
 """Reading one image or label file, or saying why it cannot be read.
 
-The files are read by nnU-Net's own reader of their file ending. What that reader accepts in silence is looked for beside
+The files are read by nnU-Net's own reader of their file ending. What that reader accepts in silence is looked for
+beside
 it: a gzip stream that ends early and NaN in NIfTI, both of which ITK turns into zeros, and a 4-D file.
 """
 
@@ -32,7 +33,8 @@ class UnreadableScan(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """The voxel grid of a file: ``size`` in voxels and ``spacing_mm`` in the order x, y, z; ``affine`` maps indices to mm.
+    """The voxel grid of a file: ``size`` in voxels and ``spacing_mm`` in the order x, y, z; ``affine`` maps indices to
+    mm.
 
     ``affine`` is None for formats that know of no position (PNG, TIFF).
     """
@@ -71,7 +73,8 @@ def read_scan(path: Path, reader: BaseReaderWriter, shown: str) -> Scan:
     """Read one file with nnU-Net's ``reader``; ``shown`` is the name that findings give to it.
 
     Raises:
-        UnreadableScan: missing, empty, truncated, not an image, more than three dimensions, or several values per voxel.
+        UnreadableScan: missing, empty, truncated, not an image, more than three dimensions, or several values per
+        voxel.
     """
     _require_complete(path, shown)
     if path.name.endswith(_ITK_FILE_ENDINGS):
@@ -80,7 +83,8 @@ def read_scan(path: Path, reader: BaseReaderWriter, shown: str) -> Scan:
         voxels, properties = reader.read_images((str(path),))
     except Exception as failure:  # every reader has exceptions of its own
         raise UnreadableScan(_not_an_image(shown, failure)) from failure
-    num_nonfinite = _count_nonfinite_of_nifti(path) if path.name.endswith((".nii", ".nii.gz")) else _count_nonfinite(voxels)
+    num_nonfinite = _count_nonfinite_of_nifti(path) if path.name.endswith(
+        (".nii", ".nii.gz")) else _count_nonfinite(voxels)
     return Scan(voxels, _geometry(voxels, properties), num_nonfinite)
 
 
@@ -104,7 +108,8 @@ def _require_complete_gzip(path: Path, shown: str) -> None:
             while stream.read(_GZIP_CHUNK_BYTES):
                 continue
     except EOFError:
-        raise UnreadableScan(Finding(shown, "is truncated", f"a gzip stream that ends early, after {path.stat().st_size} bytes",
+        raise UnreadableScan(Finding(shown, "is truncated", "a gzip stream that ends early, after "
+                                                            f"{path.stat().st_size} bytes",
                                      "a complete file", "copy or convert the file again")) from None
     except (OSError, zlib.error) as failure:
         raise UnreadableScan(Finding(shown, "is damaged", _one_line(failure), "an intact gzip stream",
@@ -119,12 +124,15 @@ def _require_at_most_3d(path: Path, shown: str) -> None:
     except RuntimeError as failure:
         raise UnreadableScan(_not_an_image(shown, failure)) from None
     if header.GetDimension() > 3:
-        raise UnreadableScan(Finding(shown, f"is {header.GetDimension()}-D", f"an image of {list_extents(header.GetSize())}",
-                                     "a 2-D or 3-D image, one file per channel",
-                                     "save each channel or time point as a file of its own (_0000, _0001, ...)"))
+        raise UnreadableScan(
+            Finding(shown, f"is {header.GetDimension()}-D", f"an image of {list_extents(header.GetSize())}",
+                    "a 2-D or 3-D image, one file per channel",
+                    "save each channel or time point as a file of its own (_0000, _0001, ...)"))
     if header.GetNumberOfComponents() > 1:
-        raise UnreadableScan(Finding(shown, "has several values per voxel", f"{header.GetNumberOfComponents()} components",
-                                     "one value per voxel", "save each component as a channel of its own (_0000, _0001, ...)"))
+        raise UnreadableScan(Finding(shown, "has several values per voxel", f"{header.GetNumberOfComponents()} "
+                                                                            "components",
+                                     "one value per voxel", "save each component as a channel of its own (_0000, "
+                                                            "_0001, ...)"))
 
 
 def _geometry(voxels: np.ndarray, properties: dict) -> Geometry:

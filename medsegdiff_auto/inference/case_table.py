@@ -45,8 +45,8 @@ class StructureSize:
     expected_dice_between_samples: float
 
 
-def structure_sizes(segmentation: np.ndarray, samples: Sequence[VolumeStore], dataset_json: dict, spacing_mm: list[float],
-                    margins: dict[str, Margins] | None = None) -> dict[str, StructureSize]:
+def structure_sizes(segmentation: np.ndarray, samples: Sequence[VolumeStore], dataset_json: dict,
+                    spacing_mm: list[float], margins: dict[str, Margins] | None = None) -> dict[str, StructureSize]:
     """Every structure's; shapes as in :class:`ImageGridPrediction`, spacing in the same axis order.
 
     ``margins`` are the fitted ones of the volume intervals, by structure.
@@ -63,11 +63,12 @@ def structure_sizes(segmentation: np.ndarray, samples: Sequence[VolumeStore], da
 
 def case_rows(case: str, sizes: dict[str, StructureSize], num_samples: int) -> list[dict]:
     """One row per structure."""
-    return [{"case": case, "structure": structure, one.measure: f"{one.size:.6g}",
-             f"{one.measure}_p05": f"{one.lower:.6g}", f"{one.measure}_p95": f"{one.upper:.6g}", "interval": one.interval,
-             "expected_dice": f"{one.expected_dice:.4f}",
-             "expected_dice_between_samples": "" if num_samples < 2 else f"{one.expected_dice_between_samples:.4f}",
-             "num_samples": num_samples} for structure, one in sizes.items()]
+    return [{
+        "case": case, "structure": structure, one.measure: f"{one.size:.6g}", f"{one.measure}_p05": f"{one.lower:.6g}",
+        f"{one.measure}_p95": f"{one.upper:.6g}", "interval": one.interval, "expected_dice": f"{one.expected_dice:.4f}",
+        "expected_dice_between_samples": "" if num_samples < 2 else f"{one.expected_dice_between_samples:.4f}",
+        "num_samples": num_samples
+    } for structure, one in sizes.items()]
 
 
 def add_to_case_table(rows: list[dict], folder: Path) -> None:
@@ -75,7 +76,8 @@ def add_to_case_table(rows: list[dict], folder: Path) -> None:
     with alone(folder / LOCK):
         cases = {row["case"] for row in rows}
         before = read_case_table(folder) if (folder / CASES_FILE).is_file() else []
-        write_case_table(sorted([row for row in before if row["case"] not in cases] + rows, key=lambda row: row["case"]), folder)
+        write_case_table(
+            sorted([row for row in before if row["case"] not in cases] + rows, key=lambda row: row["case"]), folder)
 
 
 def flag_cases(folder: Path, below: float) -> list[dict]:
@@ -87,7 +89,9 @@ def flag_cases(folder: Path, below: float) -> list[dict]:
     if not (folder / CASES_FILE).is_file():
         return []
     with alone(folder / LOCK):
-        rows = [row | {"flagged": "yes" if float(row["expected_dice"]) < below else "no"} for row in read_case_table(folder)]
+        rows = [
+            row | {"flagged": "yes" if float(row["expected_dice"]) < below else "no"} for row in read_case_table(folder)
+        ]
         write_case_table(rows, folder)
     return sorted((row for row in rows if row["flagged"] == "yes"), key=lambda row: float(row["expected_dice"]))
 
@@ -96,7 +100,8 @@ def write_case_table(rows: list[dict], folder: Path) -> None:
     """Writes the table anew, atomically; a column that a row lacks is left empty there."""
     unfinished = folder / f".{CASES_FILE}"
     with unfinished.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(column for row in rows for column in row)), restval="")
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(column for row in rows for column in row)),
+                                restval="")
         writer.writeheader()
         writer.writerows(rows)
     os.replace(unfinished, folder / CASES_FILE)
@@ -109,7 +114,8 @@ def read_case_table(folder: Path) -> list[dict]:
 
 
 def with_sizes_of(rows: list[dict], folder: Path, dataset_json: dict) -> list[dict]:
-    """The rows with the sizes of the label maps in ``folder``; intervals and expected Dice stay those of the samples."""
+    """The rows with the sizes of the label maps in ``folder``; intervals and expected Dice stay those of the samples.
+    """
     structures = structure_labels(dataset_json)
     measured = []
     for row in rows:

@@ -26,8 +26,9 @@ def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilit
         UserError: fewer than two folders, one of them missing or without ``CASE.npz``, or their cases differ.
     """
     if DECODERS.row(fusion).fewest_samples:
-        raise UserError(f"{fusion} needs samples, and an ensemble has mean probabilities only.", found=f"--fusion {fusion}",
-                        expected="a decoder of probabilities, such as mean or dice", fix="choose another --fusion")
+        raise UserError(f"{fusion} needs samples, and an ensemble has mean probabilities only.",
+                        found=f"--fusion {fusion}", expected="a decoder of probabilities, such as mean or dice",
+                        fix="choose another --fusion")
     num_cases = _require_alike(input_folders)
     if output_folder.resolve() in [folder.resolve() for folder in input_folders]:
         raise UserError("The output folder is one of the input folders.", found=str(output_folder),
@@ -56,12 +57,14 @@ def _decode(stage: Path, model_files: Path, fusion: str, keep_probabilities: boo
 
     from medsegdiff_auto.decision.decoder import decode
 
-    dataset_json, plans_manager = load_json(str(model_files / "dataset.json")), PlansManager(str(model_files / "plans.json"))
+    dataset_json, plans_manager = load_json(str(model_files / "dataset.json")), PlansManager(
+        str(model_files / "plans.json"))
     labels, writer = plans_manager.get_label_manager(dataset_json), plans_manager.image_reader_writer_class()
     for file in sorted(stage.glob("*.npz")):
         segmentation = decode(fusion, np.load(file)["probabilities"], None, labels)
         properties_file = file.with_suffix(".pkl")
-        writer.write_seg(segmentation, str(stage / f"{file.stem}{dataset_json['file_ending']}"), load_pickle(str(properties_file)))
+        writer.write_seg(segmentation, str(stage / f"{file.stem}{dataset_json['file_ending']}"),
+                         load_pickle(str(properties_file)))
         if not keep_probabilities:
             file.unlink()
             properties_file.unlink()
@@ -69,11 +72,12 @@ def _decode(stage: Path, model_files: Path, fusion: str, keep_probabilities: boo
 
 def _require_alike(folders: Sequence[Path]) -> int:
     if len(folders) < 2:
-        raise UserError("An ensemble needs several predictions.", found=f"{len(folders)} folder", expected="at least 2 folders",
-                        fix="give all prediction folders behind -i")
+        raise UserError("An ensemble needs several predictions.", found=f"{len(folders)} folder",
+                        expected="at least 2 folders", fix="give all prediction folders behind -i")
     for name in ("dataset.json", "plans.json"):
         if folders[0].is_dir() and not (folders[0] / name).is_file():
-            raise UserError(f"{folders[0]} has no {name}.", found="no such file", expected="a folder of medsegdiff_predict",
+            raise UserError(f"{folders[0]} has no {name}.", found="no such file",
+                            expected="a folder of medsegdiff_predict",
                             fix="copy it from the model folder into the prediction folder")
     cases = {folder: _cases_with_probabilities(folder) for folder in folders}
     every_case = set().union(*cases.values())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -42,7 +42,8 @@ class CaseCost:
     """Upper bounds for one case over all folds.
 
     Attributes:
-        num_looks: views of tiles at which the network looks; ``num_forwards`` of nnU-Net's network, 0 for presets without one.
+        num_looks: views of tiles at which the network looks; ``num_forwards`` of nnU-Net's network, 0 for presets
+            without one.
         num_evaluations: of the denoiser.
     """
 
@@ -56,7 +57,8 @@ class CaseCost:
         return self.num_looks * calls.forward_s + self.num_evaluations * calls.evaluation_s
 
 
-def case_cost(predictor: MedSegDiffPredictor, image_shape: Sequence[int], calls: CallCost, memory: MemoryPlan) -> CaseCost:
+def case_cost(predictor: MedSegDiffPredictor, image_shape: Sequence[int], calls: CallCost,
+              memory: MemoryPlan) -> CaseCost:
     """The cost of a preprocessed image (C, *spatial) of this shape within its memory."""
     tiles = predictor.tiles_of(image_shape[1:])
     num_folds, num_views = len(predictor.list_of_parameters), len(predictor.views)
@@ -64,12 +66,17 @@ def case_cost(predictor: MedSegDiffPredictor, image_shape: Sequence[int], calls:
     shown = [samples for fold in range(num_folds) for samples in predictor.shown_samples(fold, memory.samples_together)]
     again = (len(tiles) - num_kept) * views_in_calls(shown, num_views, predictor.samples_per_call)
     num_looks = num_folds * len(tiles) * num_views + again
-    return CaseCost(len(tiles), num_looks, num_looks * predictor.network.has_conditioner, len(tiles) * sum(map(len, shown)))
+    return CaseCost(len(tiles), num_looks, num_looks * predictor.network.has_conditioner,
+                    len(tiles) * sum(map(len, shown)))
 
 
 def views_in_calls(shown: Iterable[Sequence[int]], num_views: int, samples_per_call: int) -> int:
-    """Views that the calls for a tile whose features are not kept ask for, given the samples that are shown at every step."""
-    return sum(len({sample % num_views for sample in batch}) for samples in shown for batch in in_batches(samples, samples_per_call))
+    """Views that the calls for a tile whose features are not kept ask for, given the samples that are shown at every
+    step.
+    """
+    return sum(
+        len({sample % num_views
+             for sample in batch}) for samples in shown for batch in in_batches(samples, samples_per_call))
 
 
 @torch.inference_mode()
@@ -113,8 +120,10 @@ def cost_statement(case: str, cost: CaseCost, calls: CallCost, predictor: MedSeg
     """The line that is printed before the first case."""
     seconds = cost.seconds(calls)
     folds, views = len(predictor.list_of_parameters), len(predictor.views)
-    line = (f"{case}: at most {cost.num_forwards} evaluations of nnU-Net's network and {cost.num_evaluations} of the denoiser "
-            f"(tiles {cost.num_tiles}, folds {folds}, views {views}, samples {predictor.num_samples}, steps {predictor.num_steps}), "
+    line = (f"{case}: at most {cost.num_forwards} evaluations of nnU-Net's network and {cost.num_evaluations} of the "
+            "denoiser "
+            f"(tiles {cost.num_tiles}, folds {folds}, views {views}, samples {predictor.num_samples}, steps "
+            f"{predictor.num_steps}), "
             f"about {_rounded(seconds)} s")
     return line + (f"; {num_cases} cases of this size about {_rounded(num_cases * seconds)} s" if num_cases > 1 else "")
 

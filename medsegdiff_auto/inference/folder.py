@@ -51,7 +51,8 @@ def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel, previo
 
 
 def finished_cases(output_folder: Path, outputs: Outputs, file_ending: str) -> set[str]:
-    """Cases of ``cases.csv`` whose label map lies there, which moves last, with everything that is asked for beside it."""
+    """Cases of ``cases.csv`` whose label map lies there, which moves last, with everything that is asked for beside it.
+    """
     if not (output_folder / CASES_FILE).is_file():
         return set()
     wanted = [file_ending] + ["_uncertainty.nii.gz"] * outputs.uncertainty + ["_samples.nii.gz"] * outputs.samples

@@ -1,7 +1,8 @@
-"""From the network's grid to the image's as nnU-Net goes: resample, decode, uncrop, transpose; channel by channel, slab by slab.
+"""From the network's grid to the image's as nnU-Net goes: resample, decode, uncrop, transpose; channel by channel, slab
+by slab.
 
-nnU-Net does it with all channels of a volume at once, in memory. Its own functions resample and decode here, on less at a
-time; both act on each channel and each voxel alone.
+nnU-Net does it with all channels of a volume at once, in memory. Its own functions resample and decode here, on less at
+a time; both act on each channel and each voxel alone.
 
     code     meaning
     cropped  the grid that resampling leads to: the image's axes in nnU-Net's order, cropped to what is not 0
@@ -32,7 +33,8 @@ class ImageGrid:
 
     def __init__(self, properties: dict, plans_manager: PlansManager, configuration_manager: ConfigurationManager,
                  dataset_json: dict, storage: Storage = Storage()):
-        self.properties, self.plans_manager, self.configuration_manager = properties, plans_manager, configuration_manager
+        self.properties, self.plans_manager = properties, plans_manager
+        self.configuration_manager = configuration_manager
         self.dataset_json, self.storage = dataset_json, storage
         self.label_manager = plans_manager.get_label_manager(dataset_json)
         self.target = "regions" if self.label_manager.has_regions else "classes"
@@ -62,7 +64,8 @@ class ImageGrid:
         return logits
 
     def labels(self, store: VolumeStore, of_logits: bool) -> np.ndarray:
-        """Label map of the image, (z, y, x), of logits or probabilities (K, *cropped); 0 outside of what was cropped."""
+        """Label map of the image, (z, y, x), of logits or probabilities (K, *cropped); 0 outside of what was cropped.
+        """
         manager = self.label_manager
         decode = manager.convert_logits_to_segmentation if of_logits else manager.convert_probabilities_to_segmentation
         small = len(manager.foreground_labels) < MOST_LABELS_OF_A_BYTE

@@ -53,13 +53,15 @@ def require_folds(folder: Path, folds: list[int | str] | None, checkpoint_name: 
     """
     if not (folder / "plans.json").is_file():
         raise UserError("There is no trained model.", found=f"no plans.json in {folder}",
-                        expected="a folder written by medsegdiff_train", fix="train the model, or correct -d, -c, -p or -m")
+                        expected="a folder written by medsegdiff_train", fix="train the model, or correct -d, -c, -p "
+                                                                             "or -m")
     available = trained_folds(folder, checkpoint_name)
     missing = [fold for fold in folds or [] if fold not in available and not (
         folder / f"fold_{fold}" / checkpoint_name).is_file()]
     if missing or not available:
-        raise UserError(f"A fold has no {checkpoint_name}.", found=", ".join(f"fold_{f}" for f in missing) or "no trained fold",
-                        expected=", ".join(f"fold_{fold}" for fold in available) or "at least one trained fold",
+        raise UserError(f"A fold has no {checkpoint_name}.", found=", ".join(f"fold_{f}" for f in missing)
+                        or "no trained fold", expected=", ".join(f"fold_{fold}" for fold in available)
+                        or "at least one trained fold",
                         fix="train it with medsegdiff_train, or choose trained folds with -f")
     return list(folds or available)
 
@@ -76,7 +78,8 @@ def load_model(folder: Path, folds: list[int | str] | None = None,
     trainer_name = checkpoints[0]["trainer_name"]
     if not trainer_name.startswith(nnUNetTrainerMedSegDiff.__name__):
         raise UserError("The model was not trained by MedSegDiff-Auto.", found=trainer_name,
-                        expected=f"{nnUNetTrainerMedSegDiff.__name__} or a variant of it", fix="predict with nnUNetv2_predict")
+                        expected=f"{nnUNetTrainerMedSegDiff.__name__} or a variant of it",
+                        fix="predict with nnUNetv2_predict")
     dataset_json = load_json(str(folder / "dataset.json"))
     plans_manager = PlansManager(load_json(str(folder / "plans.json")))
     configuration_manager = plans_manager.get_configuration(checkpoints[0]["init_args"]["configuration"])

@@ -1,4 +1,6 @@
-"""Applying the postprocessing that cross-validation chose, by nnU-Net's function, to a prediction folder with companions."""
+"""Applying the postprocessing that cross-validation chose, by nnU-Net's function, to a prediction folder with
+companions.
+"""
 
 import pickle
 import shutil
@@ -35,7 +37,8 @@ def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Pa
     from nnunetv2.postprocessing.remove_connected_components import apply_postprocessing_to_folder
 
     with staged_predictions(input_folder, file_ending) as predictions, staged_output(output_folder) as stage:
-        apply_postprocessing_to_folder(str(predictions), str(stage), functions, arguments, plans, dataset_json, num_processes)
+        apply_postprocessing_to_folder(str(predictions), str(stage), functions, arguments, plans, dataset_json,
+                                       num_processes)
         copy_geometries(predictions, stage)
         for path in companions:
             if path.name not in EVALUATIONS and path.suffix not in (".npz", ".pkl"):
@@ -53,7 +56,8 @@ def load_postprocessing(path: Path) -> tuple[list, list]:
     """
     if not path.is_file():
         raise UserError("The postprocessing file does not exist.", found=str(path),
-                        expected="the postprocessing.pkl of medsegdiff_find_best_configuration", fix="correct -pp_pkl_file")
+                        expected="the postprocessing.pkl of medsegdiff_find_best_configuration",
+                        fix="correct -pp_pkl_file")
     try:
         with path.open("rb") as file:
             functions, arguments = _StepsOnly(file).load()
@@ -68,6 +72,6 @@ class _StepsOnly(pickle.Unpickler):
     """Loads nnU-Net's postprocessing functions, numpy's numbers, and no other object."""
 
     def find_class(self, module: str, name: str):
-        if (module, name) in _NUMBERS or module == _STEPS_MODULE and name.startswith("remove_"):
+        if (module, name) in _NUMBERS or (module == _STEPS_MODULE and name.startswith("remove_")):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"a reference to {module}.{name}")

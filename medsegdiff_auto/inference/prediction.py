@@ -79,7 +79,9 @@ class Prediction:
 
     @property
     def mutual_information(self) -> np.ndarray | None:
-        """The part of the uncertainty on which the samples disagree, (z, y, x) float32 in [0, 1]; None unless asked for."""
+        """The part of the uncertainty on which the samples disagree, (z, y, x) float32 in [0, 1]; None unless asked
+        for.
+        """
         return self.on_image.mutual_information
 
     def image(self, array: np.ndarray) -> sitk.Image:
@@ -89,7 +91,8 @@ class Prediction:
 
     def save(self, folder: str | Path, name: str | None = None,
              outputs: Outputs = Outputs(True, True, True, True)) -> list[dict]:
-        """Writes the files of ``medsegdiff_predict`` under a name (default: the case's) and returns the rows of ``cases.csv``.
+        """Writes the files of ``medsegdiff_predict`` under a name (default: the case's) and returns the rows of
+        ``cases.csv``.
 
         All that were computed but for ``run.json``, which records a command.
         """
@@ -113,7 +116,9 @@ def write_model_files(plans_manager: PlansManager, dataset_json: dict, folder: P
 
 
 def prepare_case(model: TrainedModel, files: list[Path], previous_stage: Path | None = None) -> tuple[np.ndarray, dict]:
-    """The preprocessed image (C, *spatial), with the first stage's label map as further channels in a cascade; properties."""
+    """The preprocessed image (C, *spatial), with the first stage's label map as further channels in a cascade;
+    properties.
+    """
     preprocessor = model.configuration_manager.preprocessor_class(verbose=False)
     data, segmentation, properties = preprocessor.run_case(
         [str(file) for file in files], str(previous_stage) if previous_stage else None, model.plans_manager,

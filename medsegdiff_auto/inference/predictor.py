@@ -9,7 +9,7 @@ from io import StringIO
 from math import prod
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -75,8 +75,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
         num_forwards, num_evaluations: of nnU-Net's network and of the denoiser, for the last case.
         temperature: the option's, or the fitted one.
         intervention: what the denoiser is shown in the place of the states, for the audit.
-        on_call: told of every call that it was a :data:`FORWARD` or an :data:`EVALUATION` and of how many entries, and of
-            evaluations that are :data:`LEFT_OUT` because their tiles have no foreground.
+        on_call: told of every call that it was a :data:`FORWARD` or an :data:`EVALUATION` and of how many entries, and
+            of evaluations that are :data:`LEFT_OUT` because their tiles have no foreground.
 
     Args:
         model: a trained model.
@@ -89,8 +89,9 @@ class MedSegDiffPredictor(nnUNetPredictor):
         with redirect_stdout(StringIO()):  # nnU-Net says on every CPU that it is no GPU
             super().__init__(tile_step_size=tile_step_size, device=device, allow_tqdm=False,
                              perform_everything_on_device=device.type == "cuda")
-            self.manual_initialization(model.network.to(device).eval(), model.plans_manager, model.configuration_manager,
-                                       model.fold_weights, model.dataset_json, "", model.mirroring_axes)
+            self.manual_initialization(
+                model.network.to(device).eval(), model.plans_manager, model.configuration_manager, model.fold_weights,
+                model.dataset_json, "", model.mirroring_axes)
         self.network = model.network  # as it is: nnUNet_compile would wrap it, whose parts are called one by one
         if device.type == "cpu":
             channels_last(self.network.denoiser)
@@ -98,7 +99,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
         self.temperature = options.temperature or model.temperature
         self.views = mirror_views(model.mirroring_axes, options.num_mirrors or model.diffusion.sampling.num_mirrors)
         self.num_samples = options.num_samples or model.diffusion.sampling.num_samples
-        self.num_inputs = determine_num_input_channels(model.plans_manager, model.configuration_manager, model.dataset_json)
+        self.num_inputs = determine_num_input_channels(model.plans_manager, model.configuration_manager,
+                                                       model.dataset_json)
         self.num_forwards = self.num_evaluations = 0
         self.baseline_bytes = resident_bytes()
         self.intervention: Callable[[Tensor], Tensor] | None = None
@@ -109,7 +111,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
         plain, samples = [], []
         for kind, store in self.draw_case(data, case):
             (plain if kind == PLAIN else samples).append(store.read().half() if kind == SAMPLE else store.read())
-        return CaseDistribution(sum(plain) / len(plain), torch.stack(samples), self.diffusion.sampling.conditioner_weight)
+        return CaseDistribution(
+            sum(plain) / len(plain), torch.stack(samples), self.diffusion.sampling.conditioner_weight)
 
     def tiles_of(self, shape: Sequence[int]) -> Tiles:
         """The tiles of a volume (*spatial), after padding to at least a patch."""
@@ -137,16 +140,20 @@ class MedSegDiffPredictor(nnUNetPredictor):
         Args:
             folder: of volumes that the memory does not hold; None for the system's folder of temporary files.
         """
-        memory = CaseMemory(size, self.tiles_of(size.shape), len(self.list_of_parameters), self.num_samples, len(self.views),
-                            self.diffusion, self.solver, self.tile_memory, self.samples_per_call, self.fusion)
-        return memory_plan(memory, self.device, self.baseline_bytes, self.options.max_memory_gb, folder or Path(gettempdir()))
+        memory = CaseMemory(size, self.tiles_of(size.shape), len(self.list_of_parameters), self.num_samples,
+                            len(self.views), self.diffusion, self.solver, self.tile_memory, self.samples_per_call,
+                            self.fusion)
+        return memory_plan(memory, self.device, self.baseline_bytes, self.options.max_memory_gb, folder
+                           or Path(gettempdir()))
 
     @torch.inference_mode()
-    def draw_case(self, data: np.ndarray, case: str, memory: MemoryPlan | None = None) -> Iterator[tuple[str, VolumeStore]]:
-        """For every fold :data:`PLAIN` and the plain network's probabilities, then :data:`SAMPLE` and those of each sample.
+    def draw_case(self, data: np.ndarray, case: str,
+                  memory: MemoryPlan | None = None) -> Iterator[tuple[str, VolumeStore]]:
+        """For every fold :data:`PLAIN` and the plain network's probabilities, then :data:`SAMPLE` and those of each
+        sample.
 
-        Probabilities are (K, *spatial) float32 on the CPU, good until the next ones are asked for. As many samples are drawn
-        together as there is memory for.
+        Probabilities are (K, *spatial) float32 on the CPU, good until the next ones are asked for. As many samples are
+        drawn together as there is memory for.
 
         Args:
             memory: of :meth:`memory_plan`; None plans for what is free now.
@@ -195,7 +202,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
         return in_batches(range(fold * self.num_samples, (fold + 1) * self.num_samples), count)
 
     def shown_samples(self, fold: int, samples_together: int) -> Iterator[Sequence[int]]:
-        """The samples of a fold that the denoiser is shown in a tile: for those that are drawn together, step by step."""
+        """The samples of a fold that the denoiser is shown in a tile: for those that are drawn together, step by step.
+        """
         for together in self._drawn_together(fold, samples_together):
             for step in range(self.num_steps):
                 yield shown_samples(self.network, together, len(self.views), step, self.num_steps)
@@ -239,5 +247,5 @@ class MedSegDiffPredictor(nnUNetPredictor):
     def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None, adjust: Adjust | None = None,
              shown_first: Tensor | None = None) -> Tensor:
         """One mask per noise of single tiles, (B, K, *patch) probabilities on the CPU."""
-        return self.evaluate(self.network.sample_probabilities, condition, noise, self.options.num_steps, self.options.solver,
-                             observe, adjust, shown_first).cpu()
+        return self.evaluate(self.network.sample_probabilities, condition, noise, self.options.num_steps,
+                             self.options.solver, observe, adjust, shown_first).cpu()

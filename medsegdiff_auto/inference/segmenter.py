@@ -50,10 +50,10 @@ class Segmenter:
         UserError: the model, a fold or the device is missing, or an option is out of its range.
     """
 
-    def __init__(self, model_folder: PathLike, folds: int | str | Sequence[int | str] | None = None, device: str | None = None,
-                 samples: int | None = None, steps: int | None = None, mirrors: int | None = None, fusion: str | None = None,
-                 seed: int = 0, speed: str = "default", max_memory_gb: float | None = None,
-                 mutual_information: bool = False):
+    def __init__(self, model_folder: PathLike, folds: int | str | Sequence[int | str] | None = None,
+                 device: str | None = None, samples: int | None = None, steps: int | None = None,
+                 mirrors: int | None = None, fusion: str | None = None, seed: int = 0, speed: str = "default",
+                 max_memory_gb: float | None = None, mutual_information: bool = False):
         _require_at_least_1(samples=samples, steps=steps, mirrors=mirrors)
         _require_one_of(SPEEDS, speed=speed)
         _require_one_of((None, *DECODERS.names()), fusion=fusion)
@@ -72,17 +72,19 @@ class Segmenter:
                 f"samples={p.num_samples}, steps={p.num_steps}, mirrors={len(p.views)}, fusion={p.fusion!r}, "
                 f"seed={p.options.seed})")
 
-    def predict(self, image: Image, case: str | None = None, previous_stage: PathLike | sitk.Image | None = None) -> Prediction:
+    def predict(self, image: Image, case: str | None = None,
+                previous_stage: PathLike | sitk.Image | None = None) -> Prediction:
         """Segments one image.
 
         Args:
             image: a file, or one per channel in their order, or as many SimpleITK images.
-            case: seeds the noise together with the seed. None for what ``medsegdiff_predict`` takes: the name of the first
-                file without ``_0000`` and ending; ``case`` for images in memory.
+            case: seeds the noise together with the seed. None for what ``medsegdiff_predict`` takes: the name of the
+                first file without ``_0000`` and ending; ``case`` for images in memory.
             previous_stage: label map of the first stage, for a cascade.
 
         Raises:
-            UserError: an image does not pass the checks of ``medsegdiff_predict``, or the cascade lacks its first stage.
+            UserError: an image does not pass the checks of ``medsegdiff_predict``, or the cascade lacks its first
+            stage.
         """
         ending = self.model.dataset_json["file_ending"]
         self._require_previous_stage(previous_stage)
@@ -104,10 +106,11 @@ class Segmenter:
         if stage is not None and previous_stage is None:
             raise UserError("The cascade needs the prediction of its first stage.", found="previous_stage=None",
                             expected=f"the label map that {stage} predicts for this image",
-                            fix=f"predict with a Segmenter of {stage} first, then give prediction.image(prediction.segmentation)")
+                            fix=f"predict with a Segmenter of {stage} first, then give "
+                                "prediction.image(prediction.segmentation)")
         if stage is None and previous_stage is not None:
-            raise UserError("The model has no previous stage.", found="previous_stage", expected="a model of 3d_cascade_fullres",
-                            fix="leave out previous_stage")
+            raise UserError("The model has no previous stage.", found="previous_stage",
+                            expected="a model of 3d_cascade_fullres", fix="leave out previous_stage")
 
 
 def predict(image: Image, model_folder: PathLike, case: str | None = None, **options) -> Prediction:
@@ -131,7 +134,9 @@ def _source(case: str, properties: dict, files: ImageFiles) -> Source:
 
 @contextmanager
 def _computing(device: torch.device) -> Iterator[None]:
-    """On a CPU threads and memory as the command has them; the caller's threads come back, whose number nnU-Net's export changes too."""
+    """On a CPU threads and memory as the command has them; the caller's threads come back, whose number nnU-Net's
+    export changes too.
+    """
     before = torch.get_num_threads()
     if device.type == "cpu":
         compute_on_cpu()

@@ -5,8 +5,9 @@
     default   the plan's   the plan's     the plan's
     best      twice        twice          all that training mirrored
 
-``fast`` keeps two samples and two steps where there are as many: one sample has no spread, and one step from pure noise predicts
-almost the same mask for every sample. What was fitted for a number of steps holds for these alone: a fitted model keeps them.
+``fast`` keeps two samples and two steps where there are as many: one sample has no spread, and one step from pure noise
+predicts almost the same mask for every sample. What was fitted for a number of steps holds for these alone: a fitted
+model keeps them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def at_speed(speed: str, options: SamplingOptions, model: TrainedModel) -> Sampl
     if speed == "fast":
         samples, steps, mirrors = _halved(planned.sampling.num_samples), _halved(planned.sampling.num_steps), 1
     else:
-        samples, steps, mirrors = 2 * planned.sampling.num_samples, min(2 * planned.sampling.num_steps, planned.noise.num_train_steps), num_views
+        samples, steps, mirrors = 2 * planned.sampling.num_samples, min(2 * planned.sampling.num_steps,
+                                                                        planned.noise.num_train_steps), num_views
     if model.fitted is not None:
         steps = planned.sampling.num_steps
     return replace(options, num_samples=options.num_samples or samples, num_steps=options.num_steps or steps,

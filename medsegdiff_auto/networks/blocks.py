@@ -110,8 +110,8 @@ def depth_to_space(x: Tensor, factor: Sequence[int]) -> Tensor:
 def convolve_cells(convolve: Convolution, x: Tensor, cell: Sequence[int]) -> Tensor:
     """``convolve(space_to_depth(x, cell))`` of x (B, C, *spatial).
 
-    Of 3-D weights in channels-last order it is computed as a convolution of the voxels with the cells' strides, whose weights are
-    rearranged instead of the volume, which a CPU would have to rearrange twice.
+    Of 3-D weights in channels-last order it is computed as a convolution of the voxels with the cells' strides, whose
+    weights are rearranged instead of the volume, which a CPU would have to rearrange twice.
     """
     weight, num_axes = convolve.weight, len(cell)
     if num_axes != 3 or not weight.is_contiguous(memory_format=torch.channels_last_3d):

@@ -20,6 +20,8 @@ def build_network(unet: Any, num_outputs: int, configuration: DiffusionConfigura
     """
     if configuration.network.architecture == "conditioned":
         return MedSegDiff(unet, num_outputs, configuration, deep_supervision)
-    build = {"two_encoders": two_encoder_network, "concatenated": concatenated_network}[configuration.network.architecture]
-    strides, kernel_sizes = ([tuple(values) for values in rows] for rows in (unet.encoder.strides, unet.encoder.kernel_sizes))
+    build = {"two_encoders": two_encoder_network,
+             "concatenated": concatenated_network}[configuration.network.architecture]
+    strides, kernel_sizes = ([tuple(values) for values in rows]
+                             for rows in (unet.encoder.strides, unet.encoder.kernel_sizes))
     return build(num_inputs, num_outputs, strides, kernel_sizes, configuration, deep_supervision)

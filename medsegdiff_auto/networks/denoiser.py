@@ -3,7 +3,7 @@
     code        meaning
     x_t         noisy state, (B, K, *spatial)
     pyramid     the conditioner's features, from the denoiser's finest resolution to the bottleneck
-    cell        voxels that make up one position of the denoiser's finest stage: one where it begins at full resolution, else
+    cell        voxels that make up one position of the denoiser's finest stage: one at full resolution, else
                 the strides up to its first stage, so that no convolution runs at full resolution (Hoogeboom et al. 2023
                 patch their input likewise)
 """
@@ -33,7 +33,8 @@ EMBEDDING_PER_FEATURE = 4
 
 
 class ImageTerms(NamedTuple):
-    """What the denoiser computes of the image alone, each (B, channels, *spatial); B is 1 where samples share the image.
+    """What the denoiser computes of the image alone, each (B, channels, *spatial); B is 1 where samples share the
+    image.
 
     Attributes:
         logits: the conditioner's, full resolution.
@@ -66,7 +67,8 @@ class Denoiser(nn.Module):
 
     Args:
         num_outputs: K, classes or regions.
-        strides: into every stage of nnU-Net's network, full resolution first; the denoiser has those from its first stage on.
+        strides: into every stage of nnU-Net's network, full resolution first; the denoiser has those from its first
+            stage on.
         kernel_sizes: of the same stages.
         configuration: target, parameterisation, channels, and which modules there are.
         pyramid_channels: of the conditioner's features at the same stages; empty without a conditioner.
@@ -95,7 +97,8 @@ class Denoiser(nn.Module):
         of_image = of_state if self.sees_pyramid else num_image_channels * torch.Size(self.cell).numel()
 
         def block(stage: int, channels: int) -> FiLMResidualBlock:
-            return FiLMResidualBlock(dimension, channels, features[stage], kernel_sizes[stage], embedding, dropouts[stage])
+            return FiLMResidualBlock(dimension, channels, features[stage], kernel_sizes[stage], embedding,
+                                     dropouts[stage])
 
         self.time_embedding = TimeEmbedding(embedding)
         self.state_stem = convolution(dimension, of_state, features[0], kernel_sizes[0])
@@ -106,7 +109,8 @@ class Denoiser(nn.Module):
             for s in range(last + 1)) if c.dynamic_encoding and self.sees_pyramid else None
         self.anchor = AnchorAttention(dimension, pyramid_channels[0], features[0]) if c.anchor_attention else None
         self.downsample = nn.ModuleList(
-            convolution(dimension, features[s], features[s + 1], kernel_sizes[s + 1], strides[s + 1]) for s in range(last))
+            convolution(dimension, features[s], features[s + 1], kernel_sizes[s + 1], strides[s + 1])
+            for s in range(last))
         self.spectrum_transformer = SpectrumTransformer(
             dimension, pyramid_channels[-1], features[-1], c.spectrum_transformer_layers, c.bottleneck_attention_heads,
             embedding, c.dropout) if c.spectrum_transformer_layers else None

@@ -27,7 +27,8 @@ def without_autocast(device: torch.device):
 class FFParser(nn.Module):
     """A learned complex filter in the Fourier domain; the identity at initialisation; real output; any size.
 
-    Computed in float32 outside autocast: half-precision FFTs lose small frequencies and need sizes that are powers of 2.
+    Computed in float32 outside autocast: half-precision FFTs lose small frequencies and need sizes that are powers of
+    2.
 
     Args:
         dimension: number of spatial axes.
@@ -46,7 +47,8 @@ class FFParser(nn.Module):
         self._kept: tuple[tuple, Tensor] | None = None
 
     def filter_at(self, size: tuple[int, ...]) -> Tensor:
-        """A at the frequencies of ``torch.fft.rfftn`` for feature maps of this size, (C, *size with n // 2 + 1 last)."""
+        """A at the frequencies of ``torch.fft.rfftn`` for feature maps of this size, (C, *size with n // 2 + 1 last).
+        """
         device = self.filter_real.device
         axes = [2 * torch.fft.fftfreq(n, device=device) for n in size[:-1]]
         axes.append(4 * torch.fft.rfftfreq(size[-1], device=device) - 1)
@@ -61,7 +63,9 @@ class FFParser(nn.Module):
         return torch.complex(real, imaginary)
 
     def _filter(self, size: tuple[int, ...]) -> Tensor:
-        """Returns :meth:`filter_at`, in inference mode that of the call before until the size or the stored filter changes."""
+        """Returns :meth:`filter_at`, in inference mode that of the call before until the size or the stored filter
+        changes.
+        """
         stored = self.filter_real, self.filter_imaginary
         if not torch.is_inference_mode_enabled() or any(values.is_inference() for values in stored):
             return self.filter_at(size)  # tensors made in inference mode do not count their changes

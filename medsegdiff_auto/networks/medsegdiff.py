@@ -13,8 +13,9 @@ from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 class MedSegDiff(SamplingNetwork):
     """Conditioner and denoiser as one network.
 
-    No gradient flows from the denoiser into the conditioner unless the plan says so: the conditioner is trained as nnU-Net
-    trains it. While ``deep_supervision`` is on, ``forward(image)`` returns the conditioner's deep-supervised logits.
+    No gradient flows from the denoiser into the conditioner unless the plan says so: the conditioner is trained as
+    nnU-Net trains it. While ``deep_supervision`` is on, ``forward(image)`` returns the conditioner's deep-supervised
+    logits.
     """
 
     has_conditioner = True
@@ -23,10 +24,12 @@ class MedSegDiff(SamplingNetwork):
     def __init__(self, unet: nn.Module, num_outputs: int, configuration: DiffusionConfiguration,
                  deep_supervision: bool):
         super().__init__(configuration, deep_supervision)
-        self.conditioner = Conditioner(unet, configuration.network.first_stage).requires_grad_(not configuration.network.frozen_conditioner)
+        self.conditioner = Conditioner(
+            unet, configuration.network.first_stage).requires_grad_(not configuration.network.frozen_conditioner)
         self.denoiser = Denoiser(num_outputs, self.conditioner.strides, self.conditioner.kernel_sizes, configuration,
                                  self.conditioner.pyramid_channels)
-        if configuration.loss.anchor_loss_interval:  # it compares the finest logits only: nothing trains the coarser heads
+        # it compares the finest logits only: nothing trains the coarser heads
+        if configuration.loss.anchor_loss_interval:
             self.conditioner.unet.decoder.seg_layers[:-1].requires_grad_(False)
 
     def condition(self, image: Tensor) -> Condition:

@@ -52,7 +52,8 @@ class GaussianBlur(nn.Module):
 
 
 class AnchorAttention(nn.Module):
-    """f_d' = sigmoid(conv1x1(f_anc)) * f_d + f_d, f_anc = max(f_c * k_gauss, f_c); the same resolution on both sides."""
+    """f_d' = sigmoid(conv1x1(f_anc)) * f_d + f_d, f_anc = max(f_c * k_gauss, f_c); the same resolution on both sides.
+    """
 
     def __init__(self, dimension: int, image_channels: int, channels: int):
         super().__init__()
@@ -68,7 +69,8 @@ class AnchorAttention(nn.Module):
 
 
 class TimeModulatedFilter(nn.Module):
-    """x' = IFFT(A_t(f) FFT(x)) with a real A_t given by a perceptron of frequency and t; the identity at initialisation.
+    """x' = IFFT(A_t(f) FFT(x)) with a real A_t given by a perceptron of frequency and t; the identity at
+    initialisation.
 
     A_t is even in each frequency, so that x' is real; being a function of the normalised frequency it serves any size.
     """
@@ -91,7 +93,8 @@ class TimeModulatedFilter(nn.Module):
         axes = tuple(range(2, x.ndim))
         with without_autocast(x.device):
             frequencies = torch.fft.rfftn(x.float(), dim=axes)
-            filtered = torch.fft.irfftn(frequencies * self.response(x.shape[2:], embedding.float()), s=x.shape[2:], dim=axes)
+            filtered = torch.fft.irfftn(frequencies * self.response(x.shape[2:], embedding.float()), s=x.shape[2:],
+                                        dim=axes)
         return filtered.to(x.dtype)
 
 

@@ -1,4 +1,5 @@
-"""The denoiser of preset ``paper``: MedSegDiff as published (arXiv 2211.00611), in any number of dimensions and for several classes.
+"""The denoiser of preset ``paper``: MedSegDiff as published (arXiv 2211.00611), in any number of dimensions and for
+several classes.
 
     code             paper              meaning
     image            I                  (B, C, *spatial)

@@ -65,9 +65,9 @@ class TrainingOutput(NamedTuple):
 class SamplingNetwork(nn.Module, ABC):
     """A network that draws masks given an image, with nnU-Net's contract; ``denoiser`` is set by the subclass.
 
-    ``forward(image)`` returns :meth:`deep_supervised_logits` while ``deep_supervision`` is on (nnU-Net's validation loss
-    during training), and otherwise the log-probabilities of one sample fused with the plain network's, which is what
-    nnU-Net's own prediction expects of a network.
+    ``forward(image)`` returns :meth:`deep_supervised_logits` while ``deep_supervision`` is on (nnU-Net's validation
+    loss during training), and otherwise the log-probabilities of one sample fused with the plain network's, which is
+    what nnU-Net's own prediction expects of a network.
     """
 
     def __init__(self, configuration: DiffusionConfiguration, deep_supervision: bool):
@@ -145,11 +145,14 @@ class SamplingNetwork(nn.Module, ABC):
         terms = self.image_terms(condition if c.gradient_into_conditioner else condition.detached())
         x_t = self.noised_state(x_start, times, noise, recycled, terms)
         output = self.denoise(x_t, times, terms)
-        return TrainingOutput(condition.logits if self.has_conditioner else None, output, x_t, self.schedule.log_snr(times))
+        return TrainingOutput(condition.logits if self.has_conditioner else None, output, x_t,
+                              self.schedule.log_snr(times))
 
     def noised_state(self, x_start: Tensor, t: Tensor, noise: Tensor, recycled: Sequence[int],
                      condition: Condition | ImageTerms) -> Tensor:
-        """x_t of the reference, or of the network's own prediction from pure noise for ``recycled`` entries (Fu et al.)."""
+        """x_t of the reference, or of the network's own prediction from pure noise for ``recycled`` entries (Fu et
+        al.).
+        """
         if recycled:
             with torch.no_grad():
                 pure_noise = torch.randn_like(entries(noise, recycled))
@@ -172,7 +175,8 @@ class SamplingNetwork(nn.Module, ABC):
             noise: standard normal, (B, K, *spatial); the same noise gives the same mask in any batch, the noise of
                 stochastic steps included.
             observe: called with t, x_t and the predicted x_0 of every step.
-            adjust: what becomes of every predicted x_0, (B, K, *spatial), before the step; the fitted field, for instance.
+            adjust: what becomes of every predicted x_0, (B, K, *spatial), before the step; the fitted field, for
+                instance.
             shown_first: what the denoiser is shown at the first step in the place of the state, as ``noise``.
         """
         c, row = self.configuration, SOLVERS.row(solver or self.configuration.sampling.solver)

@@ -31,7 +31,9 @@ def read_section(section: dict) -> DiffusionConfiguration:
 
 
 def differing_keys(first: dict, second: dict) -> list[str]:
-    """Keys of a configuration of the plans whose values another one does not have; sections of any version are compared as read."""
+    """Keys of a configuration of the plans whose values another one does not have; sections of any version are compared
+    as read.
+    """
     def comparable(section: dict) -> dict:
         return section | {PLANS_KEY: read_section(section[PLANS_KEY])} if PLANS_KEY in section else section
 

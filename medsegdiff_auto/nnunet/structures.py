@@ -10,8 +10,9 @@ import numpy as np
 class Structure:
     """One foreground label or region of ``dataset.json``.
 
-    ``key`` is nnU-Net's (an int for a label, a tuple of ints for a region), ``labels`` the label values that make it up,
-    ``channel`` its place on the class axis of the probabilities (softmax: the background is channel 0; regions: none).
+    ``key`` is nnU-Net's (an int for a label, a tuple of ints for a region), ``labels`` the label values that make it
+    up, ``channel`` its place on the class axis of the probabilities (softmax: the background is channel 0; regions:
+    none).
     """
 
     name: str
@@ -24,7 +25,9 @@ class Structure:
         return np.isin(segmentation, self.labels)
 
     def posterior(self, class_probabilities: np.ndarray) -> np.ndarray:
-        """P(structure) `(*spatial)` in [0, 1] from the probabilities `(num_labels, *spatial)` of all labels, background first."""
+        """P(structure) `(*spatial)` in [0, 1] from the probabilities `(num_labels, *spatial)` of all labels, background
+        first.
+        """
         return class_probabilities[list(self.labels)].sum(axis=0, dtype=np.float32)
 
 

@@ -75,8 +75,10 @@ def render(generator: np.random.Generator, posterior: Posterior,
     """The image, float32, shape ``(C, *shape)``: CT in HU, PET and MRI >= 0 on a scale of each case and channel."""
     body, distractors = _surroundings(generator, posterior)
     texture = _texture(generator, posterior.shape)
-    return np.stack([_acquire(generator, posterior, appearance, _tissue(posterior, appearance, body, distractors, texture))
-                     for appearance in appearances]).astype(np.float32)
+    return np.stack([
+        _acquire(generator, posterior, appearance, _tissue(posterior, appearance, body, distractors, texture))
+        for appearance in appearances
+    ]).astype(np.float32)
 
 
 def tissue_weights(posterior: Posterior) -> np.ndarray:

@@ -3,7 +3,7 @@
 Notation
     p           point, mm, array axis order (z, y, x) in 3-D or (y, x) in 2-D
     u           unit vector from the centre of the blob to p, in the blob's own axes
-    rho(p)      normalised radius: 0 at the centre, 1 on the nominal surface, proportional to the distance along each ray
+    rho(p)      normalised radius: 0 at the centre, 1 on the nominal surface, proportional to the distance on a ray
 """
 
 from dataclasses import dataclass

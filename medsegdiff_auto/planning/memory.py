@@ -7,7 +7,7 @@ optimizers' states, under :class:`~medsegdiff_auto.networks.cost.LiveMemory`.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch

@@ -44,8 +44,10 @@ def network_lines(configuration: dict) -> list[str]:
         f"- **Batch** {configuration['batch_size']}: what memory remains, capped by 5 % of the dataset's voxels "
         "and by the resource limits.",
         f"- **Normalisation** {', '.join(configuration['normalization_schemes'])}: by the channel names in "
-        "dataset.json (CT: clipped and standardised with the dataset's foreground intensities; others: z-score per image).",
-        f"- **Depth** {arch['n_stages']} stages, strides {arch['strides']}, channels {list(arch['features_per_stage'])}: "
+        "dataset.json (CT: clipped and standardised with the dataset's foreground intensities; others: z-score per "
+        "image).",
+        f"- **Depth** {arch['n_stages']} stages, strides {arch['strides']}, channels "
+        f"{list(arch['features_per_stage'])}: "
         "pooling stops at feature maps of 4 voxels.",
     ]
 
@@ -59,18 +61,22 @@ def diffusion_lines(diffusion: DiffusionConfiguration, denoiser_cost: float, dim
              f"the network predicts {network.parameterisation}."]
     if noise.reference_vox is not None:
         lines.append(
-            f"- **Noise shift** {noise.log_snr_shift:.2f} = sum over the axes of log({noise.reference_vox:g} / d_i) with "
+            f"- **Noise shift** {noise.log_snr_shift:.2f} = sum over the axes of log({noise.reference_vox:g} / d_i) "
+            "with "
             f"structures of {numbers(noise.structure_diameter_vox)} voxels: a mask of that size is recovered from "
             "voxel-wise noise by averaging, so larger structures need more noise to leave any doubt.")
     lines += [
-        f"- **Denoiser** {NETWORK_WORDS[network.architecture]}, channels {list(network.features_per_stage)}: the preset's share "
+        f"- **Denoiser** {NETWORK_WORDS[network.architecture]}, channels {list(network.features_per_stage)}: the "
+        "preset's share "
         f"of nnU-Net's at the same stages{left_out_words(network.first_stage)}; one evaluation costs "
         f"{denoiser_cost:.2f} of a forward of nnU-Net's network (multiply-adds).",
         f"- **Attention to the image** {attention_words(network)}.",
         f"- **Prediction** {sampling.num_samples} samples of {sampling.num_steps} {sampling.solver} steps over "
         f"{sampling.num_mirrors} mirrored views: {forwards:.1f} forwards per tile and fold, where nnU-Net's default "
-        f"takes {2 ** dimension}. The steps are what nnU-Net's price leaves after the mirrors, held within the limits of the preset.",
-        f"- **Fusion** {DECODERS.row(sampling.fusion).title}, weight {sampling.conditioner_weight:g} for the plain network.",
+        f"takes {2 ** dimension}. The steps are what nnU-Net's price leaves after the mirrors, held within the limits "
+        "of the preset.",
+        f"- **Fusion** {DECODERS.row(sampling.fusion).title}, weight {sampling.conditioner_weight:g} for the plain "
+        "network.",
         f"- **Training** {loss_words(diffusion)}, recycling {loss.recycling_share:.0%}, AdamW "
         f"{loss.initial_learning_rate:g}, weight average over {loss.ema_length:.0%} of the training.",
     ]
@@ -87,7 +93,8 @@ def attention_words(network: NetworkSection) -> str:
     """The parts of MedSegDiff, MedSegDiff-V2 and U-ViT that the plan switches on."""
     layers, heads = network.transformer_layers, network.bottleneck_attention_heads
     parts = {
-        f"FF-Parser ({network.filter_grid_size} frequencies per axis, interpolated to every feature map) and attentive fusion "
+        f"FF-Parser ({network.filter_grid_size} frequencies per axis, interpolated to every feature map) and attentive "
+        "fusion "
         "at every stage": network.dynamic_encoding,
         "anchor attention to the smoothed features at the finest stage": network.anchor_attention,
         f"spectrum-space transformer of {network.spectrum_transformer_layers} layers at the lowest resolution":
@@ -114,7 +121,8 @@ class PlannedCost:
     denoiser: float
 
 
-def write_plan_document(file: Path, plans: dict, fingerprint: dict, costs: dict[str, PlannedCost], target_gb: float) -> None:
+def write_plan_document(file: Path, plans: dict, fingerprint: dict, costs: dict[str, PlannedCost],
+                        target_gb: float) -> None:
     """Writes the explanation of all configurations.
 
     Args:
@@ -132,7 +140,8 @@ def write_plan_document(file: Path, plans: dict, fingerprint: dict, costs: dict[
         lines += network_lines(configuration)
         cost = costs[name]
         fits = "within" if cost.training_peak_gb <= target_gb else "which no patch and batch of nnU-Net's brings within"
-        lines.append(f"- **Training memory** {cost.training_peak_gb:.2f} GB predicted for network, denoiser and batch together, "
+        lines.append(f"- **Training memory** {cost.training_peak_gb:.2f} GB predicted for network, denoiser and batch "
+                     "together, "
                      f"{fits} the target of {target_gb:g} GB; scratch memory of the convolutions comes on top.")
         diffusion = DiffusionConfiguration.from_plan(configuration[PLANS_KEY])
         lines += diffusion_lines(diffusion, cost.denoiser, len(configuration["patch_size"]))

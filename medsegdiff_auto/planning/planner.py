@@ -45,7 +45,8 @@ def require_configurations(configurations: Sequence[str], planned: Sequence[str]
 
 
 class DiffusionPlanning:
-    """What is added to one of nnU-Net's planners: limits of the machine, room for the denoiser, a ``diffusion`` section.
+    """What is added to one of nnU-Net's planners: limits of the machine, room for the denoiser, a ``diffusion``
+    section.
 
     Args:
         preset: a fragment in ``plans/``: ``auto``, ``paper``, ``paper_v2`` or ``simple_diffusion``.
@@ -158,15 +159,17 @@ class DiffusionPlanning:
         conditioner_features = list(network_arguments(configuration)["features_per_stage"])
         first_stage = self.first_stage(dimension, len(conditioner_features))
         features = self.denoiser_features(conditioner_features[first_stage:])
-        draft = section_of_preset(
-            self.preset, "regions" if self.has_regions() else "classes", first_stage=first_stage, features_per_stage=tuple(features),
-            structure_diameter_vox=tuple(self.structure_diameter_vox(configuration["spacing"])),
-            num_steps=self.limits["max_steps"], num_mirrors=self.num_mirrors(dimension))
-        return draft.changed(num_steps=self.steps_within_budget(draft, dimension, self.denoiser_cost(configuration, draft)))
+        draft = section_of_preset(self.preset, "regions" if self.has_regions() else "classes", first_stage=first_stage,
+                                  features_per_stage=tuple(features), structure_diameter_vox=tuple(
+                                      self.structure_diameter_vox(configuration["spacing"])),
+                                  num_steps=self.limits["max_steps"], num_mirrors=self.num_mirrors(dimension))
+        return draft.changed(
+            num_steps=self.steps_within_budget(draft, dimension, self.denoiser_cost(configuration, draft)))
 
     def has_regions(self) -> bool:
         """True where a label of dataset.json is a list of values."""
-        return any(isinstance(value, (list, tuple)) and len(value) > 1 for value in self.dataset_json["labels"].values())
+        return any(
+            isinstance(value, (list, tuple)) and len(value) > 1 for value in self.dataset_json["labels"].values())
 
     def num_mirrors(self, dimension: int) -> int:
         """The preset's share of nnU-Net's 2^d views, at least the tile itself."""
@@ -186,8 +189,10 @@ class DiffusionPlanning:
 
     def planned_unet(self, configuration: dict) -> tuple[nn.Module, int, int]:
         """nnU-Net's network of a configuration on torch's current device, its input channels and its outputs."""
-        plans = {"dataset_name": self.dataset_name, "plans_name": self.plans_identifier, "label_manager": "LabelManager",
-                 "configurations": {"planned": configuration}}
+        plans = {
+            "dataset_name": self.dataset_name, "plans_name": self.plans_identifier, "label_manager": "LabelManager",
+            "configurations": {"planned": configuration}
+        }
         manager = PlansManager(plans)
         num_outputs = manager.get_label_manager(self.dataset_json).num_segmentation_heads
         num_inputs = determine_num_input_channels(manager, manager.get_configuration("planned"), self.dataset_json)

@@ -1,4 +1,5 @@
-"""Several raters' labels: ``labelsTr_raters/NAME/CASE`` beside nnU-Net's ``labelsTr``, preprocessed as the labels are."""
+"""Several raters' labels: ``labelsTr_raters/NAME/CASE`` beside nnU-Net's ``labelsTr``, preprocessed as the labels are.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def require_fitting_model(model: NnUNetModel, dataset_name: str, configuration: 
     Raises:
         UserError: it is not; another fold's network has seen the validation cases of this one.
     """
-    for what, found, expected in (("dataset", model.plans["dataset_name"], dataset_name), ("fold", model.fold, str(fold))):
+    for what, found, expected in (("dataset", model.plans["dataset_name"], dataset_name), ("fold", model.fold,
+                                                                                           str(fold))):
         if found != expected:
             raise UserError(f"The checkpoint to upgrade is of another {what}.", found=found, expected=expected,
                             fix=f"give the checkpoint of this {what} with --upgrade")
@@ -70,6 +71,7 @@ def write_upgrade_plans(model: NnUNetModel, preprocessed_folder: Path, configura
     plans = copy.deepcopy(model.plans)
     plans["plans_name"] = PLANS_PREFIX + model.plans["plans_name"]
     owner = holder(plans, configuration, NETWORK)
-    plans["configurations"][owner][PLANS_KEY] = planner.diffusion_section(resolved(plans, owner)).changed(frozen_conditioner=True).to_plan()
+    plans["configurations"][owner][PLANS_KEY] = planner.diffusion_section(resolved(
+        plans, owner)).changed(frozen_conditioner=True).to_plan()
     save_json(plans, str(preprocessed_folder / f"{plans['plans_name']}.json"), sort_keys=False)
     return plans["plans_name"]

@@ -56,7 +56,8 @@ def reliability_diagram(panels: Mapping[str, Mapping[str, Reliability]]) -> byte
             share = curve.counts / max(curve.counts.sum(), 1)
             axes.scatter(curve.mean_confidence, curve.mean_outcome, s=8 + 260 * share, color=colour(index), zorder=3)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        _finish(axes, title, "predicted probability", "mean outcome" if "reference" in title else "mean true probability")
+        _finish(axes, title, "predicted probability",
+                "mean outcome" if "reference" in title else "mean true probability")
     return to_png(figure)
 
 
@@ -75,14 +76,17 @@ def error_by_uncertainty(curve: Reliability) -> bytes:
 
 
 def size_intervals(intervals: Mapping[str, np.ndarray], unit: str) -> bytes:
-    """One panel per structure from rows ``(reference, low, predicted, high)``: the interval against the reference's size."""
+    """One panel per structure from rows ``(reference, low, predicted, high)``: the interval against the reference's
+    size.
+    """
     figure = Figure(figsize=(4.6 * len(intervals) + 0.4, 4.2), layout="constrained")
     for axes, (name, rows) in zip(figure.subplots(1, len(intervals), squeeze=False)[0], intervals.items()):
         reference, low, predicted, high = rows.T
         inside = (low <= reference) & (reference <= high)
         for hit, shade, label in ((True, PALETTE[0], "holds the reference"), (False, PALETTE[1], "misses it")):
             chosen = inside == hit
-            axes.vlines(reference[chosen], low[chosen], high[chosen], color=shade, lw=1.8, label=f"{label} ({chosen.sum()})")
+            axes.vlines(reference[chosen], low[chosen], high[chosen], color=shade, lw=1.8,
+                        label=f"{label} ({chosen.sum()})")
             axes.plot(reference[chosen], predicted[chosen], "o", color=shade, ms=4)
         margin = 0.06 * (rows.max() - rows.min()) or 1.0
         limits = rows.min() - margin, rows.max() + margin

@@ -8,7 +8,8 @@ from medsegdiff_auto.evaluation.case_files import Grid, read_array
 
 
 def read_image(image_folder: Path, case: str, dataset_json: dict, grid: Grid) -> np.ndarray | None:
-    """The first channel `grid.shape`, or `(*grid.shape, 3)` in [0, 1] for colours; None where it is absent or on another grid.
+    """The first channel `grid.shape`, or `(*grid.shape, 3)` in [0, 1] for colours; None where it is absent or on
+    another grid.
 
     Colours are one RGB file, or three channels named R, G and B.
     """

@@ -5,7 +5,9 @@ from html import escape
 
 
 def to_html(text: str) -> str:
-    """Render headings (one level lower than the page's own), ``-`` lists, pipe tables, paragraphs, ``**bold**`` and `` `code` ``."""
+    """Render headings (one level lower than the page's own), ``-`` lists, pipe tables, paragraphs, ``**bold**`` and ``
+    `code` ``.
+    """
     blocks, lines = [], text.splitlines()
     while lines:
         kind = _kind(lines[0])
@@ -44,7 +46,8 @@ def _table(block: list[str]) -> str:
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in block]
     rows = [row for row in rows if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
     head = "".join(f"<th>{_inline(cell)}</th>" for cell in rows[0])
-    body = "".join("<tr>" + "".join(f'<td class="text">{_inline(cell)}</td>' for cell in row) + "</tr>" for row in rows[1:])
+    body = "".join(
+        "<tr>" + "".join(f'<td class="text">{_inline(cell)}</td>' for cell in row) + "</tr>" for row in rows[1:])
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

@@ -61,9 +61,10 @@ def read_model(model_folder: Path) -> ModelRecord:
 def _required_json(model_folder: Path, name: str) -> dict:
     content = read_json(model_folder / name)
     if content is None:
-        raise UserError(f"{model_folder} is not a model folder.", found=f"no readable {name} in it",
-                        expected="nnUNet_results/DatasetXXX_Name/nnUNetTrainerMedSegDiff__MedSegDiffPlans__CONFIGURATION",
-                        fix="correct the path, or train first: medsegdiff_train DATASET CONFIGURATION FOLD")
+        raise UserError(
+            f"{model_folder} is not a model folder.", found=f"no readable {name} in it",
+            expected="nnUNet_results/DatasetXXX_Name/nnUNetTrainerMedSegDiff__MedSegDiffPlans__CONFIGURATION",
+            fix="correct the path, or train first: medsegdiff_train DATASET CONFIGURATION FOLD")
     return content
 
 

@@ -26,11 +26,13 @@ NETWORK_KEYS = {"n_stages": "stages", "features_per_stage": "channels", "strides
 def overview(model: ModelRecord) -> str:
     """The dataset, its structures, the model and the versions."""
     dataset = model.dataset_json
-    values = {"dataset": model.dataset_name, "description": dataset.get("description"), "reference": dataset.get("reference"),
-              "licence": dataset.get("licence", dataset.get("license")), "training cases": dataset.get("numTraining"),
-              "channels": list(dataset["channel_names"].values()), "structures": _structures(dataset),
-              "model": model.folder.name, "trained folds": [fold.name for fold in model.folds],
-              "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"), "versions": ", ".join(_versions())}
+    values = {
+        "dataset": model.dataset_name, "description": dataset.get("description"), "reference": dataset.get("reference"),
+        "licence": dataset.get("licence", dataset.get("license")), "training cases": dataset.get("numTraining"),
+        "channels": list(dataset["channel_names"].values()), "structures": _structures(dataset),
+        "model": model.folder.name, "trained folds": [fold.name for fold in model.folds],
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"), "versions": ", ".join(_versions())
+    }
     return key_value_table({key: value for key, value in values.items() if value not in (None, "", [])})
 
 
@@ -65,8 +67,9 @@ def training(model: ModelRecord) -> str:
         if fold.name in readable:
             continue
         parts.append(page.heading(fold.name))
-        parts.append(page.picture(fold.progress_png.read_bytes(), f"nnU-Net's progress.png of {fold.name}") if fold.progress_png
-                     else page.missing(f"{fold.name} has neither a readable checkpoint nor progress.png."))
+        parts.append(
+            page.picture(fold.progress_png.read_bytes(), f"nnU-Net's progress.png of {fold.name}") if fold.
+            progress_png else page.missing(f"{fold.name} has neither a readable checkpoint nor progress.png."))
     return "\n".join(parts)
 
 
@@ -77,10 +80,13 @@ def cross_validation(model: ModelRecord) -> str:
     absent = [fold.name for fold in model.folds if not fold.validation]
     rows = []
     for name, summary in summaries.items():
-        row = {"what": name, "cases": len(summary["metric_per_case"]), "mean": _number(summary["foreground_mean"]["Dice"])}
+        row = {
+            "what": name, "cases": len(summary["metric_per_case"]), "mean": _number(summary["foreground_mean"]["Dice"])
+        }
         for structure in structures:
             scores = summary["mean"].get(str(structure.key), {})
-            row[f"{structure.name} Dice"], row[f"{structure.name} IoU"] = (_number(scores.get(m)) for m in ("Dice", "IoU"))
+            row[f"{structure.name} Dice"], row[f"{structure.name} IoU"] = (_number(scores.get(m))
+                                                                           for m in ("Dice", "IoU"))
         rows.append(row)
     columns = [Column("what", ""), Column("cases", "cases"), Column("mean", "mean Dice", 4)]
     columns += [Column(f"{s.name} {metric}", f"{s.name} {metric}", 4) for s in structures for metric in ("Dice", "IoU")]

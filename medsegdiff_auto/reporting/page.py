@@ -41,7 +41,8 @@ def picture(png: bytes, description: str, caption: str = "") -> str:
     width = round(int.from_bytes(png[16:20], "big") * SCREEN_DOTS_PER_INCH / DOTS_PER_INCH)
     encoded = base64.b64encode(png).decode("ascii")
     caption = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img width="{width}" alt="{escape(description)}" src="data:image/png;base64,{encoded}">{caption}</figure>'
+    source = f"data:image/png;base64,{encoded}"
+    return f'<figure><img width="{width}" alt="{escape(description)}" src="{source}">{caption}</figure>'
 
 
 def tiles(values: Sequence[tuple[str, str, str]]) -> str:

@@ -3,7 +3,8 @@
 STYLE = """
 :root { --ink: #1c2530; --muted: #5d6b7a; --line: #dfe4ea; --soft: #f5f7f9; --accent: #0072b2; }
 * { box-sizing: border-box; }
-body { margin: 0; color: var(--ink); background: #fff; font: 15px/1.55 "Segoe UI", "Helvetica Neue", "DejaVu Sans", Arial, sans-serif; }
+body { margin: 0; color: var(--ink); background: #fff;
+       font: 15px/1.55 "Segoe UI", "Helvetica Neue", "DejaVu Sans", Arial, sans-serif; }
 header, nav, main { max-width: 1080px; margin: 0 auto; padding: 0 28px; }
 header { padding-top: 36px; }
 h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
@@ -18,7 +19,8 @@ p { margin: 0 0 10px; max-width: 78ch; }
 .missing { color: var(--muted); background: var(--soft); border-left: 3px solid #c3ccd6; padding: 8px 12px; }
 .scroll { overflow-x: auto; margin: 8px 0 14px; }
 table { border-collapse: collapse; font-size: 13px; line-height: 1.4; font-variant-numeric: tabular-nums; }
-th { text-align: left; font-weight: 600; border-bottom: 1.5px solid var(--ink); padding: 4px 14px 4px 0; vertical-align: bottom; line-height: 1.25; }
+th { text-align: left; font-weight: 600; border-bottom: 1.5px solid var(--ink); padding: 4px 14px 4px 0;
+     vertical-align: bottom; line-height: 1.25; }
 td { border-bottom: 1px solid var(--line); padding: 3.5px 14px 3.5px 0; vertical-align: top; }
 td { white-space: nowrap; }
 td.text, .names td { white-space: normal; }
@@ -26,7 +28,8 @@ td.text, .names td { white-space: normal; }
 th.number, td.number { text-align: right; }
 td.alert { color: #b3470a; font-weight: 600; }
 code, pre { font: 12.5px/1.5 "DejaVu Sans Mono", Menlo, Consolas, monospace; }
-pre { background: var(--soft); border-radius: 6px; padding: 12px 14px; white-space: pre-wrap; overflow-wrap: anywhere; margin: 6px 0 12px; }
+pre { background: var(--soft); border-radius: 6px; padding: 12px 14px; white-space: pre-wrap; overflow-wrap: anywhere;
+      margin: 6px 0 12px; }
 figure { margin: 12px 0 16px; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { color: var(--muted); font-size: 13px; margin-top: 5px; max-width: 90ch; }

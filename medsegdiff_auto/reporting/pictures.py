@@ -27,7 +27,8 @@ class CasePicture:
 
 
 def draw_case(picture: CasePicture) -> bytes:
-    """Image, contours of prediction and reference, uncertainty, contours of samples; panels without input are left out."""
+    """Image, contours of prediction and reference, uncertainty, contours of samples; panels without input are left out.
+    """
     plane = _Plane.through(picture)
     panels = [("Image", None)] if picture.image is not None else []
     panels.append(("Prediction (reference white)", _draw_prediction))
@@ -37,7 +38,8 @@ def draw_case(picture: CasePicture) -> bytes:
     figure = Figure(figsize=(PANEL_INCHES * len(panels), height))
     figure.subplots_adjust(left=0, right=1, bottom=0, top=1 - TITLE_INCHES / height, wspace=0.03)
     for axes, (title, draw) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        axes.imshow(plane.background(picture.image), cmap="gray", vmin=0, vmax=1, aspect=plane.aspect, interpolation="nearest")
+        axes.imshow(plane.background(picture.image), cmap="gray", vmin=0, vmax=1, aspect=plane.aspect,
+                    interpolation="nearest")
         if draw is not None:
             draw(axes, picture, plane)
         axes.set_title(title, fontsize=9, color=INK)
@@ -60,7 +62,8 @@ class _Plane:
         grid = picture.arrays.grid
         reference, prediction = (_foreground(picture, s) for s in (picture.arrays.reference, picture.arrays.prediction))
         if len(grid.shape) == 2:
-            return cls(None, 0, *_crop(reference | prediction, grid.spacing_mm), grid.spacing_mm[0] / grid.spacing_mm[1])
+            return cls(None, 0, *_crop(reference | prediction, grid.spacing_mm),
+                       grid.spacing_mm[0] / grid.spacing_mm[1])
         axis = int(np.argmax(grid.spacing_mm))
         areas = (reference if reference.any() else prediction).sum(axis=tuple(a for a in range(3) if a != axis))
         index = int(areas.argmax()) if areas.any() else grid.shape[axis] // 2
@@ -127,7 +130,8 @@ def _draw_prediction(axes, picture: CasePicture, plane: _Plane) -> None:
 
 def _draw_uncertainty(axes, picture: CasePicture, plane: _Plane) -> None:
     shown = np.clip(plane.cut(picture.uncertainty).astype(np.float32), 0, 1)
-    axes.imshow(shown, cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.75 * shown, aspect=plane.aspect, interpolation="nearest")
+    axes.imshow(shown, cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.75 * shown, aspect=plane.aspect,
+                interpolation="nearest")
     _draw_reference(axes, picture, plane)
 
 

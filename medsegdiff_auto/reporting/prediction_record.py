@@ -21,7 +21,9 @@ NUM_UNCERTAINTY_BINS = 10
 
 @dataclass
 class PooledCurves:
-    """Reliability of each structure pooled over the cases, and the error rate by uncertainty; empty where nothing was saved."""
+    """Reliability of each structure pooled over the cases, and the error rate by uncertainty; empty where nothing was
+    saved.
+    """
 
     against_reference: dict[str, Reliability] = field(default_factory=dict)
     against_posterior: dict[str, Reliability] = field(default_factory=dict)
@@ -49,12 +51,14 @@ class PredictionRecord:
 
     def values(self, structure: str, column: str) -> np.ndarray:
         """The column of a structure over the cases, without NaN."""
-        values = np.array([row.get(column, np.nan) for row in self.rows if row["structure"] == structure], dtype=np.float64)
+        values = np.array([row.get(column, np.nan) for row in self.rows if row["structure"] == structure],
+                          dtype=np.float64)
         return values[~np.isnan(values)]
 
 
 def read_predictions(prediction_folder: Path, reference_folder: Path | None, dataset_json: dict) -> PredictionRecord:
-    """Read ``cases.csv`` and ``metrics.csv``; where the latter is absent or out of date, the cases with a reference are scored here.
+    """Read ``cases.csv`` and ``metrics.csv``; where the latter is absent or out of date, the cases with a reference are
+    scored here.
 
     Raises:
         UserError: the folder is missing or holds no prediction.
@@ -63,7 +67,8 @@ def read_predictions(prediction_folder: Path, reference_folder: Path | None, dat
     predictions = list_predictions(prediction_folder, ending)
     pairs = {} if reference_folder is None else pair_with_references(reference_folder, predictions, ending)
     table = prediction_folder / "metrics.csv"
-    scores = read_rows(table) if table.is_file() and _is_current(table, predictions) else evaluate_cases(pairs, dataset_json)
+    scores = read_rows(table) if table.is_file() and _is_current(table, predictions) else evaluate_cases(
+        pairs, dataset_json)
     sizes = read_rows(prediction_folder / "cases.csv") if (prediction_folder / "cases.csv").is_file() else []
     return PredictionRecord(prediction_folder, dataset_json, predictions, pairs, _joined(sizes, scores),
                             read_json(prediction_folder / "metrics.json"))
@@ -139,9 +144,11 @@ def _joined(sizes: list[dict], scores: list[dict]) -> list[dict]:
 
 
 def _interval_check(row: dict) -> dict:
-    """Whether the interval of cases.csv holds the reference, where it is not the samples' own or they were not saved."""
+    """Whether the interval of cases.csv holds the reference, where it is not the samples' own or they were not saved.
+    """
     for size in SIZE_COLUMNS:
         check = interval_check(size)
-        if (check not in row or row.get("interval") == "conformal") and f"reference_{size}" in row and f"{size}_p05" in row:
+        if (check not in row
+                or row.get("interval") == "conformal") and f"reference_{size}" in row and f"{size}_p05" in row:
             return {check: float(row[f"{size}_p05"] <= row[f"reference_{size}"] <= row[f"{size}_p95"])}
     return {}

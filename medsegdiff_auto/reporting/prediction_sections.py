@@ -36,14 +36,16 @@ def headline(record: PredictionRecord) -> str:
             tiles.append((value, name, note.format(tolerance=_tolerance(record)) + best))
     flagged = [row["flagged"] == "yes" for row in record.rows if row.get("flagged")]
     if flagged:
-        tiles.append((f"{sum(flagged)} of {len(flagged)}", "Flagged", "structures whose expected Dice is below the limit"))
+        tiles.append((f"{sum(flagged)} of {len(flagged)}", "Flagged", "structures whose expected Dice is below the "
+                                                                      "limit"))
     return page.tiles(tiles) if tiles else ""
 
 
 def scores(record: PredictionRecord) -> str:
     """The mean of each metric per structure, then one row per case and structure."""
     if not record.rows:
-        return page.missing("There are neither scores nor sizes: give the references, or predict with medsegdiff_predict.")
+        return page.missing("There are neither scores nor sizes: give the references, or predict with "
+                            "medsegdiff_predict.")
     columns = _columns(record)
     parts = []
     if record.is_scored:
@@ -70,7 +72,12 @@ def _flagged_list(record: PredictionRecord) -> str:
     if not any(row.get("flagged") for row in record.rows):
         return ""
     rows = sorted((row for row in record.rows if row.get("flagged") == "yes"), key=lambda row: row["expected_dice"])
-    columns = [Column("case", "case"), Column("structure", "structure"), Column("expected_dice", "expected Dice"), Column("dice", "Dice")]
+    columns = [
+        Column("case", "case"),
+        Column("structure", "structure"),
+        Column("expected_dice", "expected Dice"),
+        Column("dice", "Dice")
+    ]
     return page.heading("For a person to look at") + (table(columns, rows) if rows else page.paragraph(
         "No structure is expected to score less than the limit of --flag_below."))
 
@@ -82,14 +89,17 @@ def pictures(record: PredictionRecord, image_folder: Path | None) -> str:
         return page.missing("Pictures need the references of the predicted cases.")
     few = len(ranking) <= 2 * NUM_EXTREME_CASES
     chosen = ranking if few else ranking[:NUM_EXTREME_CASES] + ranking[-NUM_EXTREME_CASES:]
-    parts = [] if image_folder is not None else [page.missing("The images were not given: the contours are drawn without them.")]
+    parts = [] if image_folder is not None else [page.missing("The images were not given: the contours are drawn "
+                                                              "without them.")]
     dice = mean_dice_by_case(record)
     for case in chosen[::-1]:
-        rank = "" if few else ("among the best, " if dice[case] >= dice[ranking[-NUM_EXTREME_CASES]] else "among the worst, ")
+        rank = "" if few else (
+            "among the best, " if dice[case] >= dice[ranking[-NUM_EXTREME_CASES]] else "among the worst, ")
         png = draw_case(_picture_of(record, case, image_folder))
         parts.append(page.picture(png, f"contours of {case}", f"{case}: {rank}mean Dice {dice[case]:.3f}"))
     colours = "; ".join(f"{s.name}: {('orange', 'sky blue', 'yellow')[i]}" for i, s in enumerate(record.structures[:3]))
-    return page.paragraph(f"The slice through the reference's largest area. White: reference. {colours}.") + "\n".join(parts)
+    return page.paragraph(f"The slice through the reference's largest area. White: reference. {colours}.") + "\n".join(
+        parts)
 
 
 def calibration(record: PredictionRecord, curves: PooledCurves) -> str:
@@ -101,11 +111,15 @@ def calibration(record: PredictionRecord, curves: PooledCurves) -> str:
         panels["Against the known posterior"] = curves.against_posterior
     picture = page.picture(
         figures.reliability_diagram(panels), "reliability diagram of " + " and ".join(panels),
-        "Voxels of all cases near a structure (prediction or reference, dilated twice), in 15 bins. On the dotted line a probability "
-        "of 0.7 comes true seven times in ten. The area of a marker is the share of voxels. The voxels of a boundary err together: "
+        "Voxels of all cases near a structure (prediction or reference, dilated twice), in 15 bins. On the dotted line "
+        "a probability "
+        "of 0.7 comes true seven times in ten. The area of a marker is the share of voxels. The voxels of a boundary "
+        "err together: "
         "with few cases the curve against the reference strays even where the probabilities are true.")
-    rows = [{"structure": name, "truth": title.lower(), "voxels": int(curve.counts.sum()),
-             "ece": curve.expected_calibration_error} for title, panel in panels.items() for name, curve in panel.items()]
+    rows = [{
+        "structure": name, "truth": title.lower(), "voxels": int(curve.counts.sum()),
+        "ece": curve.expected_calibration_error
+    } for title, panel in panels.items() for name, curve in panel.items()]
     columns = [Column("structure", "structure"), Column("truth", "measured"), Column("voxels", "voxels"),
                Column("ece", "pooled ECE")]
     note = "" if curves.against_posterior else page.missing("The true posterior of these cases is not known.")
@@ -133,10 +147,16 @@ def sizes(record: PredictionRecord) -> str:
         return page.missing("This needs references and cases.csv with the samples' intervals.")
     covered = sum(int(((rows[:, 1] <= rows[:, 0]) & (rows[:, 0] <= rows[:, 3])).sum()) for rows in intervals.values())
     total = sum(len(rows) for rows in intervals.values())
-    counts = {int(row["num_samples"]) for row in record.rows if row.get("num_samples", np.nan) == row.get("num_samples", np.nan)}
-    nominal = "".join(f" The interval of {n} perfect samples would hold {nominal_coverage(n):.0%} of them." for n in sorted(counts))
-    text = f"The 5 to 95 % interval of the {kind} holds {covered} of {total} references ({covered / total:.0%}).{nominal}"
-    return page.paragraph(text) + page.picture(figures.size_intervals(intervals, unit), f"{kind} intervals against the reference")
+    counts = {
+        int(row["num_samples"])
+        for row in record.rows if row.get("num_samples", np.nan) == row.get("num_samples", np.nan)
+    }
+    nominal = "".join(
+        f" The interval of {n} perfect samples would hold {nominal_coverage(n):.0%} of them." for n in sorted(counts))
+    share = f"{covered} of {total} references ({covered / total:.0%})"
+    text = f"The 5 to 95 % interval of the {kind} holds {share}.{nominal}"
+    return page.paragraph(text) + page.picture(figures.size_intervals(intervals, unit), f"{kind} intervals against the "
+                                                                                        "reference")
 
 
 def _columns(record: PredictionRecord) -> list[Column]:
@@ -158,7 +178,8 @@ def _cells(row: dict, size: str, claims: set[str]) -> dict:
 
 def _interval_rows(record: PredictionRecord, structure: str, column: str) -> np.ndarray:
     keys = (f"reference_{column}", f"{column}_p05", column, f"{column}_p95")
-    rows = [[row[key] for key in keys] for row in record.rows if row["structure"] == structure and all(key in row for key in keys)]
+    rows = [[row[key] for key in keys] for row in record.rows
+            if row["structure"] == structure and all(key in row for key in keys)]
     rows = np.array(rows, dtype=np.float64).reshape(-1, 4)
     return rows[~np.isnan(rows).any(1)]
 

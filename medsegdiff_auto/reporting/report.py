@@ -59,8 +59,9 @@ def _prediction_sections(model: ModelRecord, predictions: Path, references: Path
 
 def _require_folder(folder: Path, flag: str) -> None:
     if not folder.is_dir():
-        raise UserError(f"The folder of {flag} does not exist.", found=f"{folder}{' (a file)' if folder.exists() else ''}",
-                        expected="an existing folder", fix=f"correct {flag}")
+        raise UserError(f"The folder of {flag} does not exist.",
+                        found=f"{folder}{' (a file)' if folder.exists() else ''}", expected="an existing folder",
+                        fix=f"correct {flag}")
 
 
 def _write(output_html: Path, html: str) -> None:

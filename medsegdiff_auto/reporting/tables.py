@@ -27,23 +27,28 @@ def table(columns: Sequence[Column], rows: Sequence[Mapping]) -> str:
     columns = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     numeric = [any(isinstance(row.get(column.key), (int, float)) for row in rows) for column in columns]
     head = "".join(f"<th{_class(number)}>{escape(column.heading)}</th>" for column, number in zip(columns, numeric))
-    body = "\n".join("<tr>" + "".join(_cell(column, row.get(column.key), number) for column, number in zip(columns, numeric))
-                     + "</tr>" for row in rows)
+    body = "\n".join(
+        "<tr>" + "".join(_cell(column, row.get(column.key), number)
+                         for column, number in zip(columns, numeric)) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def key_value_table(values: Mapping[str, object]) -> str:
     """Two columns: a name and its value; see :func:`plain`."""
-    rows = "\n".join(f"<tr><td>{escape(str(key))}</td><td>{escape(plain(value))}</td></tr>" for key, value in values.items())
+    rows = "\n".join(
+        f"<tr><td>{escape(str(key))}</td><td>{escape(plain(value))}</td></tr>" for key, value in values.items())
     return f'<div class="scroll names"><table><tbody>{rows}</tbody></table></div>'
 
 
 def plain(value) -> str:
-    """A value of a plan as text: short numbers, lists with commas, lists in a list as extents (``3 x 3``), nothing as a dash."""
+    """A value of a plan as text: short numbers, lists with commas, lists in a list as extents (``3 x 3``), nothing as a
+    dash.
+    """
     if value is None:
         return "–"
     if isinstance(value, (list, tuple)):
-        return ", ".join(" x ".join(map(plain, item)) if isinstance(item, (list, tuple)) else plain(item) for item in value)
+        return ", ".join(
+            " x ".join(map(plain, item)) if isinstance(item, (list, tuple)) else plain(item) for item in value)
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value)

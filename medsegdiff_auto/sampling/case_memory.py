@@ -26,7 +26,8 @@ FLOAT = 4
 BLOCKS = 12  # temporaries of what is computed voxel by voxel
 LIBRARIES = 0.15e9  # what torch's libraries take at their first call
 COPIES, MASK = 8, 4.5  # of the image per channel, of its mask, where nothing is resampled
-RESAMPLED_IMAGE, RESAMPLED_IMAGE_PER_CHANNEL = (19, 14), (16, 4)  # of a voxel of the image, of one of the network's grid
+# of a voxel of the image, of one of the network's grid
+RESAMPLED_IMAGE, RESAMPLED_IMAGE_PER_CHANNEL = (19, 14), (16, 4)
 ZOOMED = (12, 8)  # of one channel of probabilities: of a voxel of the image, of one of the network's grid
 
 
@@ -88,7 +89,9 @@ class CaseMemory:
 
     @property
     def shared_volumes(self) -> float:
-        """That do not grow with the samples: image, plain network, two sums, one sample and the mutual information on the image."""
+        """That do not grow with the samples: image, plain network, two sums, one sample and the mutual information on
+        the image.
+        """
         return self.image + 3 * self.volume + 2 * self.on_image + 2 * self.on_image / self.case.num_outputs
 
     @property
@@ -106,7 +109,8 @@ class CaseMemory:
         patch = math.prod(self.tiles.window.shape)
         views = min(self.num_views, views_per_call(self.tiles.window.shape))
         together, tile = min(samples, self.samples_per_call), FLOAT * self.case.num_outputs * patch
-        step = (self.tile.step + self.tile.terms) * together + self.tile.terms * min(self.num_views, together) + 5 * tile * samples
+        step = (self.tile.step + self.tile.terms) * together + self.tile.terms * min(self.num_views,
+                                                                                     together) + 5 * tile * samples
         return max(self.tile.look * views + self.tile.terms * self.num_views, step) + LIBRARIES
 
     def temporaries(self) -> float:
@@ -131,15 +135,16 @@ class CaseMemory:
         return max(resampling, maps) + 2 * m + self.temporaries()
 
     def states(self, samples: int) -> float:
-        """Volumes of samples that are drawn together, and their sums over a row of tiles; or the sums and noise of the views, which
-        they may share at the first step.
+        """Volumes of samples that are drawn together, and their sums over a row of tiles; or the sums and noise of the
+        views, which they may share at the first step.
         """
         over_a_row = max(samples, 2 * min(samples, self.num_views)) * self.share_of_slab * self.volume
         return samples * self.per_sample + over_a_row
 
     def beside_states(self) -> float:
         """At the peak, without states and networks: for a GPU that holds these."""
-        return max(self.preparation, self.shared_volumes + self.volume + self.labels + max(self.exporting(), self.fusing))
+        return max(self.preparation,
+                   self.shared_volumes + self.volume + self.labels + max(self.exporting(), self.fusing))
 
     def on_disk(self, samples: int) -> float:
         """All volumes."""
@@ -149,4 +154,5 @@ class CaseMemory:
         """Bytes of everything at the peak, without kept features."""
         held = 0 if on_disk else self.shared_volumes + self.labels
         of_samples = 0 if on_disk else samples * self.per_sample
-        return max(self.preparation, held + self.drawing(samples, on_disk), held + of_samples + self.exporting(), held + self.fusing)
+        return max(self.preparation, held + self.drawing(samples, on_disk), held + of_samples + self.exporting(),
+                   held + self.fusing)

@@ -1,11 +1,11 @@
 """Coherent sampling: every tile predicts, the predictions are blended over the volume, and the volume takes the step.
 
-Independent noise per tile would make overlapping tiles draw different hypotheses, which blending smears. Here there is one
-noise volume and one state per sample, so that a sample is one mask from border to border.
+Independent noise per tile would make overlapping tiles draw different hypotheses, which blending smears. Here there is
+one noise volume and one state per sample, so that a sample is one mask from border to border.
 
-The first of several steps from pure noise is predicted once per view and not once per sample: at signal-to-noise ratio zero the
-posterior mean does not depend on the state, and what a network's answers to two noises differ by is its error. The noise
-shown there is that of the samples whose numbers are those of the views.
+The first of several steps from pure noise is predicted once per view and not once per sample: at signal-to-noise ratio
+zero the posterior mean does not depend on the state, and what a network's answers to two noises differ by is its error.
+The noise shown there is that of the samples whose numbers are those of the views.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from medsegdiff_auto.sampling.smooth_field import SmoothField, fields_at, moved_
 from medsegdiff_auto.sampling.volume_store import WHOLE, InMemory, SlabReader, Storage, VolumeStore, blocks
 from medsegdiff_auto.tables import SOLVERS
 
-NoiseOfStep = Callable[[int, int, slice], Tensor]  # sample, step, rows -> (K, rows, *rest) on the CPU; step 0 is the start
+# sample, step, rows -> (K, rows, *rest) on the CPU; step 0 is the start
+NoiseOfStep = Callable[[int, int, slice], Tensor]
 FieldOfSample = Callable[[int], SmoothField]
 Intervention = Callable[[Tensor], Tensor]
 
 
-def shown_samples(network: SamplingNetwork, samples: Sequence[int], num_views: int, step: int, num_steps: int) -> Sequence[int]:
+def shown_samples(network: SamplingNetwork, samples: Sequence[int], num_views: int, step: int,
+                  num_steps: int) -> Sequence[int]:
     """The samples whose states the denoiser is shown at a step: all, or one per view where all states are pure noise.
 
     A single step is not shared: nothing would be left by which samples differ.
@@ -46,7 +48,8 @@ def shown_samples(network: SamplingNetwork, samples: Sequence[int], num_views: i
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise of some samples before a step, made on the CPU as it is read and sent in one copy: (S, K, rows, *rest)."""
+    """The noise of some samples before a step, made on the CPU as it is read and sent in one copy: (S, K, rows, *rest).
+    """
 
     samples: Sequence[int]
     noise_of: NoiseOfStep
@@ -98,23 +101,27 @@ class CoherentSampler:
     def draw(self, samples: Sequence[int], noise_of: NoiseOfStep, field_of: FieldOfSample | None = None) -> VolumeStore:
         """The masks of these samples together, (S, K, *spatial) probabilities, float32.
 
-        Sample k looks through view k modulo the number of views. ``field_of`` is needed where the dispersion is above 0.
+        Sample k looks through view k modulo the number of views. ``field_of`` is needed where the dispersion is above
+        0.
         """
         configuration, volume = self.network.configuration, (len(samples), *self.conditions.plain.shape)
         x_t = self.storage.empty(volume)
         start = Noise(samples, noise_of, 0, self.device)
         for rows in x_t.blocks():
             x_t.write(rows, start.read(rows))
-        fields = [field_of(k).to(self.device) for k in samples] if field_of and configuration.sampling.dispersion else []
+        fields = [field_of(k).to(self.device)
+                  for k in samples] if field_of and configuration.sampling.dispersion else []
 
         def predict(step: int, t: Tensor) -> Iterator[tuple[slice, Tensor]]:
             if self.storage.is_on_disk:
-                give_back_freed_memory()  # of steps that hold other numbers of states: these volumes do not fit into its pieces
+                # of steps that hold other numbers of states: these volumes do not fit into its pieces
+                give_back_freed_memory()
             shown = shown_samples(self.network, samples, len(self.conditions.views), step, self.num_steps)
             states: VolumeStore | Entries | Noise = x_t
             if shown is not samples:  # pure noise, drawn already where the sample of the view is one of these
                 drawn = set(shown) <= set(samples)
-                states = Entries(x_t, [samples.index(k) for k in shown]) if drawn else Noise(shown, noise_of, 0, self.device)
+                states = Entries(x_t, [samples.index(k)
+                                       for k in shown]) if drawn else Noise(shown, noise_of, 0, self.device)
             return self._predictions(samples, shown, states, t, fields)
 
         def draw_noise(step: int, rows: slice) -> Tensor:
@@ -124,13 +131,14 @@ class CoherentSampler:
                partial(probabilities_from_state, target=configuration.target), lambda: self.storage.empty(volume))
         return x_t
 
-    def _predictions(self, samples: Sequence[int], shown: Sequence[int], states: VolumeStore | Entries | Noise, t: Tensor,
-                     fields: Sequence[SmoothField]) -> Iterator[tuple[slice, Tensor]]:
-        """Rows and the blended x_0 of all samples there, (S, K, rows, *rest), no more at once than is computed voxel by voxel.
+    def _predictions(self, samples: Sequence[int], shown: Sequence[int], states: VolumeStore | Entries | Noise,
+                     t: Tensor, fields: Sequence[SmoothField]) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and the blended x_0 of all samples there, (S, K, rows, *rest), no more at once than is computed voxel by
+        voxel.
 
-        A row of tiles reads slices that no earlier row has left behind: those may change meanwhile. Where fields move the
-        prediction, logits are blended and then moved: the mean of two tiles' moved probabilities would be less spread than
-        either, and the mean of two sure ones that contradict each other unsure.
+        A row of tiles reads slices that no earlier row has left behind: those may change meanwhile. Where fields move
+        the prediction, logits are blended and then moved: the mean of two tiles' moved probabilities would be less
+        spread than either, and the mean of two sure ones that contradict each other unsure.
 
         Args:
             states: of the samples that are shown.
@@ -152,7 +160,8 @@ class CoherentSampler:
 
     def _tile(self, index: int, samples: Sequence[int], t: Tensor, slabs: Sequence[SlabReader | None],
               plain: SlabReader) -> Tensor:
-        """x_0 of one tile for these samples, (S, K, *patch) on the states' device; the plain network's without foreground.
+        """x_0 of one tile for these samples, (S, K, *patch) on the states' device; the plain network's without
+        foreground.
 
         Args:
             slabs: of the states, and of what the denoiser is shown in their place.
@@ -166,8 +175,11 @@ class CoherentSampler:
         for some in in_batches(range(len(samples)), self.samples_per_call):
             views = [samples[row] % len(self.conditions.views) for row in some]
             rows = slice(some[0], some[-1] + 1)
-            x_t, instead = [None if x is None else on_device(self._mirrored(x[rows], views), self.conditions.device) for x in cut]
-            x_start = self.conditions.evaluate(self.network.predict_x_start, x_t, t, self.conditions.terms(index, views), instead)
+            x_t, instead = [
+                None if x is None else on_device(self._mirrored(x[rows], views), self.conditions.device) for x in cut
+            ]
+            x_start = self.conditions.evaluate(self.network.predict_x_start, x_t, t,
+                                               self.conditions.terms(index, views), instead)
             for row, of_sample, view in zip(some, x_start.to(predicted), views):
                 predicted[row] = flipped(of_sample, self.conditions.views[view])
             self.num_evaluations += len(some)

@@ -1,4 +1,5 @@
-"""What the network computes of the image: once per tile and view, kept for all steps and samples while there is room."""
+"""What the network computes of the image: once per tile and view, kept for all steps and samples while there is room.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from medsegdiff_auto.networks.denoiser import ImageTerms
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 
 NO_FOREGROUND_BELOW = 1e-3
-VOXELS_PER_CALL = 2 ** 21  # of mirrored views in one call: on a CPU torch convolves a batch of one by another way (results/cost_inference.md)
+# of mirrored views in one call: on a CPU torch convolves a batch of one by another way (results/cost_inference.md)
+VOXELS_PER_CALL = 2 ** 21
 
 
 def num_bytes(tree) -> int:
@@ -34,7 +36,9 @@ def in_batches(items: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
 
 
 def views_per_call(patch_size: Sequence[int]) -> int:
-    """Mirrored views of a tile in one call of nnU-Net's network: as many as :data:`VOXELS_PER_CALL` allows, at least one."""
+    """Mirrored views of a tile in one call of nnU-Net's network: as many as :data:`VOXELS_PER_CALL` allows, at least
+    one.
+    """
     return max(1, VOXELS_PER_CALL // prod(patch_size))
 
 
@@ -55,7 +59,8 @@ class Conditions:
     """
 
     def __init__(self, network: SamplingNetwork, image: VolumeStore, tiles: Tiles, views: Sequence[tuple[int, ...]],
-                 device: torch.device, evaluate: Callable, num_outputs: int, room_bytes: float, storage: Storage = Storage()):
+                 device: torch.device, evaluate: Callable, num_outputs: int, room_bytes: float,
+                 storage: Storage = Storage()):
         self.network, self.image_slab, self.tiles, self.views = network, SlabReader(image), tiles, views
         self.device, self.evaluate = device, evaluate
         self.room_bytes, self.num_forwards = room_bytes, 0
@@ -100,7 +105,9 @@ class Conditions:
         if index in self._kept:
             return self._of_kept(index, tuple(views))
         needed = sorted(set(views))
-        parts = [self.evaluate(self.network.image_terms, self._condition(index, some)) for some in self._view_batches(needed)]
+        parts = [
+            self.evaluate(self.network.image_terms, self._condition(index, some)) for some in self._view_batches(needed)
+        ]
         return tree_map(_joined, *parts).of([needed.index(view) for view in views])
 
     def _of_kept(self, index: int, views: tuple[int, ...]) -> Condition | ImageTerms:

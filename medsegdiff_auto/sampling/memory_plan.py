@@ -1,4 +1,6 @@
-"""How a volume is predicted within the memory at hand: states in memory or on disk, how many samples together, what is kept."""
+"""How a volume is predicted within the memory at hand: states in memory or on disk, how many samples together, what is
+kept.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ class MemoryPlan:
         limit_bytes: that the peak should keep to.
         disk_bytes: 0 in memory.
         device_bytes: expected at the peak where the networks run, beside the weights: on a GPU, or in memory.
-        is_large: whether what earlier cases have freed is given back first: its pieces may not fit, and the peak would be higher.
+        is_large: whether what earlier cases have freed is given back first: its pieces may not fit, and the peak would
+            be higher.
     """
 
     samples_together: int
@@ -52,13 +55,14 @@ class MemoryPlan:
         return self.storage.is_on_disk
 
 
-def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_memory_gb: float | None, folder: Path) -> MemoryPlan:
+def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_memory_gb: float | None,
+                folder: Path) -> MemoryPlan:
     """Memory where as many samples fit together as on disk, else the disk; kept features the rest.
 
     Args:
         baseline: resident bytes of the process without a case.
-        max_memory_gb: of the whole process and, apart from it, on the GPU; None for 60 % of what is free beside the baseline,
-            to which counts what the process has freed and keeps.
+        max_memory_gb: of the whole process and, apart from it, on the GPU; None for 60 % of what is free beside the
+            baseline, to which counts what the process has freed and keeps.
         folder: of volumes on disk.
 
     Raises:
@@ -69,10 +73,12 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
     samples = memory.num_samples
     if device.type != "cpu":
         on_device = GB * max_memory_gb if max_memory_gb else SHARE_OF_FREE_MEMORY * free_bytes(device)
-        states, beside = memory.states(samples) + memory.volume, baseline + memory.beside_states()  # the plain network's volume
+        # the plain network's volume
+        states, beside = memory.states(samples) + memory.volume, baseline + memory.beside_states()
         if states <= MOST_FOR_STATES * on_device and beside <= limit:
             terms = max(0.0, on_device - states - memory.networks(samples))
-            return MemoryPlan(samples, terms, Storage(None, device), max(beside, peak_resident_bytes()), memory.preparation,
+            return MemoryPlan(samples, terms, Storage(None, device), max(beside,
+                                                                         peak_resident_bytes()), memory.preparation,
                               limit, 0, states + memory.networks(samples) + min(terms, memory.all_terms))
 
     def most(on_disk: bool) -> int:
@@ -109,8 +115,8 @@ def require_space(folder: Path, num_bytes: float) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
-        raise UserError("The case does not fit into the memory, and not on the disk either.", found=f"{free / GB:.1f} GB free in {folder}",
-                        expected=f"{num_bytes / GB:.1f} GB for the states of its samples",
+        raise UserError("The case does not fit into the memory, and not on the disk either.", found=f"{free / GB:.1f} "
+                        f"GB free in {folder}", expected=f"{num_bytes / GB:.1f} GB for the states of its samples",
                         fix="free some space, choose a folder on another disk with -o, or allow more --max_memory")
 
 
@@ -119,4 +125,5 @@ def memory_statement(case: str, size: CaseSize, num_samples: int, plan: MemoryPl
     extents = " x ".join(str(n) for n in size.image_shape[::-1])
     together = f", {plan.samples_together} at a time" if plan.samples_together < num_samples else ""
     where = f"on disk ({plan.disk_bytes / GB:.1f} GB)" if plan.is_on_disk else "in memory"
-    return f"{case}: {extents}, {num_samples} samples{together}, states {where}, about {plan.peak_bytes / GB:.1f} GB at most"
+    peak = f"about {plan.peak_bytes / GB:.1f} GB at most"
+    return f"{case}: {extents}, {num_samples} samples{together}, states {where}, {peak}"

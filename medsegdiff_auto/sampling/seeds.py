@@ -19,11 +19,12 @@ def field_seed(seed: int, case: str, sample: int) -> int:
     return _hashed(f"{seed}/{case}/{sample}/field")
 
 
-def noise_volume(shape: Sequence[int], seed: int, case: str, sample: int, step: int = 0, rows: slice = slice(None)) -> Tensor:
+def noise_volume(shape: Sequence[int], seed: int, case: str, sample: int, step: int = 0,
+                 rows: slice = slice(None)) -> Tensor:
     """Standard normal noise of some slices of the first spatial axis, float32 on the CPU, (K, rows, *rest).
 
-    Every slice has a seed of its own, so that a slab is the same alone and within the whole volume. Later steps of stochastic
-    solvers take their own noise.
+    Every slice has a seed of its own, so that a slab is the same alone and within the whole volume. Later steps of
+    stochastic solvers take their own noise.
 
     Args:
         shape: of the whole volume, (K, *spatial).

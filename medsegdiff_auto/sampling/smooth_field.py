@@ -4,10 +4,10 @@
     tau           standard deviation of the field in logits, the plan's or the fitted ``dispersion``
     correlation   distance of the field's nodes along each axis, in voxels: a structure's typical diameter
 
-l <- l + tau g: where the network is sure, its logits change steeply and the boundary stays; where it is not, the boundary moves,
-and with it the neighbourhood. Independent noise per voxel would only roughen it. A stochastic segmentation network (Monteiro et
-al. 2020) learns such a field; here its size is one scalar, fitted on cases that no fold was trained on. The distance of the nodes
-is chosen on phantoms (results/uncertainty.md).
+l <- l + tau g: where the network is sure, its logits change steeply and the boundary stays; where it is not, the
+boundary moves, and with it the neighbourhood. Independent noise per voxel would only roughen it. A stochastic
+segmentation network (Monteiro et al. 2020) learns such a field; here its size is one scalar, fitted on cases that no
+fold was trained on. The distance of the nodes is chosen on phantoms (results/uncertainty.md).
 """
 
 from __future__ import annotations

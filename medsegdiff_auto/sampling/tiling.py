@@ -1,7 +1,7 @@
 """The tiles of a volume, and what a network says of each blended over the volume with nnU-Net's window.
 
-A volume is swept along its first axis: as soon as no further tile reaches a slice, its values are final and are handed out.
-So only the slices under the tiles at hand are held twice.
+A volume is swept along its first axis: as soon as no further tile reaches a slice, its values are final and are handed
+out. So only the slices under the tiles at hand are held twice.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Tiles:
         return self.cut_slab(volume[..., self.places[index][0], :, :], index)
 
     def cut_slab(self, slab: Tensor, index: int) -> Tensor:
-        """The part under a tile, (..., *patch), of the slices of the first axis that it covers, (..., slices, *rest)."""
+        """The part under a tile, (..., *patch), of the slices of the first axis that it covers, (..., slices, *rest).
+        """
         part = slab[(..., *self.places[index][1:])]
         return part.squeeze(-3) if self.flat else part
 
@@ -75,11 +76,13 @@ class Tiles:
             final = following - start
             yield slice(start, following), sums[(*before, slice(0, final))].div_(weights[:final])
             for kept, axis in ((sums, len(leading)), (weights, 0)):
-                for number in range(thickness - final):  # slice by slice: they overlap, and a copy would be as large as the sums
+                # slice by slice: they overlap, and a copy would be as large as the sums
+                for number in range(thickness - final):
                     kept.select(axis, number).copy_(kept.select(axis, number + final))
                 kept.narrow(axis, thickness - final, final).zero_()
 
-    def blended(self, leading: Sequence[int], of_tile: Callable[[int], Tensor], device: torch.device | str = "cpu") -> Tensor:
+    def blended(self, leading: Sequence[int], of_tile: Callable[[int], Tensor],
+                device: torch.device | str = "cpu") -> Tensor:
         """The whole sweep in one, (*leading, *spatial) float32."""
         volume = torch.empty((*leading, *self.shape), device=device)
         for at, values in self.sweep(leading, of_tile, device):

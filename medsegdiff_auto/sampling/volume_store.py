@@ -4,8 +4,8 @@
     shape   (*leading, *spatial) with three spatial axes
     rows    slices of the first spatial axis, which slabs are cut along
 
-A volume on disk is a file without a name, which vanishes with the process. It is read and written explicitly: pages of a
-memory map would count as resident memory. Its order is slice by slice, so that a slab is one contiguous read.
+A volume on disk is a file without a name, which vanishes with the process. It is read and written explicitly: pages of
+a memory map would count as resident memory. Its order is slice by slice, so that a slab is one contiguous read.
 """
 
 from __future__ import annotations

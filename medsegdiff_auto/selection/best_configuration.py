@@ -64,8 +64,9 @@ def find_best(request: Request, preprocessed: Path, results: Path) -> dict:
               " and their ensembles" if request.allow_ensembling and len(models) > 1 else "",
               ", ".join(str(fold) for fold in request.folds))
     with contextlib.redirect_stdout(io.StringIO()):
-        return find_best_configuration(request.dataset_name, [asdict(model) for model in models], request.allow_ensembling,
-                                       request.num_processes, request.overwrite, tuple(request.folds), strict=True)
+        return find_best_configuration(request.dataset_name, [asdict(model) for model in models],
+                                       request.allow_ensembling, request.num_processes, request.overwrite,
+                                       tuple(request.folds), strict=True)
 
 
 def _candidates(request: Request, dataset_preprocessed: Path, dataset_results: Path) -> list[NamedModel]:
@@ -105,10 +106,12 @@ def _incomplete(model: NamedModel, validated: dict[NamedModel, list[int]], reque
         model, present = max(validated.items(), key=lambda entry: len(entry[1]))
         missing = [fold for fold in request.folds if fold not in present]
     else:
-        what, found = f"{model.configuration} is not validated in all folds.", f"folds {_join(present)}" if present else ""
+        what = f"{model.configuration} is not validated in all folds."
+        found = f"folds {_join(present)}" if present else ""
     option = "" if model.trainer == OUR_TRAINER else f" -tr {model.trainer}"
     fewer = f", or compare on fewer folds: -f {_join(present, ' ')}" if present else ""
-    return UserError(what, found=found or "no finished fold", expected=f"folds {_join(request.folds)} of {model.trainer}",
+    return UserError(what, found=found or "no finished fold", expected=f"folds {_join(request.folds)} of "
+                                                                       f"{model.trainer}",
                      fix=f"medsegdiff_train {request.dataset_name} {model.configuration} {missing[0]}{option}{fewer}")
 
 
@@ -117,9 +120,11 @@ def _require_probabilities(models: Sequence[NamedModel], folds: Sequence[int], d
         for fold in folds:
             validation = model.folder(dataset_results) / f"fold_{fold}" / "validation"
             if not any(validation.glob("*.npz")):
-                raise UserError("Ensembling needs the probabilities of the validation.", found=f"no .npz file in {validation}",
+                raise UserError("Ensembling needs the probabilities of the validation.", found="no .npz file in "
+                                                                                               f"{validation}",
                                 expected="CASE.npz beside each prediction",
-                                fix=f"medsegdiff_train {dataset_results.name} {model.configuration} {fold} --val --npz, "
+                                fix=f"medsegdiff_train {dataset_results.name} {model.configuration} {fold} --val "
+                                    "--npz, "
                                     "or compare single models: --disable_ensembling")
 
 

@@ -4,10 +4,10 @@
     candidate   steps S, samples n and fusion; every S and n <= the number that is stored
     score       Dice, mean over the structures of their means over cases (nnU-Net's foreground mean)
 
-The candidate is the one of the highest score, the cheapest of equals. Then nnU-Net's postprocessing steps are tried in its
-order on that candidate, each kept where it raises the score and lowers no structure. The temperature is that of the lowest
-negative log-likelihood. Done on all folds this is the choice; done on all folds but one and scored on that one, fold after
-fold, it tells what a choice made this way is worth on cases that had no part in it.
+The candidate is the one of the highest score, the cheapest of equals. Then nnU-Net's postprocessing steps are tried in
+its order on that candidate, each kept where it raises the score and lowers no structure. The temperature is that of the
+lowest negative log-likelihood. Done on all folds this is the choice; done on all folds but one and scored on that one,
+fold after fold, it tells what a choice made this way is worth on cases that had no part in it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Selection:
 
     Attributes:
         by_candidate: score and lowest negative log-likelihood of every candidate on all cases, without postprocessing.
-        held_out_score: over the cases of all folds, each under the choice that it had no part in; None for a single fold.
+        held_out_score: over the cases of all folds, each under the choice that it had no part in; None for a single
+            fold.
     """
 
     choice: Choice
@@ -81,12 +82,16 @@ def candidates(steps: Sequence[int], num_samples: int, fewest: int = 1) -> list[
     """
     numbers = range(min(fewest, num_samples), num_samples + 1)
     rows = {name: DECODERS.row(name) for name in DECODERS.names()}
-    every = [Candidate(s, n, name) for s in steps for n in numbers for name, row in rows.items() if n > 1 or not row.uses_samples]
+    every = [
+        Candidate(s, n, name) for s in steps for n in numbers for name, row in rows.items()
+        if n > 1 or not row.uses_samples
+    ]
     return sorted(every, key=lambda c: (c.num_steps * c.num_samples, c.num_steps, rows[c.fusion].rank))
 
 
 def postprocessing_arguments(labels: LabelManager) -> list[dict]:
-    """Arguments of nnU-Net's steps in its order: the largest component of all foreground, then of each class or region."""
+    """Arguments of nnU-Net's steps in its order: the largest component of all foreground, then of each class or region.
+    """
     structures = labels.foreground_regions if labels.has_regions else labels.foreground_labels
     return [{"labels_or_regions": labels.foreground_labels}] + [
         {"labels_or_regions": one} for one in (structures if len(structures) > 1 else [])]
@@ -114,9 +119,9 @@ class Scores:
         ignore_label: of the references; its voxels count in no score.
     """
 
-    def __init__(self, folds: dict[int, list[str]], every_candidate: Sequence[Candidate], read: Callable[[str, int], StoredCase],
-                 reference: Callable[[str], np.ndarray], structures: Sequence[Structure], labels: LabelManager,
-                 ignore_label: int | None = None):
+    def __init__(self, folds: dict[int, list[str]], every_candidate: Sequence[Candidate],
+                 read: Callable[[str, int], StoredCase], reference: Callable[[str], np.ndarray],
+                 structures: Sequence[Structure], labels: LabelManager, ignore_label: int | None = None):
         self.folds, self.candidates, self.structures, self.labels = folds, every_candidate, structures, labels
         self.ignore_label = ignore_label
         self.steps = postprocessing_arguments(labels)
@@ -193,7 +198,11 @@ def select(scores: Scores) -> Selection:
         held_out[fold] = choice = choose(scores, others, of_fold)
         rows += [scores.dice_of(case, choice.candidate, choice.postprocessing) for case in of_fold]
         nll += list(scores.curves(of_fold, choice.candidate)[:, list(TEMPERATURES).index(choice.temperature)])
-    every = {candidate: (mean_without_nan(scores.means(scores.cases, candidate)), lowest_nll(scores.curves(scores.cases, candidate)))
-             for candidate in scores.candidates}
+    every = {
+        candidate: (mean_without_nan(scores.means(scores.cases,
+                                                  candidate)), lowest_nll(scores.curves(scores.cases, candidate)))
+        for candidate in scores.candidates
+    }
     return Selection(choose(scores, scores.cases, scores.cases), every, held_out,
-                     mean_without_nan(means_of_structures(rows)) if rows else None, mean_without_nan(nll) if nll else None)
+                     mean_without_nan(means_of_structures(rows)) if rows else None,
+                     mean_without_nan(nll) if nll else None)

@@ -1,14 +1,15 @@
 """Are the samples as far from each other as from the reference? The one scalar that makes them so.
 
-Where the reference is one more draw from the distribution that the samples come from, the expected Dice between two samples
-equals that between a sample and the reference. A smooth field of standard deviation tau in logits draws the samples apart.
+Where the reference is one more draw from the distribution that the samples come from, the expected Dice between two
+samples equals that between a sample and the reference. A smooth field of standard deviation tau in logits draws the
+samples apart.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -88,9 +89,11 @@ class FusedScores:
 
 
 def best_weight(of_weights: dict[float, FusedScores]) -> float:
-    """The weight of the most likely probabilities among those whose Dice is within :data:`DICE_TOLERANCE` of the best."""
+    """The weight of the most likely probabilities among those whose Dice is within :data:`DICE_TOLERANCE` of the best.
+    """
     near = max(fused.dice for fused in of_weights.values()) - DICE_TOLERANCE
-    return min((weight for weight, fused in of_weights.items() if not fused.dice < near), key=lambda weight: of_weights[weight].nll)
+    return min((weight for weight, fused in of_weights.items() if not fused.dice < near),
+               key=lambda weight: of_weights[weight].nll)
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,16 @@ class CaseSampler:
 
     def scores_of_weights(self) -> dict[float, FusedScores]:
         """How good the fused mean is by the plain network's weight in it, at the best tau so far."""
-        return {weight: FusedScores(float(np.nanmean([row["dice"] for one in self.best[2] for row in scores(*one, weight)])),
-                                    self.nll_curves(weight)) for weight in WEIGHTS}
+        return {
+            weight: FusedScores(
+                float(np.nanmean([row["dice"] for one in self.best[2] for row in scores(*one, weight)])),
+                self.nll_curves(weight))
+            for weight in WEIGHTS
+        }
 
     def volume_margins(self) -> dict[str, Margins]:
-        """The conformal margins of every structure's size at the best tau so far; absent where there are too few cases."""
+        """The conformal margins of every structure's size at the best tau so far; absent where there are too few cases.
+        """
         sizes, references = defaultdict(list), defaultdict(list)
         for _, distribution, reference, model in self.best[2]:
             label_manager = model.plans_manager.get_label_manager(model.dataset_json)
@@ -181,7 +189,8 @@ class SamplingFit:
     margins: dict[str, Margins]
 
 
-def fit_sampling(folds: Sequence[FoldCases], on_tried: Callable[[float, Dispersion], None] = lambda tau, found: None) -> SamplingFit:
+def fit_sampling(folds: Sequence[FoldCases], on_tried: Callable[[float, Dispersion],
+                                                                None] = lambda tau, found: None) -> SamplingFit:
     """Dispersion first; weight, temperature and margins from the samples at the best one.
 
     Args:

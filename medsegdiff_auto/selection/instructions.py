@@ -32,8 +32,9 @@ class Sampling:
 def inference_commands(information: dict, dataset_results: Path, sampling: Sampling | None = None) -> list[list[str]]:
     """The command lines, in order, for nnU-Net's ``information`` about the best model or ensemble.
 
-    ``sampling`` is that of a single best model, where it was chosen; else predictions take the fitted or planned values.
-    INPUT_FOLDER, OUTPUT_FOLDER and the like stand for the user's folders; the last one writes to OUTPUT_FOLDER_PP.
+    ``sampling`` is that of a single best model, where it was chosen; else predictions take the fitted or planned
+    values. INPUT_FOLDER, OUTPUT_FOLDER and the like stand for the user's folders; the last one writes to
+    OUTPUT_FOLDER_PP.
     """
     best = information["best_model_or_ensemble"]
     models, folds = best["selected_model_or_models"], information["folds"]
@@ -47,9 +48,12 @@ def inference_commands(information: dict, dataset_results: Path, sampling: Sampl
     if several:
         commands.append(["medsegdiff_ensemble", "-i", *outputs, "-o", "OUTPUT_FOLDER"])
     dataset_json = Path(best["some_plans_file"]).with_name("dataset.json")
-    commands.append(["medsegdiff_apply_postprocessing", "-i", "OUTPUT_FOLDER", "-o", "OUTPUT_FOLDER_PP",
-                     "-pp_pkl_file", best["postprocessing_file"] if sampling is None else sampling.postprocessing_file, "-plans_json", best["some_plans_file"],
-                     "-dataset_json", str(dataset_json)])
+    commands.append([
+        "medsegdiff_apply_postprocessing", "-i", "OUTPUT_FOLDER", "-o", "OUTPUT_FOLDER_PP", "-pp_pkl_file",
+        best["postprocessing_file"] if sampling is None else sampling.postprocessing_file, "-plans_json",
+        best["some_plans_file"], "-dataset_json",
+        str(dataset_json)
+    ])
     return commands
 
 
@@ -70,7 +74,8 @@ def _predict_commands(dataset_results: Path, model: dict, folds: Sequence[int], 
     previous_stage = _previous_stage(dataset_results, model)
     if previous_stage is not None:
         first_output = f"{output}_PREVIOUS_STAGE"
-        commands = _predict_commands(dataset_results, {**model, "configuration": previous_stage}, folds, first_output, False)
+        commands = _predict_commands(dataset_results, {**model, "configuration": previous_stage}, folds, first_output,
+                                     False)
         options = ["-prev_stage_predictions", first_output]
     ours = model["trainer"].startswith(OUR_TRAINER)
     if model["trainer"] != OUR_TRAINER:
@@ -79,8 +84,13 @@ def _predict_commands(dataset_results: Path, model: dict, folds: Sequence[int], 
         options += ["-p", model["plans_identifier"]]
     if save_probabilities:
         options.append("--save_probabilities")
-    return [*commands, ["medsegdiff_predict" if ours else "nnUNetv2_predict", "-i", "INPUT_FOLDER", "-o", output,
-                        "-d", dataset_results.name, "-c", model["configuration"], "-f", *(str(fold) for fold in folds), *options]]
+    return [
+        *commands,
+        [
+            "medsegdiff_predict" if ours else "nnUNetv2_predict", "-i", "INPUT_FOLDER", "-o", output, "-d",
+            dataset_results.name, "-c", model["configuration"], "-f", *(str(fold) for fold in folds), *options
+        ]
+    ]
 
 
 def _previous_stage(dataset_results: Path, model: dict) -> str | None:

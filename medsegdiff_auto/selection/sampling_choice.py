@@ -26,8 +26,10 @@ CHOICE_FILE, POSTPROCESSING_FILE = "choice.json", "postprocessing.pkl"
 FEWEST_SAMPLES = 4  # an interval, an expected Dice and a mutual information of fewer say next to nothing
 
 
-def choose_sampling(model_folder: Path, preprocessed_folder: Path, folds: list[int]) -> tuple[Sampling, Selection] | None:
-    """Chooses from the samples of the folds and writes ``choice.json`` and ``postprocessing.pkl`` into the model folder.
+def choose_sampling(model_folder: Path, preprocessed_folder: Path,
+                    folds: list[int]) -> tuple[Sampling, Selection] | None:
+    """Chooses from the samples of the folds and writes ``choice.json`` and ``postprocessing.pkl`` into the model
+    folder.
 
     None where a fold has no stored samples at all.
 
@@ -51,10 +53,12 @@ def choose_sampling(model_folder: Path, preprocessed_folder: Path, folds: list[i
     settings = _checked_settings(model_folder, cases, steps)
     fold_of = {case: fold for fold, of_fold in cases.items() for case in of_fold}
     model = SimpleNamespace(plans_manager=plans_manager, dataset_json=dataset_json)
-    scores = Scores(cases, candidates(steps, min(s.num_samples for s in settings), FEWEST_SAMPLES),
-                    lambda case, num_steps: read_stored_case(samples_folder(model_folder, fold_of[case], num_steps) / f"{case}.npz"),
-                    lambda case: read_reference(preprocessed_folder, case, model), structures_of(dataset_json), labels,
-                    ignore_label_of(dataset_json))
+    scores = Scores(
+        cases, candidates(steps, min(s.num_samples for s in settings),
+                          FEWEST_SAMPLES), lambda case, num_steps: read_stored_case(
+                              samples_folder(model_folder, fold_of[case], num_steps) / f"{case}.npz"),
+        lambda case: read_reference(preprocessed_folder, case, model), structures_of(dataset_json), labels,
+        ignore_label_of(dataset_json))
     selection = select(scores)
     folder = model_folder / f"selection_folds_{'_'.join(map(str, folds))}"
     return _written(selection, scores, settings[0].seed, folder), selection
@@ -78,7 +82,8 @@ def _checked_settings(model_folder: Path, cases: dict[int, list[str]], steps: li
                 ("another seed than other folds", bool(found) and settings.seed != found[0].seed),
                 (f"no {', '.join(missing[:3])}", bool(missing))) if differs]
             if wrong:
-                raise UserError("Stored samples are not those of predictions with this model.", found=f"{folder}: {'; '.join(wrong)}",
+                raise UserError("Stored samples are not those of predictions with this model.",
+                                found=f"{folder}: {'; '.join(wrong)}",
                                 expected="every validation case, drawn from the present checkpoint and fit",
                                 fix=_store_again(model_folder, list(cases)))
             found.append(settings)
@@ -101,10 +106,14 @@ def _written(selection: Selection, scores: Scores, seed: int, folder: Path) -> S
     steps = [scores.steps[number] for number in choice.postprocessing]
     with (folder / POSTPROCESSING_FILE).open("wb") as file:
         pickle.dump(([remove_all_but_largest_component_from_segmentation] * len(steps), steps), file)
-    content = {"choice": asdict(choice), "held_out": {str(fold): asdict(one) for fold, one in selection.held_out.items()},
-               "held_out_score": selection.held_out_score, "held_out_nll": selection.held_out_nll,
-               "candidates": [asdict(candidate) | {"score": score, "nll": nll}
-                              for candidate, (score, nll) in selection.by_candidate.items()]}
+    content = {
+        "choice": asdict(choice), "held_out": {str(fold): asdict(one)
+                                               for fold, one in selection.held_out.items()},
+        "held_out_score": selection.held_out_score, "held_out_nll": selection.held_out_nll, "candidates": [
+            asdict(candidate) | {"score": score, "nll": nll}
+            for candidate, (score, nll) in selection.by_candidate.items()
+        ]
+    }
     (folder / CHOICE_FILE).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     candidate = choice.candidate
     return Sampling(candidate.num_samples, candidate.num_steps, candidate.fusion, choice.temperature, seed,

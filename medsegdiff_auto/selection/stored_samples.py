@@ -15,7 +15,7 @@ import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -100,13 +100,15 @@ def read_settings(folder: Path) -> Settings:
         return Settings(**json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as failure:
         raise UserError(f"{folder / SETTINGS_FILE} cannot be read.", found=str(failure),
-                        expected="a file of medsegdiff_store_samples", fix=f"delete {folder}, and store the samples again") from failure
+                        expected="a file of medsegdiff_store_samples", fix=f"delete {folder}, and store the samples "
+                                                                           "again") from failure
 
 
 def settings_of(predictor: MedSegDiffPredictor, model: TrainedModel, checkpoint: Path) -> Settings:
     """How a predictor of one fold would draw samples now."""
     return Settings(predictor.num_samples, predictor.num_steps, predictor.options.seed,
-                    model.diffusion.sampling.dispersion, model.diffusion.sampling.conditioner_weight, checkpoint_digest(checkpoint))
+                    model.diffusion.sampling.dispersion, model.diffusion.sampling.conditioner_weight,
+                    checkpoint_digest(checkpoint))
 
 
 def checkpoint_digest(checkpoint: Path) -> str:
@@ -116,7 +118,8 @@ def checkpoint_digest(checkpoint: Path) -> str:
             file.read()).hexdigest()
 
 
-def store_fold(predictor: MedSegDiffPredictor, model: TrainedModel, preprocessed_folder: Path, checkpoint: Path) -> Path:
+def store_fold(predictor: MedSegDiffPredictor, model: TrainedModel, preprocessed_folder: Path,
+               checkpoint: Path) -> Path:
     """Draws and stores the validation cases of the model's only fold, and returns their folder.
 
     Cases that are there already from the same settings stay; those of other settings are replaced.
@@ -156,7 +159,8 @@ def read_reference(preprocessed_folder: Path, case: str, model) -> np.ndarray:
     return model.plans_manager.image_reader_writer_class().read_seg(str(file))[0][0]
 
 
-def stored_case(drawn: Iterable[tuple[str, VolumeStore]], reference: np.ndarray, properties: dict, model: TrainedModel) -> StoredCase:
+def stored_case(drawn: Iterable[tuple[str, VolumeStore]], reference: np.ndarray, properties: dict,
+                model: TrainedModel) -> StoredCase:
     """One case as it looks after every sample that is drawn of it.
 
     Args:
@@ -173,5 +177,7 @@ def stored_case(drawn: Iterable[tuple[str, VolumeStore]], reference: np.ndarray,
             fused = grid.to_probabilities(grid.logits(mean.so_far()))
             means.append(grid.labels(fused, of_logits=False))
             on_image = np.stack([grid.channel_on_image(fused, channel) for channel in range(fused.shape[0])])
-            nll.append(nll_by_temperature(on_image, means[-1], reference, structures, regions, ignore_label_of(model.dataset_json)))
+            nll.append(
+                nll_by_temperature(on_image, means[-1], reference, structures, regions,
+                                   ignore_label_of(model.dataset_json)))
     return StoredCase(np.stack(samples).astype(np.uint8), np.stack(means).astype(np.uint8), np.stack(nll))

@@ -2,8 +2,8 @@
 
     code           meaning
     TEMPERATURES   the T that are tried, a factor of 2^(1/8) apart; 1 is among them
-    curve          negative log-likelihood of a case at each of them, (25,) in nats: the mean over its structures, each of
-                   which counts the voxels near it (prediction or reference, dilated twice) as in metrics.csv
+    curve          negative log-likelihood of a case at each of them, (25,) in nats: the mean over its structures,
+                   each of which counts the voxels near it (prediction or reference, dilated twice) as in metrics.csv
 
 A curve is all that a case contributes, so that fits on any set of cases need no probabilities.
 """
@@ -45,7 +45,8 @@ def nll_by_temperature(probabilities: np.ndarray, prediction: np.ndarray, refere
 
 
 def best_temperature(curves: np.ndarray) -> int:
-    """Number of the temperature with the lowest mean over cases, curves (num_cases, 25); 1 where none has a structure."""
+    """Number of the temperature with the lowest mean over cases, curves (num_cases, 25); 1 where none has a structure.
+    """
     scored = curves[~np.isnan(curves).any(1)]
     return int(np.argmin(scored.mean(0))) if len(scored) else UNCHANGED
 
@@ -58,11 +59,12 @@ def lowest_nll(curves: np.ndarray) -> float:
 def fit_temperature(curves: np.ndarray) -> tuple[float, dict[str, float]]:
     """The temperature of the cases, and what it is worth on cases that it is not fitted on.
 
-    It is fitted on every second case and judged on the others, and the other way round. Where it does not lower the negative
-    log-likelihood there, or there are fewer than two cases to try that, it is 1.
+    It is fitted on every second case and judged on the others, and the other way round. Where it does not lower the
+    negative log-likelihood there, or there are fewer than two cases to try that, it is 1.
 
     Returns:
-        T, and the mean negative log-likelihoods ``as drawn`` (T = 1), ``unseen`` (each half under the other's T) in nats.
+        T, and the mean negative log-likelihoods ``as drawn`` (T = 1), ``unseen`` (each half under the other's T) in
+        nats.
     """
     scored = curves[~np.isnan(curves).any(1)]
     if len(scored) < 2:

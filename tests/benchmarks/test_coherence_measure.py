@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff_auto.benchmarks.uncertainty.coherence import between_and_inside, halfway, interval_of_ratio, squared_error
+from medsegdiff_auto.benchmarks.uncertainty.coherence import (between_and_inside, halfway, interval_of_ratio,
+                                                              squared_error)
 from medsegdiff_auto.nnunet.structures import structures_of
 
 
@@ -29,6 +30,7 @@ def test_the_interval_of_a_ratio_that_all_cases_share_is_a_point():
 
 def test_the_error_is_that_of_the_mean_of_the_samples_over_all_structures():
     structures = structures_of({"labels": {"background": 0, "organ": 1, "lesion": 2}})
-    samples = torch.tensor([[[0.0, 0.0], [1.0, 0.5], [0.0, 0.5]], [[0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]])  # (S, K, voxels)
+    # (S, K, voxels)
+    samples = torch.tensor([[[0.0, 0.0], [1.0, 0.5], [0.0, 0.5]], [[0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]])
     error = squared_error(samples, np.array([1, 2]), structures)
     assert error == pytest.approx([(0.5 - 1) ** 2 + 0.5 ** 2, 0.25 ** 2 + (0.25 - 1) ** 2])

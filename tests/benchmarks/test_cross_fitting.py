@@ -14,7 +14,8 @@ def curve(probability: float, share_of_foreground: float):
 
 def test_errors_of_two_cases_even_out_where_cases_are_pooled_but_not_those_of_two_structures():
     too_sure, too_modest = curve(0.7, 0.5), curve(0.7, 0.9)
-    assert too_sure.expected_calibration_error == pytest.approx(too_modest.expected_calibration_error) == pytest.approx(0.2)
+    assert too_sure.expected_calibration_error == pytest.approx(
+        too_modest.expected_calibration_error) == pytest.approx(0.2)
     rows = [{"structure": "organ", "reliability": too_sure}, {"structure": "organ", "reliability": too_modest}]
     assert pooled_ece(rows) == pytest.approx(0)
     assert pooled_ece(rows + [{"structure": "lesion", "reliability": too_sure}]) == pytest.approx(0.1)

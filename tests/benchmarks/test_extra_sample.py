@@ -14,5 +14,6 @@ def test_an_extra_sample_is_counted_in_forwards_of_one_view():
 
 
 def test_a_case_counts_once_however_many_structures_it_has_and_not_at_all_without_any():
-    rows = [{"case": "a", "dice": 0.5}, {"case": "a", "dice": 1.0}, {"case": "b", "dice": 0.25}, {"case": "c", "dice": np.nan}]
+    rows = [{"case": "a", "dice": 0.5}, {"case": "a", "dice": 1.0}, {"case": "b", "dice": 0.25},
+            {"case": "c", "dice": np.nan}]
     assert case_means(rows, lambda row: row["dice"]) == [0.75, 0.25]

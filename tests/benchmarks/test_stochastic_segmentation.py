@@ -5,7 +5,8 @@ import math
 import torch
 from torch import nn
 
-from medsegdiff_auto.benchmarks.uncertainty.stochastic_segmentation import LowRankGaussianHead, joint_negative_log_likelihood
+from medsegdiff_auto.benchmarks.uncertainty.stochastic_segmentation import (LowRankGaussianHead,
+                                                                            joint_negative_log_likelihood)
 
 
 def test_logits_have_the_mean_of_the_head_and_the_low_rank_covariance():

@@ -18,7 +18,8 @@ def summary(path, gain: float, cases: list[str]):
 
 
 def test_cases_are_paired_by_name_whatever_their_order(tmp_path):
-    first, second = summary(tmp_path / "1.json", 0.02, ["a", "b", "c"]), summary(tmp_path / "2.json", 0.0, ["c", "a", "b"])
+    first, second = summary(tmp_path / "1.json", 0.02, ["a", "b", "c"]), summary(tmp_path / "2.json", 0.0,
+                                                                                 ["c", "a", "b"])
     assert rows(first, second) == ["| 1 | 0.8200 | 0.8000 | +0.0200 (+0.0200 to +0.0200) | 3 |",
                                    "| 2 | 0.6200 | 0.6000 | +0.0200 (+0.0200 to +0.0200) | 3 |",
                                    "| mean of the structures | 0.7200 | 0.7000 | +0.0200 (+0.0200 to +0.0200) | 3 |"]

@@ -65,7 +65,8 @@ FAULTS = {
     "empty": (lambda path: path.write_bytes(b""), "is empty", "0 bytes"),
     "NaN": (lambda path: sitk.WriteImage(with_nan(), path), "holds NaN or infinite values", "1 of 120 voxels"),
     "another size": (lambda path: sitk.WriteImage(image((4, 5, 7)), path), "differs in size", "7 x 5 x 4"),
-    "another spacing": (lambda path: sitk.WriteImage(image(spacing=(1, 1, 2)), path), "differs in spacing", "1, 1, 2 mm"),
+    "another spacing": (lambda path: sitk.WriteImage(image(spacing=(1, 1, 2)), path), "differs in spacing",
+                        "1, 1, 2 mm"),
 }
 
 

@@ -50,7 +50,9 @@ def make_dataset(folder: Path, file_ending: str = ".nii.gz", num_cases: int = 5,
         (folder / part).mkdir(parents=True)
     for case in range(1, num_cases + 1):
         label_file = folder / "labelsTr" / f"case_{case:03d}{file_ending}"
-        images = [folder / "imagesTr" / f"case_{case:03d}_{channel:04d}{file_ending}" for channel in range(num_channels)]
+        images = [
+            folder / "imagesTr" / f"case_{case:03d}_{channel:04d}{file_ending}" for channel in range(num_channels)
+        ]
         if file_ending == ".png":
             io.imsave(label_file, label_map((12, 14)), check_contrast=False)
             for image in images:
@@ -76,7 +78,8 @@ def the_finding(folder: Path) -> Finding:
     return findings[0]
 
 
-IMAGE, SECOND_CHANNEL, LABEL = "imagesTr/case_003_0000.nii.gz", "imagesTr/case_003_0001.nii.gz", "labelsTr/case_003.nii.gz"
+IMAGE, SECOND_CHANNEL = "imagesTr/case_003_0000.nii.gz", "imagesTr/case_003_0001.nii.gz"
+LABEL = "labelsTr/case_003.nii.gz"
 
 
 @pytest.mark.parametrize("file_ending, num_channels", [(".nii.gz", 2), (".nrrd", 1), (".png", 1), (".png", 3)])
@@ -100,12 +103,15 @@ def test_an_rgb_image_counts_as_its_three_channels(tmp_path):
     ({"channel_names": None}, "lacks the key channel_names", "labels, numTraining, file_ending"),
     ({"numTraining": None}, "lacks the key numTraining", "channel_names, labels, file_ending"),
     ({"numTraining": 7}, "announces another number of training cases", "numTraining 7"),
-    ({"labels": {"background": 0, "edema": 1, "core": 2, "rim": 4}}, "has labels that are not consecutive", "0, 1, 2, 4"),
-    ({"labels": {"0": "background", "1": "edema", "2": "core"}}, "has labels that are not names with numbers", '"0": "backg'),
+    ({"labels": {"background": 0, "edema": 1, "core": 2, "rim": 4}
+      }, "has labels that are not consecutive", "0, 1, 2, 4"),
+    ({"labels": {"0": "background", "1": "edema", "2": "core"}
+      }, "has labels that are not names with numbers", '"0": "backg'),
     ({"labels": {"edema": 1, "core": 2}}, "does not declare background as label 0", '{"edema": 1'),
-    ({"labels": {"background": 0, "edema": 1, "core": 2, "ignore": 4}}, "has an ignore label that is not the highest label",
-     "ignore 4"),
-    ({"labels": {"background": 0, "whole": [1, 2], "core": 2}}, "has regions without a fitting regions_class_order", "null"),
+    ({"labels": {"background": 0, "edema": 1, "core": 2, "ignore": 4}}, "has an ignore label that is not the highest "
+     "label", "ignore 4"),
+    ({"labels": {"background": 0, "whole": [1, 2], "core": 2}
+      }, "has regions without a fitting regions_class_order", "null"),
     ({"channel_names": {"1": "T1", "2": "T2"}}, "has channel_names that are not numbered from 0", '{"1": "T1"'),
     ({"file_ending": ".jpg"}, None, None),
 ])
@@ -128,7 +134,8 @@ def test_a_missing_or_invalid_dataset_json_is_found(dataset):
 
 
 def test_regions_and_an_ignore_label_are_accepted_in_the_label_files(dataset):
-    edit_dataset_json(dataset, labels={"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, regions_class_order=[1, 2])
+    edit_dataset_json(dataset, labels={"background": 0, "whole": [1, 2], "core": 2, "ignore": 3},
+                      regions_class_order=[1, 2])
     labels = label_map()
     labels[0] = 3
     sitk.WriteImage(volume(labels), dataset / LABEL)
@@ -150,7 +157,8 @@ def four_dimensional() -> sitk.Image:
 
 
 def cut(file: str, share: float):
-    return lambda folder: (folder / file).write_bytes((folder / file).read_bytes()[:int(share * (folder / file).stat().st_size)])
+    return lambda folder: (folder / file).write_bytes(
+        (folder / file).read_bytes()[:int(share * (folder / file).stat().st_size)])
 
 
 ROTATED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
@@ -160,9 +168,11 @@ FAULTS = {
     "fractional label": (overwrite(LABEL, volume(with_value(label_map().astype(np.float32), 0.5))), LABEL,
                          "holds label values that are no whole numbers", "0.5"),
     "size": (overwrite(LABEL, volume(label_map((6, 8, 9)))), LABEL, f"differs in size from {IMAGE}", "9 x 8 x 6"),
-    "spacing": (overwrite(LABEL, volume(label_map(), spacing=(0.7, 0.8, 3.0))), LABEL, f"differs in spacing from {IMAGE}",
+    "spacing": (overwrite(LABEL, volume(label_map(), spacing=(0.7, 0.8, 3.0))), LABEL, "differs in spacing from "
+                                                                                       f"{IMAGE}",
                 "0.7, 0.8, 3 mm"),
-    "origin": (overwrite(LABEL, volume(label_map(), origin=(0.0, 30.0, 7.25))), LABEL, f"differs in origin from {IMAGE}",
+    "origin": (overwrite(LABEL, volume(label_map(), origin=(0.0, 30.0, 7.25))), LABEL, "differs in origin from "
+                                                                                       f"{IMAGE}",
                "0, 30, 7.25"),
     "direction": (overwrite(LABEL, volume(label_map(), direction=ROTATED)), LABEL, f"differs in direction from {IMAGE}",
                   "0, -1, 0, 1, 0, 0, 0, 0, 1"),
@@ -237,9 +247,8 @@ def test_faults_of_png_labels_are_found(tmp_path, damage, check):
     assert (the_finding(folder).file, the_finding(folder).check) == ("labelsTr/case_002.png", check)
 
 
-@pytest.mark.parametrize("num_cases, found", [
-    (1, [("holds too few cases to train and validate on", "warning")]), (4, [("holds too few cases for 5 folds", "warning")]),
-    (5, [])])
+@pytest.mark.parametrize("num_cases, found", [(1, [("holds too few cases to train and validate on", "warning")]),
+                                              (4, [("holds too few cases for 5 folds", "warning")]), (5, [])])
 def test_too_few_cases_for_cross_validation_are_a_warning(tmp_path, num_cases, found):
     folder = make_dataset(tmp_path / "Dataset001_Test", num_cases=num_cases, num_channels=1)
     assert [(finding.check, finding.severity) for finding in check_dataset(folder)] == found
@@ -253,7 +262,8 @@ def test_fewer_than_five_cases_are_enough_with_a_split_of_their_own(tmp_path):
 
 @pytest.mark.parametrize("splits, check, found", [
     ([{"train": ["case_001", "case_9"], "val": ["case_002"]}], "names unknown cases in fold 0", "case_9"),
-    ([{"train": ["case_001", "case_002"], "val": ["case_002"]}], "has cases in both train and val of fold 0", "case_002"),
+    ([{"train": ["case_001", "case_002"], "val": ["case_002"]}
+      ], "has cases in both train and val of fold 0", "case_002"),
     ([{"train": ["case_001"], "val": []}], "has an empty fold 0", "1 train, 0 val"),
     ({"train": []}, "is not a list of folds", "TypeError"),
 ])
@@ -308,11 +318,16 @@ def test_warnings_alone_are_returned_and_do_not_stop(dataset, tmp_path):
 
 
 def test_the_columns_of_the_table_are_aligned_and_hold_every_word(tmp_path):
-    findings = [Finding("a.nii.gz", "is empty", "0 bytes", "an image", "copy it again"),
-                Finding("labelsTr/b.nii.gz", "holds only background", "0", "0 background, 1 core", "check it " * 9, "warning")]
+    findings = [
+        Finding("a.nii.gz", "is empty", "0 bytes", "an image", "copy it again"),
+        Finding("labelsTr/b.nii.gz", "holds only background", "0", "0 background, 1 core", "check it " * 9, "warning")
+    ]
     lines = findings_table(findings).splitlines()
     column = lines[0].index("found")
     assert lines[2][column:].startswith("0 bytes") and lines[3][column:].startswith("0 ")
     assert findings_table(findings).split().count("check") == 9 + 1 and "(warning)" in lines[3]
     write_findings(findings, tmp_path / "findings.json")
-    assert [Finding(**finding) for finding in json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["findings"]] == findings
+    assert [
+        Finding(**finding)
+        for finding in json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["findings"]
+    ] == findings

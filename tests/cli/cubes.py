@@ -37,7 +37,8 @@ def save_labels(path: Path, labels: np.ndarray) -> None:
 
 def save_probabilities(path: Path, foreground: np.ndarray) -> None:
     """nnU-Net's ``CASE.npz`` and ``CASE.pkl``."""
-    np.savez_compressed(path.with_suffix(".npz"), probabilities=np.stack([1 - foreground, foreground]).astype(np.float32))
+    np.savez_compressed(path.with_suffix(".npz"), probabilities=np.stack([1 - foreground,
+                                                                          foreground]).astype(np.float32))
     geometry = {"spacing": (1.0,) * 3, "origin": (0.0,) * 3, "direction": tuple(np.eye(3).ravel())}
     path.with_suffix(".pkl").write_bytes(pickle.dumps({"sitk_stuff": geometry, "spacing": [1.0] * 3}))
 

@@ -121,7 +121,8 @@ def test_in_a_plain_process_the_log_is_plain_text_on_stderr():
 
 def test_a_reader_that_leaves_early_ends_the_command_without_a_traceback():
     program = ("from medsegdiff_auto.cli.command import run\nimport sys\n"
-               "sys.exit(run(lambda: [print('a line that fills the pipe', number) for number in range(100_000)] and None))")
-    done = subprocess.run(f"{sys.executable} -c \"{program}\" | head -n 1; echo ${{PIPESTATUS[0]}}", shell=True, executable="/bin/bash",
-                          capture_output=True, text=True, check=True)
+               "sys.exit(run(lambda: [print('a line that fills the pipe', number) for number in range(100_000)] and "
+               "None))")
+    done = subprocess.run(f"{sys.executable} -c \"{program}\" | head -n 1; echo ${{PIPESTATUS[0]}}", shell=True,
+                          executable="/bin/bash", capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("a line that fills the pipe 0\n141\n", "")

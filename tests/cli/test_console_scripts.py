@@ -7,7 +7,10 @@ from importlib.metadata import distribution
 
 import pytest
 
-SCRIPTS = {entry.name: entry for entry in distribution("medsegdiff-auto").entry_points if entry.group == "console_scripts"}
+SCRIPTS = {
+    entry.name: entry
+    for entry in distribution("medsegdiff-auto").entry_points if entry.group == "console_scripts"
+}
 HELP_SECONDS = 0.3
 
 
@@ -21,7 +24,9 @@ def call(script: str, *argv: str) -> subprocess.CompletedProcess:
 
 
 def processor_seconds() -> float:
-    """Processor time of all finished child processes: unlike the time on the wall, it does not depend on what else the machine does."""
+    """Processor time of all finished child processes: unlike the time on the wall, it does not depend on what else the
+    machine does.
+    """
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -25,7 +25,10 @@ KNOWN_VIOLATIONS: dict[str, set[str]] = {}
 
 
 def sources() -> dict[str, Path]:
-    """Every module by its name relative to the package, e.g. ``inference.predictor``; those of dataset_conversion too."""
+    """Every module by its name relative to the package, e.g.
+
+    ``inference.predictor``; those of dataset_conversion too.
+    """
     files = [*(ROOT / PACKAGE).rglob("*.py"), *(ROOT / CONVERSION).rglob("*.py"), *(ROOT / "plans").rglob("*.py")]
     modules = {}
     for file in files:

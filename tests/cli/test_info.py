@@ -27,7 +27,8 @@ def test_unset_and_missing_folders_are_shown_as_such(monkeypatch, capsys):
     info.main([])
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split() == ["nnUNet_raw", "not", "set"] for line in lines)
-    assert any(line.startswith("nnUNet_results") and line.endswith("/nowhere/results (does not exist)") for line in lines)
+    assert any(
+        line.startswith("nnUNet_results") and line.endswith("/nowhere/results (does not exist)") for line in lines)
 
 
 def test_the_trainer_folder_is_printed_alone_and_holds_the_shim(capsys):

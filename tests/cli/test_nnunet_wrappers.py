@@ -1,4 +1,5 @@
-"""Selection, ensembling, postprocessing and evaluation: nnU-Net's functions, on data whose results are known by hand."""
+"""Selection, ensembling, postprocessing and evaluation: nnU-Net's functions, on data whose results are known by hand.
+"""
 
 import json
 import pickle
@@ -27,7 +28,8 @@ def four_lines(capsys) -> list[str]:
 
 
 def best(trained) -> dict:
-    return json.loads((trained / "results" / DATASET / "inference_information.json").read_text(encoding="utf-8"))["best_model_or_ensemble"]
+    return json.loads((trained / "results" / DATASET /
+                       "inference_information.json").read_text(encoding="utf-8"))["best_model_or_ensemble"]
 
 
 def model_folder(trained, configuration="3d_fullres"):
@@ -37,11 +39,13 @@ def model_folder(trained, configuration="3d_fullres"):
 def test_the_ensemble_that_wins_is_reported_with_the_commands_that_predict_it(trained, threads_for_processes, capsys):
     assert find_best_configuration.main(["901", "-np", "1"]) == 0
     assert best(trained)["result_on_crossval_pre_pp"] == 1
-    scores = json.loads((trained / "results" / DATASET / "inference_information.json").read_text(encoding="utf-8"))["all_results"]
+    scores = json.loads(
+        (trained / "results" / DATASET / "inference_information.json").read_text(encoding="utf-8"))["all_results"]
     assert sorted(scores.values()) == pytest.approx([2 / 3, 54 / 55, 1])
     lines = (trained / "results" / DATASET / "inference_instructions.txt").read_text(encoding="utf-8").splitlines()[1:]
     assert lines[:3] == [
-        f"medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER_MODEL_1 -d {DATASET} -c 2d -f 0 1 2 3 4 --save_probabilities",
+        f"medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER_MODEL_1 -d {DATASET} -c 2d -f 0 1 2 3 4 "
+        "--save_probabilities",
         f"medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER_MODEL_2 -d {DATASET} -c 3d_fullres -f 0 1 2 3 4 "
         "--save_probabilities",
         "medsegdiff_ensemble -i OUTPUT_FOLDER_MODEL_1 OUTPUT_FOLDER_MODEL_2 -o OUTPUT_FOLDER"]
@@ -73,7 +77,8 @@ def test_the_chain_from_selection_to_evaluation_removes_the_speck_and_keeps_the_
     assert (read(postprocessed / "case_0_uncertainty.nii.gz") == 7).all()
     assert (postprocessed / "cases.csv").read_text(encoding="utf-8").split() == [
         "case,structure,volume_ml,volume_ml_p05", f"case_0,organ,{cube().sum() / 1000:g},0.02"]
-    assert json.loads((postprocessed / "run.json").read_text(encoding="utf-8"))["previous"] == [["medsegdiff_predict", "-d", "901"]]
+    assert json.loads(
+        (postprocessed / "run.json").read_text(encoding="utf-8"))["previous"] == [["medsegdiff_predict", "-d", "901"]]
     references = trained / "preprocessed" / DATASET / "gt_segmentations"
     files = ["-djfile", str(postprocessed / "dataset.json"), "-pfile", str(postprocessed / "plans.json"), "-np", "1"]
     assert evaluate.main([str(references), str(postprocessed), *files]) == 2
@@ -110,7 +115,8 @@ def break_probabilities(trained, argv):
      "medsegdiff_train Dataset901_Cubes 2d 3"),
     (break_probabilities, ["901"], "Ensembling needs the probabilities", "no .npz file in ",
      "medsegdiff_train Dataset901_Cubes 2d 1 --val --npz, or compare single models: --disable_ensembling"),
-    (None, ["901", "-c", "3d_cascade_fullres"], "have no configuration 3d_cascade_fullres", "3d_cascade_fullres", "with -c"),
+    (None, ["901", "-c", "3d_cascade_fullres"
+            ], "have no configuration 3d_cascade_fullres", "3d_cascade_fullres", "with -c"),
     (None, ["901", "-c", "3d_lowres"], "3d_lowres is not validated", "no finished fold", "3d_lowres 0"),
     (None, ["901", "-p", "OtherPlans"], "has no plans OtherPlans", "OtherPlans.json", "-p"),
     (None, ["902"], "There is no dataset 902", "902", "did you mean Dataset901_Cubes"),
@@ -133,7 +139,10 @@ def prediction_folder(folder, foreground) -> str:
 
 
 def test_the_console_script_ensembles_to_the_mean_of_the_probabilities(tmp_path):
-    folders = [prediction_folder(tmp_path / "a", 0.95 * cube()), prediction_folder(tmp_path / "b", 0.45 * cube_with_speck())]
+    folders = [
+        prediction_folder(tmp_path / "a", 0.95 * cube()),
+        prediction_folder(tmp_path / "b", 0.45 * cube_with_speck())
+    ]
     program = "import sys; from medsegdiff_auto.cli.ensemble import main; sys.exit(main())"
     subprocess.run([sys.executable, "-c", program, "-i", *folders, "-o", tmp_path / "out", "--save_npz", "-np", "1"],
                    check=True, capture_output=True)
@@ -152,11 +161,14 @@ def test_an_ensemble_decoded_for_expected_dice_marks_a_faint_structure_that_the_
     folders = [prediction_folder(tmp_path / name, faint) for name in ("a", "b")]
     assert ensemble.main(["-i", *folders, "-o", str(tmp_path / "out"), "--fusion", fusion, "-np", "1"]) == 0
     assert read(tmp_path / "out/case_0.nii.gz").sum() == num_voxels
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["case_0.nii.gz", "dataset.json", "plans.json", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "case_0.nii.gz", "dataset.json", "plans.json", "run.json"
+    ]
 
 
 @pytest.mark.parametrize("damage, what", [
-    (lambda a, b: (b / "case_0.npz").rename(b / "case_1.npz") and (b / "case_0.pkl").rename(b / "case_1.pkl"), "lacks cases"),
+    (lambda a, b:
+     (b / "case_0.npz").rename(b / "case_1.npz") and (b / "case_0.pkl").rename(b / "case_1.pkl"), "lacks cases"),
     (lambda a, b: (b / "case_0.npz").unlink(), "holds no probabilities"),
     (lambda a, b: shutil.rmtree(b), "does not exist"),
     (lambda a, b: (a / "plans.json").unlink(), "has no plans.json"),
@@ -171,7 +183,9 @@ def test_folders_that_cannot_be_ensembled_are_refused(tmp_path, capsys, damage, 
 def test_a_postprocessing_file_that_would_run_code_is_refused(tmp_path, capsys):
     folder = prediction_folder(tmp_path / "a", 0.9 * cube())
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(([subprocess.run], [{}])))
-    assert apply_postprocessing.main(["-i", folder, "-o", str(tmp_path / "out"), "-pp_pkl_file", str(tmp_path / "evil.pkl")]) == 2
+    assert apply_postprocessing.main(
+        ["-i", folder, "-o", str(tmp_path / "out"), "-pp_pkl_file",
+         str(tmp_path / "evil.pkl")]) == 2
     assert "subprocess.run" in four_lines(capsys)[1] and not (tmp_path / "out").exists()
 
 
@@ -197,12 +211,18 @@ def test_the_table_of_means_shows_what_was_measured():
 
 
 def information(model: dict) -> dict:
-    return {"folds": [0, 1], "best_model_or_ensemble": {
-        "selected_model_or_models": [model], "postprocessing_file": "/m/postprocessing.pkl", "some_plans_file": "/m/plans.json"}}
+    return {
+        "folds": [0, 1], "best_model_or_ensemble": {
+            "selected_model_or_models": [model], "postprocessing_file": "/m/postprocessing.pkl",
+            "some_plans_file": "/m/plans.json"
+        }
+    }
 
 
 def test_a_cascade_is_predicted_after_its_first_stage_and_plain_nnunet_by_its_own_command(tmp_path):
-    cascade = {"trainer": "nnUNetTrainerMedSegDiff", "plans_identifier": "MyPlans", "configuration": "3d_cascade_fullres"}
+    cascade = {
+        "trainer": "nnUNetTrainerMedSegDiff", "plans_identifier": "MyPlans", "configuration": "3d_cascade_fullres"
+    }
     configurations = {"3d_lowres": {}, "3d_cascade_fullres": {"previous_stage": "3d_lowres"}, "2d": {}}
     for name in configurations:
         for trainer in ("nnUNetTrainerMedSegDiff", "nnUNetTrainer"):
@@ -212,7 +232,8 @@ def test_a_cascade_is_predicted_after_its_first_stage_and_plain_nnunet_by_its_ow
     first, second, last = inference_commands(information(cascade), tmp_path / DATASET)
     assert " ".join(first) == ("medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER_PREVIOUS_STAGE "
                                f"-d {DATASET} -c 3d_lowres -f 0 1 -p MyPlans")
-    assert " ".join(second) == (f"medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER -d {DATASET} -c 3d_cascade_fullres -f 0 1 "
+    assert " ".join(second) == (f"medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER -d {DATASET} -c "
+                                "3d_cascade_fullres -f 0 1 "
                                 "-prev_stage_predictions OUTPUT_FOLDER_PREVIOUS_STAGE -p MyPlans")
     assert last[-2:] == ["-dataset_json", "/m/dataset.json"]
     plain = {"trainer": "nnUNetTrainer", "plans_identifier": "MyPlans", "configuration": "2d"}

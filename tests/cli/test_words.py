@@ -10,7 +10,8 @@ HANGING = ("Of ", "The same")
 def docstrings(source: str):
     """Name and docstring of the module and of everything defined in it."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+        if isinstance(node,
+                      (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
             yield getattr(node, "name", "module"), ast.get_docstring(node)
 
 

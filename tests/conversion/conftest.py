@@ -73,7 +73,9 @@ def convert(raw_folder, capsys):
 
 @pytest.fixture
 def require_intact(monkeypatch, capsys):
-    """Checks a dataset with nnU-Net's own ``verify_dataset_integrity``, in threads: processes would import torch for seconds."""
+    """Checks a dataset with nnU-Net's own ``verify_dataset_integrity``, in threads: processes would import torch for
+    seconds.
+    """
     def verify(folder: Path) -> None:
         from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
@@ -125,9 +127,11 @@ def noise():
 
 @pytest.fixture
 def dicom_series():
-    """``dicom_series(folder, uid, voxels)`` writes ``(z, y, x)`` as a series, lowest slice last by file name, and returns the SOP
+    """``dicom_series(folder, uid, voxels)`` writes ``(z, y, x)`` as a series, lowest slice last by file name, and
+    returns the SOP
     instance UIDs, lowest slice first. Slices lie 2.5 mm apart, or at ``heights_mm``."""
-    def write(folder: Path, uid: str, voxels: np.ndarray, sop_class: str = "1.2.840.10008.5.1.4.1.1.2", heights_mm=None) -> list[str]:
+    def write(folder: Path, uid: str, voxels: np.ndarray, sop_class: str = "1.2.840.10008.5.1.4.1.1.2",
+              heights_mm=None) -> list[str]:
         folder.mkdir(parents=True)
         writer = sitk.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
@@ -136,9 +140,11 @@ def dicom_series():
             height = heights_mm[index] if heights_mm else -100.0 + 2.5 * index
             image = sitk.GetImageFromArray(plane[None])
             image.SetSpacing((0.703125, 0.703125, 2.5))
-            for tag, value in {"0008|0016": sop_class, "0008|0018": names[index], "0020|000e": uid, "0020|000d": f"{uid}.0",
-                               "0008|0060": "CT", "0020|0032": f"-166.0\\-171.5\\{height}", "0020|0037": "1\\0\\0\\0\\1\\0",
-                               "0020|0013": str(index + 1), "0018|0050": "2.5"}.items():
+            for tag, value in {
+                    "0008|0016": sop_class, "0008|0018": names[index], "0020|000e": uid, "0020|000d": f"{uid}.0",
+                    "0008|0060": "CT", "0020|0032": f"-166.0\\-171.5\\{height}", "0020|0037": "1\\0\\0\\0\\1\\0",
+                    "0020|0013": str(index + 1), "0018|0050": "2.5"
+            }.items():
                 image.SetMetaData(tag, value)
             writer.SetFileName(str(folder / f"1-{len(voxels) - index:03d}.dcm"))
             writer.Execute(image)

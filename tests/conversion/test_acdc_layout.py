@@ -29,8 +29,10 @@ def test_both_frames_arrive_byte_for_byte_and_the_test_patients_stay_apart(conve
     for part, folder in (("Tr", "training"), ("Ts", "testing")):
         for name in (file.removesuffix(".nii.gz") for file in done.files(f"labels{part}")):
             original = database / folder / name.split("_")[0] / name
-            assert (done.folder / f"images{part}" / f"{name}_0000.nii.gz").read_bytes() == original.with_name(f"{name}.nii.gz").read_bytes()
-            assert (done.folder / f"labels{part}" / f"{name}.nii.gz").read_bytes() == original.with_name(f"{name}_gt.nii.gz").read_bytes()
+            assert (done.folder / f"images{part}" /
+                    f"{name}_0000.nii.gz").read_bytes() == original.with_name(f"{name}.nii.gz").read_bytes()
+            assert (done.folder / f"labels{part}" /
+                    f"{name}.nii.gz").read_bytes() == original.with_name(f"{name}_gt.nii.gz").read_bytes()
     assert done.description["labels"] == {"background": 0, "right ventricle": 1, "myocardium": 2, "left ventricle": 3}
     assert "14 training cases of 7 patients, 2 test cases" in done.out
     require_intact(done.folder)

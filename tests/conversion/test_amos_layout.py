@@ -12,7 +12,8 @@ def amos22(tmp_path, nifti, noise):
         for number in numbers:
             nifti(root / f"images{part}" / f"amos_{number:04d}.nii.gz", noise(4, 4, 4, dtype=np.int16))
             if part != "Ts":
-                nifti(root / f"labels{part}" / f"amos_{number:04d}.nii.gz", np.arange(64, dtype=np.uint8).reshape(4, 4, 4) % 16)
+                nifti(root / f"labels{part}" / f"amos_{number:04d}.nii.gz",
+                      np.arange(64, dtype=np.uint8).reshape(4, 4, 4) % 16)
     (root / "dataset.json").write_text("{}")
     (root / "imagesTr" / "._amos_0001.nii.gz").write_bytes(b"macOS")
     return root
@@ -76,7 +77,8 @@ def test_broken_cases_are_listed_and_the_rest_is_converted(convert, amos22, nift
     (amos22 / "imagesTr" / "amos_0500.nii.gz").write_bytes(b"no gzip")
     done = convert("amos", amos22)
     assert done.code == 1 and numbers(done, "labelsTr") == [2, 507, 508]
-    for line in ("amos_0001: image without a mask: amos_0001.nii.gz", "amos_0510: mask without an image: amos_0510.nii.gz",
+    for line in ("amos_0001: image without a mask: amos_0001.nii.gz", "amos_0510: mask without an image: "
+                                                                      "amos_0510.nii.gz",
                  "amos_0004: the label map holds the label 16", "amos_0005: the label map has the size 4 x 4 x 3",
                  "amos_0500: amos_0500.nii.gz cannot be read"):
         assert line in done.out

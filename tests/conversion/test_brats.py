@@ -9,10 +9,13 @@ import SimpleITK as sitk
 
 SHAPE = (4, 4, 3)
 EDITIONS = {
-    "2017 to 2019": ("HGG/Brats18_CBICA_A{:02d}_1/Brats18_CBICA_A{:02d}_1_{}.nii.gz", ("t1", "t1ce", "t2", "flair", "seg"), {1: 2, 2: 1, 4: 3}),
-    "2020": ("BraTS20_Training_{:03d}/BraTS20_Training_{:03d}_{}.nii", ("t1", "t1ce", "t2", "flair", "seg"), {1: 2, 2: 1, 4: 3}),
+    "2017 to 2019": ("HGG/Brats18_CBICA_A{:02d}_1/Brats18_CBICA_A{:02d}_1_{}.nii.gz", ("t1", "t1ce", "t2", "flair",
+                                                                                       "seg"), {1: 2, 2: 1, 4: 3}),
+    "2020": ("BraTS20_Training_{:03d}/BraTS20_Training_{:03d}_{}.nii", ("t1", "t1ce", "t2", "flair", "seg"),
+             {1: 2, 2: 1, 4: 3}),
     "2021": ("BraTS2021_{:05d}/BraTS2021_{:05d}_{}.nii.gz", ("t1", "t1ce", "t2", "flair", "seg"), {1: 2, 2: 1, 4: 3}),
-    "2023": ("BraTS-GLI-{:05d}-000/BraTS-GLI-{:05d}-000-{}.nii.gz", ("t1n", "t1c", "t2w", "t2f", "seg"), {1: 2, 2: 1, 3: 3}),
+    "2023": ("BraTS-GLI-{:05d}-000/BraTS-GLI-{:05d}-000-{}.nii.gz", ("t1n", "t1c", "t2w", "t2f", "seg"),
+             {1: 2, 2: 1, 3: 3}),
 }
 KINDS_2015 = ("XX.O.MR_T1", "XX.O.MR_T1c", "XX.O.MR_T2", "XX.O.MR_Flair")
 
@@ -31,7 +34,8 @@ def brats(tmp_path, nifti, noise):
         pattern, parts, codes = EDITIONS[version]
         for number in numbers:
             for order, part in enumerate(parts[:4]):
-                nifti(tmp_path / "brats" / pattern.format(number, number, part), noise(*SHAPE, dtype=np.int16) + np.int16(1000 * order))
+                nifti(tmp_path / "brats" / pattern.format(number, number, part),
+                      noise(*SHAPE, dtype=np.int16) + np.int16(1000 * order))
             nifti(tmp_path / "brats" / pattern.format(number, number, "seg"), mask_of(codes))
         return tmp_path / "brats"
 
@@ -49,8 +53,10 @@ def test_the_codes_and_sequences_of_an_edition_arrive_in_one_order(convert, brat
     np.testing.assert_array_equal(done.voxels(f"labelsTr/{name}.nii.gz"), mask_of(codes.values()))
     for order, part in enumerate(parts[:4]):
         original = nib.load(source / pattern.format(0, 0, part))
-        np.testing.assert_array_equal(done.voxels(f"imagesTr/{name}_{order:04d}.nii.gz"), np.asanyarray(original.dataobj))
-        np.testing.assert_array_equal(nib.load(done.folder / "imagesTr" / f"{name}_{order:04d}.nii.gz").affine, original.affine)
+        np.testing.assert_array_equal(done.voxels(f"imagesTr/{name}_{order:04d}.nii.gz"),
+                                      np.asanyarray(original.dataobj))
+        np.testing.assert_array_equal(
+            nib.load(done.folder / "imagesTr" / f"{name}_{order:04d}.nii.gz").affine, original.affine)
     require_intact(done.folder)
 
 
@@ -64,7 +70,8 @@ def test_regions_are_whole_tumour_core_and_enhancing_tumour_for_nnunet(convert, 
     np.testing.assert_array_equal(np.ravel(manager.convert_probabilities_to_segmentation(probabilities)), [1, 2, 3, 0])
 
 
-def test_brats_2015_in_mha_keeps_voxels_and_geometry_and_groups_the_time_points_of_a_patient(convert, tmp_path, noise, require_intact):
+def test_brats_2015_in_mha_keeps_voxels_and_geometry_and_groups_the_time_points_of_a_patient(
+        convert, tmp_path, noise, require_intact):
     originals = {}
     for case in ("brats_2013_pat0001_1", "brats_tcia_pat118_0001", "brats_tcia_pat118_0083"):
         kinds = (*KINDS_2015, "_3more.XX.O.OT")
@@ -97,10 +104,13 @@ def test_the_decathlon_s_task_is_reordered_to_the_same_channels(convert, tmp_pat
         image = noise(*SHAPE, 4, dtype=np.int16)
         nifti(task / "imagesTr" / f"{name}.nii.gz", image)
         nifti(task / "labelsTr" / f"{name}.nii.gz", mask_of([1, 2, 3]))
-    (task / "dataset.json").write_text(json.dumps({
-        "name": "BRATS", "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}, "test": [],
-        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
-        "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in ("BRATS_001", "BRATS_002")]}))
+    (task / "dataset.json").write_text(
+        json.dumps({
+            "name": "BRATS", "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}, "test": [],
+            "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+            "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"}
+                         for name in ("BRATS_001", "BRATS_002")]
+        }))
     done = convert("brats", task)
     for channel, frame in enumerate((1, 2, 3, 0)):
         np.testing.assert_array_equal(done.voxels(f"imagesTr/BRATS_002_{channel:04d}.nii.gz"), image[..., frame])
@@ -125,7 +135,8 @@ def test_a_missing_mask_or_sequence_is_listed_and_validation_data_become_test_ca
     (source / "BraTS2021_00002" / "BraTS2021_00002_seg.nii.gz").unlink()
     (source / "BraTS2021_00003" / "BraTS2021_00003_t2.nii.gz").unlink()
     for part in ("t1", "t1ce", "t2", "flair"):
-        nifti(source / "ValidationData" / "BraTS2021_00009" / f"BraTS2021_00009_{part}.nii.gz", np.ones(SHAPE, np.int16))
+        nifti(source / "ValidationData" / "BraTS2021_00009" / f"BraTS2021_00009_{part}.nii.gz",
+              np.ones(SHAPE, np.int16))
     done = convert("brats", source)
     assert done.code == 1
     assert "BraTS2021_00002: image without a mask: seg is missing" in done.out
@@ -152,7 +163,8 @@ def test_the_original_case_arrives_voxel_for_voxel(shared_data, convert):
     done = convert("brats", source)
     name = "BraTS2021_00006"
     for channel, part in enumerate(("t1", "t1ce", "t2", "flair")):
-        original, written = source / name / f"{name}_{part}.nii.gz", done.folder / "imagesTr" / f"{name}_{channel:04d}.nii.gz"
+        original = source / name / f"{name}_{part}.nii.gz"
+        written = done.folder / "imagesTr" / f"{name}_{channel:04d}.nii.gz"
         assert written.read_bytes() == original.read_bytes()
     original = sitk.ReadImage(str(source / name / f"{name}_seg.nii.gz"))
     written = sitk.ReadImage(str(done.folder / "labelsTr" / f"{name}.nii.gz"))

@@ -17,7 +17,8 @@ def raw_data(tmp_path, nifti, noise):
     root = tmp_path / "RawData"
     for number in range(5, 11):
         nifti(root / "Training" / "img" / f"img{number:04d}.nii.gz", noise(5, 4, 3, dtype=np.int16) - 100)
-        nifti(root / "Training" / "label" / f"label{number:04d}.nii.gz", np.arange(60, dtype=np.uint8).reshape(5, 4, 3) % 14)
+        nifti(root / "Training" / "label" / f"label{number:04d}.nii.gz",
+              np.arange(60, dtype=np.uint8).reshape(5, 4, 3) % 14)
     nifti(root / "Testing" / "img" / "img0061.nii.gz", noise(5, 4, 3, dtype=np.int16))
     return root
 
@@ -45,7 +46,10 @@ def test_the_flat_folders_of_many_copies_give_the_same_dataset(convert, raw_data
     first = convert("btcv", raw_data)
     before = {path.relative_to(first.folder): path.read_bytes() for path in first.folder.glob("*s*/*.nii.gz")}
     second = convert("btcv", flat, "--overwrite")
-    assert before == {path.relative_to(second.folder): path.read_bytes() for path in second.folder.glob("*s*/*.nii.gz")} != {}
+    assert before == {
+        path.relative_to(second.folder): path.read_bytes()
+        for path in second.folder.glob("*s*/*.nii.gz")
+    } != {}
 
 
 @pytest.mark.parametrize("removed", ["Training/img", "Training/label"])
@@ -83,4 +87,5 @@ def test_labels_are_read_as_the_authors_number_them(convert, raw_data):
     assert {labels[name]: name for name in labels if name in ("spleen", "liver", "aorta", "pancreas")} == {
         1: "spleen", 6: "liver", 8: "aorta", 11: "pancreas"}
     assert sorted(labels.values()) == list(range(14))
-    assert np.array_equal(np.unique(np.asanyarray(nib.load(raw_data / "Training/label/label0005.nii.gz").dataobj)), range(14))
+    assert np.array_equal(np.unique(np.asanyarray(nib.load(raw_data / "Training/label/label0005.nii.gz").dataobj)),
+                          range(14))

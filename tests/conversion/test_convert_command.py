@@ -70,8 +70,12 @@ def test_a_report_counts_cases_measures_structures_and_says_what_to_type_next(co
     assert done.code == 0
     assert "Dataset007_Tiny: 6 training cases of 6 patients, 1 test case\n" in done.out
     voxels = [int(np.sum(nib.load(path).dataobj == np.uint8(1))) for path in sorted((msd_task / "labelsTr").iterdir())]
-    volumes_ml = [count * nib.load(msd_task / "labelsTr" / "tiny_0.nii.gz").header["pixdim"][1:4].prod() / 1000 for count in voxels]
-    assert f"PZ: in 6 of 6 cases, median {np.median(volumes_ml):.4g} ml ({min(volumes_ml):.4g} to {max(volumes_ml):.4g})" in done.out
+    volumes_ml = [
+        count * nib.load(msd_task / "labelsTr" / "tiny_0.nii.gz").header["pixdim"][1:4].prod() / 1000
+        for count in voxels
+    ]
+    stated = f"median {np.median(volumes_ml):.4g} ml ({min(volumes_ml):.4g} to {max(volumes_ml):.4g})"
+    assert f"PZ: in 6 of 6 cases, {stated}" in done.out
     assert done.out.splitlines()[-1] == "Next: medsegdiff_plan_and_preprocess -d 7"
 
 
@@ -80,7 +84,8 @@ def test_dataset_json_says_where_the_data_come_from(convert, msd_task):
     assert description["licence"] == "CC BY-SA 4.0" and description["release"] == "1.0 01/01/2018"
     assert "Antonelli" in description["citation"] and description["reference"] == "http://medicaldecathlon.com"
     provenance = description["provenance"]
-    assert provenance["converter"] == "msd" and provenance["seed"] == 3 and len(provenance["source_listing_sha256"]) == 64
+    assert provenance["converter"] == "msd" and provenance["seed"] == 3 and len(
+        provenance["source_listing_sha256"]) == 64
     assert str(msd_task.parent) not in json.dumps(description)
 
 
@@ -119,7 +124,8 @@ def test_a_preprocessed_folder_of_the_former_dataset_is_pointed_out(convert, msd
 
 @pytest.mark.parametrize("flags, what", [
     (["-d", "1000"], "The dataset ID is out of range."), (["-np", "0"], "-np must be at least 1."),
-    (["--seed", "-1"], "--seed must be at least 0."), (["--name", "a/b"], "The name of the dataset cannot be part of a folder's name."),
+    (["--seed", "-1"], "--seed must be at least 0."), (["--name", "a/b"], "The name of the dataset cannot be part of a "
+                                                                          "folder's name."),
     (["--raters"], "msd has one reference per case."),
 ])
 def test_values_out_of_range_are_refused(convert, msd_task, flags, what):
@@ -153,7 +159,8 @@ def test_a_source_in_which_everything_is_corrupt_gives_an_error_and_no_dataset(c
     assert first_line(done) == "error: No training case could be converted." and done.folder is None
 
 
-def test_a_full_disk_ends_with_four_lines_and_the_same_command_continues(convert, msd_task, raw_folder, monkeypatch, caplog):
+def test_a_full_disk_ends_with_four_lines_and_the_same_command_continues(convert, msd_task, raw_folder, monkeypatch,
+                                                                         caplog):
     written = []
 
     def until_full(content, path):
@@ -179,7 +186,8 @@ def test_a_full_disk_ends_with_four_lines_and_the_same_command_continues(convert
     assert len(done.files("labelsTr")) == 6 and [path.name for path in raw_folder.iterdir()] == ["Dataset007_Tiny"]
 
 
-def test_a_source_that_changed_since_the_interruption_is_converted_from_the_start(convert, msd_task, raw_folder, monkeypatch):
+def test_a_source_that_changed_since_the_interruption_is_converted_from_the_start(convert, msd_task, raw_folder,
+                                                                                  monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -197,7 +205,8 @@ def test_a_source_that_changed_since_the_interruption_is_converted_from_the_star
 
 
 def test_a_killed_conversion_is_continued_and_ends_like_an_undisturbed_one(convert, msd_task, raw_folder, tmp_path):
-    undisturbed = convert("msd", msd_task, "-o", str(tmp_path / "other")).folder or next((tmp_path / "other").glob("Dataset*"))
+    undisturbed = convert("msd", msd_task, "-o", str(tmp_path / "other")).folder or next(
+        (tmp_path / "other").glob("Dataset*"))
     program = ("import os, signal\nfrom medsegdiff_auto.cli.convert import main\n"
                "from medsegdiff_auto.dataset_conversion.core import case_files\n"
                "write, count = case_files.write_json, []\n"
@@ -212,7 +221,10 @@ def test_a_killed_conversion_is_continued_and_ends_like_an_undisturbed_one(conve
     (raw_folder / ".Dataset007_Tiny.partial" / "imagesTr" / ".4711.half.nii.gz").write_bytes(b"left by the kill")
     done = convert("msd", msd_task)
     assert done.code == 0
-    files = [sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()) for folder in (undisturbed, done.folder)]
+    files = [
+        sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        for folder in (undisturbed, done.folder)
+    ]
     assert files[0] == files[1]
     for file in files[0]:
         if file.name != "dataset.json":

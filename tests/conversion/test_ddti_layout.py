@@ -14,8 +14,9 @@ def outline(*points, **more):
 def xml(number, marks):
     """A case's file; ``marks`` are pairs of the image's number and the text of ``svg``."""
     drawn = "".join(f"<mark><image>{image}</image><svg>{text}</svg></mark>" for image, text in marks)
-    return (f"<case><number>{number}</number><age>40</age><sex>F</sex><composition>solid</composition><tirads>4a</tirads>"
-            f"<reportbacaf/><reporteco/>{drawn}</case>")
+    return (
+        f"<case><number>{number}</number><age>40</age><sex>F</sex><composition>solid</composition><tirads>4a</tirads>"
+        f"<reportbacaf/><reporteco/>{drawn}</case>")
 
 
 RECTANGLE = json.dumps([outline((2, 1), (6, 1), (6, 4), (2, 4))])
@@ -44,7 +45,8 @@ def test_outlines_are_filled_with_their_vertices_and_united(convert, ddti, requi
     np.testing.assert_array_equal(done.voxels("labelsTr/1_1.png"), rectangle)
     np.testing.assert_array_equal(done.voxels("labelsTr/1_2.png"), two)
     np.testing.assert_array_equal(done.voxels("imagesTr/1_2_0000.png"), io.imread(ddti / "1_2.jpg"))
-    np.testing.assert_array_equal(done.voxels("imagesTr/2_1_0000.png"), np.stack([io.imread(ddti / "2_1.jpg")] * 3, axis=2))
+    np.testing.assert_array_equal(done.voxels("imagesTr/2_1_0000.png"),
+                                  np.stack([io.imread(ddti / "2_1.jpg")] * 3, axis=2))
     assert done.description["labels"] == {"background": 0, "nodule": 1}
     require_intact(done.folder)
 
@@ -94,8 +96,10 @@ def test_faulty_cases_are_listed_and_the_others_converted(convert, ddti, picture
     picture(ddti / "logo.jpg", noise(4, 4))
     done = convert("ddti", ddti)
     assert done.code == 1 and done.files("labelsTr") == ["1_1.png", "1_2.png", "1_3.png", "7_1.png"]
-    for line in ("2_1: image without a mask: 2.xml has no outline for it", "3_1: mask without an image: 3.xml outlines image 1",
-                 "4: 4.xml cannot be read", "5_1: 5_1.jpg cannot be read", "6_1: image without a mask: 6.xml has no outline for it",
+    for line in ("2_1: image without a mask: 2.xml has no outline for it", "3_1: mask without an image: 3.xml outlines "
+                                                                           "image 1",
+                 "4: 4.xml cannot be read", "5_1: 5_1.jpg cannot be read", "6_1: image without a mask: 6.xml has no "
+                                                                           "outline for it",
                  "logo: logo.jpg is not named CASE_IMAGE.jpg"):
         assert line in done.out
     assert "4_1" not in done.out
@@ -104,7 +108,8 @@ def test_faulty_cases_are_listed_and_the_others_converted(convert, ddti, picture
 def test_the_renumbered_distribution_with_masks_is_understood(convert, tmp_path, picture, noise):
     for number in range(6):
         picture(tmp_path / "1_or_data" / "image" / f"{number:04d}.PNG", noise(8, 10))
-        picture(tmp_path / "1_or_data" / "mask" / f"{number:04d}.PNG", np.repeat([[0, 255]], 8, axis=0).repeat(5, axis=1).astype(np.uint8))
+        picture(tmp_path / "1_or_data" / "mask" / f"{number:04d}.PNG",
+                np.repeat([[0, 255]], 8, axis=0).repeat(5, axis=1).astype(np.uint8))
     picture(tmp_path / "1_or_data" / "mask" / "0009.PNG", np.zeros((8, 10), np.uint8))
     done = convert("ddti", tmp_path / "1_or_data")
     assert done.code == 1 and "0009: mask without an image: 0009.PNG" in done.out and len(done.files("labelsTr")) == 6

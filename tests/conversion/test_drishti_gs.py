@@ -47,7 +47,8 @@ def test_official_parts_and_pixels_are_kept(convert, drishti, require_intact):
 def test_a_photograph_without_soft_map_and_one_of_another_size_are_listed(convert, drishti, picture):
     (drishti / "Training" / "GT" / "drishtiGS_000" / "SoftMap" / "drishtiGS_000_cupsegSoftmap.png").unlink()
     for kind in ("ODsegSoftmap", "cupsegSoftmap"):
-        picture(drishti / "Training" / "GT" / "drishtiGS_002" / "SoftMap" / f"drishtiGS_002_{kind}.png", np.zeros((5, 8), np.uint8))
+        picture(drishti / "Training" / "GT" / "drishtiGS_002" / "SoftMap" / f"drishtiGS_002_{kind}.png",
+                np.zeros((5, 8), np.uint8))
     done = convert("drishti_gs", drishti)
     assert done.code == 1 and len(done.files("labelsTr")) == 4
     assert "drishtiGS_000: image without a mask: drishtiGS_000_cupsegSoftmap.png is missing" in done.out

@@ -49,7 +49,8 @@ def test_pictures_without_loss_arrive_pixel_for_pixel(convert, mine, ending, req
     assert done.code == 0 and done.description["file_ending"] == ".png"
     assert list(done.description["channel_names"].values()) == ["R", "G", "B"]
     for case in CASES:
-        np.testing.assert_array_equal(done.voxels(f"imagesTr/{case}_0000.png"), io.imread(source / "images" / f"{case}{ending}"))
+        np.testing.assert_array_equal(done.voxels(f"imagesTr/{case}_0000.png"),
+                                      io.imread(source / "images" / f"{case}{ending}"))
         np.testing.assert_array_equal(done.voxels(f"labelsTr/{case}.png"), LABEL)
     assert done.description["labels"] == {"background": 0, "label_1": 1, "label_2": 2}
     require_intact(done.folder)
@@ -57,7 +58,8 @@ def test_pictures_without_loss_arrive_pixel_for_pixel(convert, mine, ending, req
 
 def test_photographs_in_jpeg_arrive_as_they_are_decoded(convert, mine):
     source = mine(image_ending=".jpg")
-    np.testing.assert_array_equal(convert("folder", source).voxels("imagesTr/anna_0000.png"), io.imread(source / "images" / "anna.jpg"))
+    np.testing.assert_array_equal(
+        convert("folder", source).voxels("imagesTr/anna_0000.png"), io.imread(source / "images" / "anna.jpg"))
 
 
 def test_grey_pictures_have_one_channel_and_an_opaque_alpha_channel_is_dropped(convert, mine, picture, noise):
@@ -68,14 +70,18 @@ def test_grey_pictures_have_one_channel_and_an_opaque_alpha_channel_is_dropped(c
     for case in CASES:
         picture(source / "images" / f"{case}.png", noise(*SHAPE, dtype=np.uint16) + np.uint16(1000))
     done = convert("folder", source, "--overwrite")
-    assert done.description["channel_names"] == {"0": "image"} and done.voxels("imagesTr/bert_0000.png").dtype == np.uint16
+    assert done.description["channel_names"] == {"0": "image"
+                                                 } and done.voxels("imagesTr/bert_0000.png").dtype == np.uint16
 
 
 def test_nifti_volumes_keep_voxels_and_geometry_to_the_last_bit(convert, volumes, require_intact):
     done = convert("folder", volumes, "--channels", "CT", "--labels", "liver=1", "tumour=2")
-    assert done.description["channel_names"] == {"0": "CT"} and done.description["labels"] == {"background": 0, "liver": 1, "tumour": 2}
+    assert done.description["channel_names"] == {"0": "CT"} and done.description["labels"] == {
+        "background": 0, "liver": 1, "tumour": 2
+    }
     for case in CASES:
-        for written, original in ((f"imagesTr/{case}_0000.nii.gz", f"images/{case}.nii.gz"), (f"labelsTr/{case}.nii.gz",) * 2):
+        for written, original in ((f"imagesTr/{case}_0000.nii.gz", f"images/{case}.nii.gz"),
+                                  (f"labelsTr/{case}.nii.gz", ) * 2):
             original = original.replace("labelsTr", "labels")
             assert (done.folder / written).read_bytes() == (volumes / original).read_bytes()
     require_intact(done.folder)
@@ -95,7 +101,8 @@ def test_other_volumes_keep_spacing_origin_and_direction(convert, tmp_path, nois
             originals[case, folder] = image
     done = convert("folder", tmp_path / "mine")
     for (case, folder), image in originals.items():
-        written = sitk.ReadImage(str(done.folder / (f"imagesTr/{case}_0000.nii.gz" if folder == "images" else f"labelsTr/{case}.nii.gz")))
+        written = sitk.ReadImage(
+            str(done.folder / (f"imagesTr/{case}_0000.nii.gz" if folder == "images" else f"labelsTr/{case}.nii.gz")))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(image))
         assert written.GetSpacing() == tuple(map(float, np.float32(image.GetSpacing())))
         assert written.GetOrigin() == tuple(map(float, np.float32(image.GetOrigin())))
@@ -117,12 +124,14 @@ def test_a_dicom_series_is_a_case(convert, tmp_path, noise, nifti, dicom_series,
     require_intact(done.folder)
 
 
-def test_a_folder_with_two_series_and_a_series_that_lacks_a_slice_are_listed(convert, tmp_path, noise, nifti, dicom_series):
+def test_a_folder_with_two_series_and_a_series_that_lacks_a_slice_are_listed(convert, tmp_path, noise, nifti,
+                                                                             dicom_series):
     affine = np.diag([-0.703125, -0.703125, 2.5, 1.0])
     affine[:3, 3] = 166.0, 171.5, -100.0
     for number, case in enumerate(CASES):
         heights_mm = [-100.0, -97.5, -90.0, -87.5] if case == "bert" else None
-        dicom_series(tmp_path / "mine" / "images" / case, f"1.2.{number + 1}", noise(4, 5, 4, dtype=np.int16), heights_mm=heights_mm)
+        dicom_series(tmp_path / "mine" / "images" / case, f"1.2.{number + 1}", noise(4, 5, 4, dtype=np.int16),
+                     heights_mm=heights_mm)
         nifti(tmp_path / "mine" / "masks" / f"{case}.nii.gz", np.ones((4, 5, 4), np.uint8), affine)
     dicom_series(tmp_path / "other", "1.2.9", noise(4, 5, 4, dtype=np.int16))
     for file in (tmp_path / "other").iterdir():
@@ -166,17 +175,21 @@ def test_a_palette_says_labels_by_index_and_colours_by_its_colours(convert, mine
 
 
 @pytest.mark.parametrize("pixels, what, fix", [
-    (np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)[LABEL], "error: The masks are colour images.", "NAME=#0000ff NAME=#ff0000"),
-    (np.linspace(0, 255, 30).astype(np.uint8).reshape(SHAPE), "error: The masks do not show which structures they have.", "--grey"),
+    (np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]],
+              np.uint8)[LABEL], "error: The masks are colour images.", "NAME=#0000ff NAME=#ff0000"),
+    (np.linspace(0, 255, 30).astype(np.uint8).reshape(SHAPE), "error: The masks do not show which structures they "
+     "have.", "--grey"),
     (LABEL * 127 + 1, "error: The masks do not show which structures they have.", "--labels NAME=VALUE"),
     (LABEL * 0, "error: The masks do not show which structures they have.", "--labels NAME=VALUE"),
 ])
-def test_masks_that_do_not_show_their_structures_are_refused_with_the_flag_that_says_them(convert, mine, pixels, what, fix):
+def test_masks_that_do_not_show_their_structures_are_refused_with_the_flag_that_says_them(
+        convert, mine, pixels, what, fix):
     lines = refusal(convert("folder", mine(pixels)))
     assert lines[0] == what and fix in lines[3]
 
 
-def test_one_file_per_class_is_put_together_and_overlaps_are_reported(convert, tmp_path, picture, noise, require_intact):
+def test_one_file_per_class_is_put_together_and_overlaps_are_reported(convert, tmp_path, picture, noise,
+                                                                      require_intact):
     root = tmp_path / "mine"
     big, small = LABEL > 0, LABEL == 2
     for case in ("a_1", "b_2"):
@@ -198,25 +211,29 @@ def test_one_file_per_class_is_put_together_and_overlaps_are_reported(convert, t
 def test_structures_within_each_other_become_regions(convert, mine):
     done = convert("folder", mine(), "--regions", "--labels", "disc=1", "cup=2")
     assert done.description["labels"] == {"background": 0, "disc": [1, 2], "cup": [2]}
-    assert done.description["regions_class_order"] == [1, 2] and f"disc: in 3 of 3 cases, median {np.sum(LABEL > 0)} pixels" in done.out
+    assert done.description["regions_class_order"] == [
+        1, 2
+    ] and f"disc: in 3 of 3 cases, median {np.sum(LABEL > 0)} pixels" in done.out
 
 
-def test_channels_in_files_of_their_own_come_in_the_order_that_is_given(convert, tmp_path, nifti, noise, require_intact):
+def test_channels_in_files_of_their_own_come_in_the_order_that_is_given(convert, tmp_path, nifti, noise,
+                                                                        require_intact):
     root, sequences = tmp_path / "mine", {}
     for patient in ("P1", "P2", "P3"):
         for channel in ("t1", "t1ce", "flair"):
             sequences[patient, channel] = noise(4, 5, 6, dtype=np.int16)
             nifti(root / patient / f"brain_{channel}.nii.gz", sequences[patient, channel])
         nifti(root / patient / "brain_seg.nii.gz", noise(4, 5, 6) % 2)
-    done = convert("folder", root, "--images", "{patient}/{case}_{channel}", "--masks", "{patient}/{case}_seg", "--channels", "flair", "t1", "t1ce")
+    done = convert("folder", root, "--images", "{patient}/{case}_{channel}", "--masks", "{patient}/{case}_seg",
+                   "--channels", "flair", "t1", "t1ce")
     assert done.code == 0, done.err
     assert list(done.description["channel_names"].values()) == ["flair", "t1", "t1ce"]
     for (patient, channel), voxels in sequences.items():
         number = ("flair", "t1", "t1ce").index(channel)
         np.testing.assert_array_equal(done.voxels(f"imagesTr/{patient}_brain_{number:04d}.nii.gz"), voxels)
     (root / "P2" / "brain_t1.nii.gz").unlink()
-    done = convert("folder", root, "--overwrite", "--images", "{patient}/{case}_{channel}", "--masks", "{patient}/{case}_seg",
-                   "--channels", "flair", "t1", "t1ce")
+    done = convert("folder", root, "--overwrite", "--images", "{patient}/{case}_{channel}", "--masks",
+                   "{patient}/{case}_seg", "--channels", "flair", "t1", "t1ce")
     assert done.code == 1 and "P2_brain: the channel t1 is missing" in done.out
     require_intact(done.folder)
 
@@ -242,7 +259,8 @@ def test_raters_in_folders_of_their_own_give_their_maps_and_the_consensus(conver
     np.testing.assert_array_equal(done.voxels("labelsTr/anna.png"), LABEL)
     assert done.files("labelsTr_raters/ida") == ["anna.png", "bert.png"]
     require_intact(done.folder)
-    assert refusal(convert("folder", source, "--raters", "--overwrite"))[0] == "error: --raters needs masks of several raters."
+    assert refusal(convert("folder", source, "--raters",
+                           "--overwrite"))[0] == "error: --raters needs masks of several raters."
 
 
 def test_patients_are_found_by_an_expression_and_stay_on_one_side(convert, mine):
@@ -271,9 +289,12 @@ def test_test_images_need_no_masks_and_their_patients_must_be_others(convert, mi
     picture(source / "test" / "P3_a.png", noise(*SHAPE, 3))
     flags = ["--test_images", "test/{case}", "--patient", "(P[0-9])"]
     done = convert("folder", source, *flags)
-    assert done.code == 0 and done.files("imagesTs") == ["P3_a_0000.png"] and done.files("imagesTr") == ["P1_a_0000.png", "P2_a_0000.png"]
+    assert done.code == 0 and done.files("imagesTs") == ["P3_a_0000.png"] and done.files("imagesTr") == [
+        "P1_a_0000.png", "P2_a_0000.png"
+    ]
     picture(source / "test" / "P2_b.png", noise(*SHAPE, 3))
-    assert refusal(convert("folder", source, "--overwrite", *flags))[0] == "error: The patient P2 has training and test cases."
+    assert refusal(convert("folder", source, "--overwrite",
+                           *flags))[0] == "error: The patient P2 has training and test cases."
 
 
 def test_geometry_that_differs_by_rounding_is_repaired_and_reported_and_a_shift_is_not(convert, volumes, nifti):
@@ -300,9 +321,10 @@ def test_faults_of_single_cases_are_listed_and_the_rest_is_converted(convert, mi
     picture(source / "images" / "fred.jpg", noise(*SHAPE, 3))
     done = convert("folder", source, "--labels", "disc=1", "cup=2")
     assert done.code == 1 and done.files("labelsTr") == ["gina.png"]
-    for line in ("anna: image without a mask: anna.png", "bert: mask without an image: bert.png", "carl: carl.png cannot be read",
-                 "dora: the label map has the size 5 x 5, expected 6 x 5 as the image", "emil: emil.png holds the label 9, 18, expected 0, 1, 2",
-                 "fred: several images: fred.jpg, fred.png"):
+    for line in ("anna: image without a mask: anna.png", "bert: mask without an image: bert.png",
+                 "carl: carl.png cannot be read", "dora: the label map has the size 5 x 5, expected 6 x 5 as the image",
+                 "emil: emil.png holds the "
+                 "label 9, 18, expected 0, 1, 2", "fred: several images: fred.jpg, fred.png"):
         assert line in done.out
     require_intact(done.folder)
 

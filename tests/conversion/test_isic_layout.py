@@ -5,21 +5,28 @@ import pytest
 from skimage import io
 
 FOLDERS = {
-    "2016": {"Training": ("ISBI2016_ISIC_Part1_Training_Data", "ISBI2016_ISIC_Part1_Training_GroundTruth", "_Segmentation"),
-             "Test": ("ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_Test_GroundTruth", "_Segmentation")},
-    "2017": {"Training": ("ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth", "_segmentation"),
-             "Validation": ("ISIC-2017_Validation_Data", "ISIC-2017_Validation_Part1_GroundTruth", "_segmentation"),
-             "Test": ("ISIC-2017_Test_v2_Data", "ISIC-2017_Test_v2_Part1_GroundTruth", "_segmentation")},
-    "2018": {"Training": ("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth", "_segmentation"),
-             "Validation": ("ISIC2018_Task1-2_Validation_Input", "ISIC2018_Task1_Validation_GroundTruth", "_segmentation"),
-             "Test": ("ISIC2018_Task1-2_Test_Input", "ISIC2018_Task1_Test_GroundTruth", "_segmentation")},
+    "2016": {
+        "Training": ("ISBI2016_ISIC_Part1_Training_Data", "ISBI2016_ISIC_Part1_Training_GroundTruth", "_Segmentation"),
+        "Test": ("ISBI2016_ISIC_Part1_Test_Data", "ISBI2016_ISIC_Part1_Test_GroundTruth", "_Segmentation")
+    },
+    "2017": {
+        "Training": ("ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth", "_segmentation"),
+        "Validation": ("ISIC-2017_Validation_Data", "ISIC-2017_Validation_Part1_GroundTruth", "_segmentation"),
+        "Test": ("ISIC-2017_Test_v2_Data", "ISIC-2017_Test_v2_Part1_GroundTruth", "_segmentation")
+    },
+    "2018": {
+        "Training": ("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth", "_segmentation"),
+        "Validation": ("ISIC2018_Task1-2_Validation_Input", "ISIC2018_Task1_Validation_GroundTruth", "_segmentation"),
+        "Test": ("ISIC2018_Task1-2_Test_Input", "ISIC2018_Task1_Test_GroundTruth", "_segmentation")
+    },
 }
 FIRST = {"Training": 0, "Validation": 10, "Test": 20}
 
 
 @pytest.fixture
 def isic(tmp_path, picture, noise):
-    """``isic(year)``: six training, one validation and one test image with masks, as the archives of the year unpack."""
+    """``isic(year)``: six training, one validation and one test image with masks, as the archives of the year unpack.
+    """
     def write(year):
         for part, (images, masks, ending) in FOLDERS[year].items():
             for number in range(FIRST[part], FIRST[part] + (6 if part == "Training" else 1)):
@@ -42,11 +49,13 @@ def test_images_masks_and_official_parts_of_each_year_arrive(convert, isic, year
     assert done.code == 0, done.out + done.err
     validation = ["ISIC_0000010"] if "Validation" in FOLDERS[year] else []
     train = [f"ISIC_{number:07d}" for number in range(6)] + validation
-    assert done.files("labelsTr") == [f"{name}.png" for name in train] and done.files("labelsTs") == ["ISIC_0000020.png"]
+    assert done.files("labelsTr") == [f"{name}.png"
+                                      for name in train] and done.files("labelsTs") == ["ISIC_0000020.png"]
     assert done.files("imagesTs") == ["ISIC_0000020_0000.png"]
     for part, (images, _, _) in FOLDERS[year].items():
         name, folder = f"ISIC_{FIRST[part]:07d}", "Ts" if part == "Test" else "Tr"
-        np.testing.assert_array_equal(done.voxels(f"images{folder}/{name}_0000.png"), io.imread(source / images / f"{name}.jpg"))
+        np.testing.assert_array_equal(done.voxels(f"images{folder}/{name}_0000.png"),
+                                      io.imread(source / images / f"{name}.jpg"))
         expected = np.zeros((6, 8), np.uint8)
         expected[2:5, FIRST[part] % 4:6] = 1
         np.testing.assert_array_equal(done.voxels(f"labels{folder}/{name}.png"), expected)
@@ -69,7 +78,8 @@ def test_test_images_without_masks_become_cases_without_reference(convert, isic)
     source = isic("2018")
     (source / "ISIC2018_Task1_Test_GroundTruth").rename(source / "aside")
     done = convert("isic", source)
-    assert done.code == 0 and done.files("imagesTs") == ["ISIC_0000020_0000.png"] and not (done.folder / "labelsTs").exists()
+    assert done.code == 0 and done.files("imagesTs") == ["ISIC_0000020_0000.png"
+                                                         ] and not (done.folder / "labelsTs").exists()
 
 
 def test_of_several_years_one_has_to_be_chosen(convert, isic):

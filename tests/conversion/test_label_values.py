@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from medsegdiff_auto.dataset_conversion.core.labels import consensus, foreground_of_grey, nested, nested_consensus, relabel
+from medsegdiff_auto.dataset_conversion.core.labels import (consensus, foreground_of_grey, nested, nested_consensus,
+                                                            relabel)
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
 
 
@@ -39,6 +40,9 @@ def test_the_consensus_is_the_most_frequent_label_and_the_highest_of_equals():
 
 def test_a_voxel_belongs_to_a_nested_region_when_half_of_the_raters_say_so():
     raters = [np.array(labels, np.uint8) for labels in ([0, 2, 0, 1], [0, 2, 0, 2], [1, 1, 0, 0], [2, 0, 1, 0])]
-    expected = [max(region for region in (0, 1, 2) if sum(rater[voxel] >= region for rater in raters) >= 2) for voxel in range(4)]
+    expected = [
+        max(region for region in (0, 1, 2) if sum(rater[voxel] >= region for rater in raters) >= 2)
+        for voxel in range(4)
+    ]
     np.testing.assert_array_equal(nested_consensus(raters), expected)
     assert expected == [1, 2, 0, 1]

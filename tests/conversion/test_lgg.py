@@ -28,7 +28,10 @@ def kaggle(tmp_path, picture, noise):
 def originals(root, scan):
     """``(z, y, x, 3)`` and ``(z, y, x)`` of a scan, in the order of the slices' numbers."""
     numbers = sorted(int(path.stem.split("_")[-1]) for path in (root / scan).glob("*.tif") if "mask" not in path.name)
-    return [np.stack([io.imread(root / scan / f"{scan}_{number}{kind}.tif") for number in numbers]) for kind in ("", "_mask")]
+    return [
+        np.stack([io.imread(root / scan / f"{scan}_{number}{kind}.tif") for number in numbers])
+        for kind in ("", "_mask")
+    ]
 
 
 def test_slices_keep_their_pixels_and_patients_stay_together(convert, kaggle, require_intact):
@@ -36,7 +39,8 @@ def test_slices_keep_their_pixels_and_patients_stay_together(convert, kaggle, re
     assert done.code == 0 and "36 training cases of 3 patients" in done.out
     for path in kaggle.glob("*/*_mask.tif"):
         name = path.stem.removesuffix("_mask")
-        np.testing.assert_array_equal(done.voxels(f"imagesTr/{name}_0000.png"), io.imread(path.with_name(f"{name}.tif")))
+        np.testing.assert_array_equal(done.voxels(f"imagesTr/{name}_0000.png"),
+                                      io.imread(path.with_name(f"{name}.tif")))
         np.testing.assert_array_equal(done.voxels(f"labelsTr/{name}.png"), io.imread(path) // 255)
     for fold in done.splits:
         sides = [{case.rsplit("_", 1)[0] for case in fold[side]} for side in ("train", "val")]
@@ -78,7 +82,8 @@ def test_missing_sequences_can_be_set_to_zero(convert, kaggle, stacks):
     if stacks:
         channels = [done.voxels(f"imagesTr/{scan}_{channel:04d}.nii.gz").T for channel in range(3)]
     else:
-        channels = np.moveaxis(np.stack([done.voxels(f"imagesTr/{scan}_{number}_0000.png") for number in range(1, 13)]), -1, 0)
+        channels = np.moveaxis(np.stack([done.voxels(f"imagesTr/{scan}_{number}_0000.png") for number in range(1, 13)]),
+                               -1, 0)
     np.testing.assert_array_equal(channels[0], images[..., 0])
     np.testing.assert_array_equal(channels[1], images[..., 1])
     assert not np.any(channels[2])
@@ -135,6 +140,7 @@ def test_the_originals_arrive_pixel_for_pixel(shared_data, convert, stacks, requ
             np.testing.assert_array_equal(done.voxels(f"labelsTr/{scan}_{index + 1}.png"), masks[index] // 255)
         if stacks:
             for channel in range(3):
-                np.testing.assert_array_equal(done.voxels(f"imagesTr/{scan}_{channel:04d}.nii.gz").T, images[..., channel])
+                np.testing.assert_array_equal(
+                    done.voxels(f"imagesTr/{scan}_{channel:04d}.nii.gz").T, images[..., channel])
             np.testing.assert_array_equal(done.voxels(f"labelsTr/{scan}.nii.gz").T, masks // 255)
     require_intact(done.folder)

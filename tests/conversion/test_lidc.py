@@ -26,18 +26,23 @@ def crops(tmp_path, picture, noise):
 def square(x: int, y: int, side: int) -> list[tuple[int, int]]:
     """The pixels along the border of a square, in order."""
     steps = range(side - 1)
-    return ([(x + i, y) for i in steps] + [(x + side - 1, y + i) for i in steps] + [(x + side - 1 - i, y + side - 1) for i in steps]
-            + [(x, y + side - 1 - i) for i in steps] + [(x, y)])
+    return ([(x + i, y) for i in steps] + [(x + side - 1, y + i)
+                                           for i in steps] + [(x + side - 1 - i, y + side - 1)
+                                                              for i in steps] + [(x, y + side - 1 - i)
+                                                                                 for i in steps] + [(x, y)])
 
 
 def roi(sop_uid: str, points, inclusion="TRUE") -> str:
     edges = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in points)
-    return f"<roi><imageZposition>0</imageZposition><imageSOP_UID>{sop_uid}</imageSOP_UID><inclusion>{inclusion}</inclusion>{edges}</roi>"
+    place = f"<imageZposition>0</imageZposition><imageSOP_UID>{sop_uid}</imageSOP_UID>"
+    return f"<roi>{place}<inclusion>{inclusion}</inclusion>{edges}</roi>"
 
 
 def xml(uid: str, *sessions: str) -> str:
-    body = "".join(f"<readingSession><annotationVersion>3.12</annotationVersion>{session}</readingSession>" for session in sessions)
-    return (f'<?xml version="1.0" encoding="UTF-8"?><LidcReadMessage {NAMESPACE} uid="1"><ResponseHeader><SeriesInstanceUid>{uid}'
+    body = "".join(f"<readingSession><annotationVersion>3.12</annotationVersion>{session}</readingSession>"
+                   for session in sessions)
+    return (f'<?xml version="1.0" encoding="UTF-8"?><LidcReadMessage {NAMESPACE} '
+            f'uid="1"><ResponseHeader><SeriesInstanceUid>{uid}'
             f"</SeriesInstanceUid></ResponseHeader>{body}</LidcReadMessage>")
 
 
@@ -47,7 +52,8 @@ def nodule(*rois: str) -> str:
 
 @pytest.fixture
 def collection(tmp_path, noise, dicom_series):
-    """Two patients with a CT each; three of four radiologists outlined a nodule on the second slice, one with a hole."""
+    """Two patients with a CT each; three of four radiologists outlined a nodule on the second slice, one with a hole.
+    """
     root = tmp_path / "LIDC-IDRI"
     for number in (1, 2):
         uid, folder = f"1.2.3.{number}", root / f"LIDC-IDRI-{number:04d}" / "1.2.9" / f"1.2.3.{number}"
@@ -69,12 +75,15 @@ def test_every_rater_arrives_and_half_of_them_make_the_label(convert, crops, req
     from medsegdiff_auto.planning.raters import raw_rater_folders
 
     done = convert("lidc", crops, "--raters")
-    assert done.code == 0 and [folder.name for folder in raw_rater_folders(done.folder)] == ["rater_1", "rater_2", "rater_3", "rater_4"]
+    assert done.code == 0 and [folder.name for folder in raw_rater_folders(done.folder)
+                               ] == ["rater_1", "rater_2", "rater_3", "rater_4"]
     for number in range(6):
         name = f"lidc_tr_{number:03d}.png"
         for rater in range(1, 5):
-            np.testing.assert_array_equal(done.voxels(f"labelsTr_raters/rater_{rater}/{name}"), io.imread(crops / f"labels_rater{rater}" / name))
-        np.testing.assert_array_equal(done.voxels(f"labelsTr/{name}"), np.tile(np.array([0, 0, 1, 1, 1], np.uint8), (6, 1)))
+            np.testing.assert_array_equal(done.voxels(f"labelsTr_raters/rater_{rater}/{name}"),
+                                          io.imread(crops / f"labels_rater{rater}" / name))
+        np.testing.assert_array_equal(done.voxels(f"labelsTr/{name}"),
+                                      np.tile(np.array([0, 0, 1, 1, 1], np.uint8), (6, 1)))
     assert "raters: label maps of up to 4 raters for 6 cases" in done.out
     require_intact(done.folder)
 

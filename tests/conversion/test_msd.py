@@ -10,7 +10,9 @@ import SimpleITK as sitk
 
 def edit(task, **changes):
     content = json.loads((task / "dataset.json").read_text(encoding="utf-8"))
-    (task / "dataset.json").write_text(json.dumps({key: value for key, value in (content | changes).items() if value is not None}))
+    (task / "dataset.json").write_text(
+        json.dumps({key: value
+                    for key, value in (content | changes).items() if value is not None}))
 
 
 def geometry(path, num_axes=3):
@@ -82,9 +84,12 @@ def test_a_dataset_in_nnunet_s_own_format_is_refused_as_no_task(convert, msd_tas
 
 
 @pytest.mark.shared_data
-def test_hippocampus_as_the_decathlon_distributes_it_gives_the_known_dataset(shared_data, convert, tmp_path, require_intact):
+def test_hippocampus_as_the_decathlon_distributes_it_gives_the_known_dataset(shared_data, convert, tmp_path,
+                                                                             require_intact):
     known = shared_data / "Dataset004_Hippocampus"
-    task, names = tmp_path / "Task04_Hippocampus", [path.name.removesuffix(".nii.gz") for path in sorted((known / "labelsTr").iterdir())[:12]]
+    task, names = tmp_path / "Task04_Hippocampus", [
+        path.name.removesuffix(".nii.gz") for path in sorted((known / "labelsTr").iterdir())[:12]
+    ]
     for folder in ("imagesTr", "labelsTr"):
         (task / folder).mkdir(parents=True)
     for name in names:

@@ -1,4 +1,5 @@
-"""QUBIQ: every set in the layout of its archive, raters and their majority, official parts, and masks that do not fit."""
+"""QUBIQ: every set in the layout of its archive, raters and their majority, official parts, and masks that do not fit.
+"""
 
 import nibabel as nib
 import numpy as np
@@ -23,8 +24,8 @@ def qubiq(tmp_path, nifti, noise):
     def write(name):
         kind, volume = SETS[name], name.startswith("pancrea")
         shape = (6, 5, 4) if volume else (6, 5)
-        for archive, part, numbers in (("training_data_v3_QC", "Training", range(1, 5)),
-                                       ("validation_data_qubiq2021_QC", "Validation", (5,)), ("QUBIQ21_test", "Testing", (7,))):
+        for archive, part, numbers in (("training_data_v3_QC", "Training", range(
+                1, 5)), ("validation_data_qubiq2021_QC", "Validation", (5, )), ("QUBIQ21_test", "Testing", (7, ))):
             for number in numbers:
                 case = f"case{(number + 1) // 2}-{2 - number % 2}" if volume else f"case{number:02d}"
                 folder = root / archive / name / ("" if volume else part) / case
@@ -34,7 +35,8 @@ def qubiq(tmp_path, nifti, noise):
                     for rater, mask in enumerate(marks(shape, kind.num_raters), start=1):
                         stem = f"{case}_seg" if name == "pancreas" else f"task{task:02d}_seg"
                         mask = mask if task == 1 else mask[::-1, ::-1]
-                        nifti(folder / f"{stem}{rater:02d}.nii.gz", mask.astype(np.float64) if name == "kidney" else mask, SLICE)
+                        nifti(folder / f"{stem}{rater:02d}.nii.gz",
+                              mask.astype(np.float64) if name == "kidney" else mask, SLICE)
         return root
 
     return write
@@ -52,11 +54,13 @@ def test_images_experts_and_their_majority_arrive_voxel_for_voxel(convert, qubiq
     voxels = np.asanyarray(original.dataobj)
     for channel in range(len(kind.channels)):
         written = nib.load(done.folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz")
-        np.testing.assert_array_equal(np.asanyarray(written.dataobj), voxels if len(kind.channels) == 1 else voxels[..., channel])
+        np.testing.assert_array_equal(np.asanyarray(written.dataobj),
+                                      voxels if len(kind.channels) == 1 else voxels[..., channel])
         np.testing.assert_array_equal(written.affine, original.affine)
     shape = voxels.shape[:2] if name == "brain-tumor" else voxels.shape
     masks = marks(shape, kind.num_raters)
-    np.testing.assert_array_equal(done.voxels(f"labelsTr/{case}.nii.gz"), 2 * sum(mask.astype(int) for mask in masks) >= kind.num_raters)
+    np.testing.assert_array_equal(done.voxels(f"labelsTr/{case}.nii.gz"), 2 * sum(mask.astype(int) for mask in masks)
+                                  >= kind.num_raters)
     assert done.files("labelsTr_raters") == [f"rater_{rater}" for rater in range(1, kind.num_raters + 1)]
     for rater, mask in enumerate(masks, start=1):
         np.testing.assert_array_equal(done.voxels(f"labelsTr_raters/rater_{rater}/{case}.nii.gz"), mask)
@@ -84,7 +88,9 @@ def test_a_structure_in_a_slice_is_counted_in_voxels_and_not_in_millilitres(conv
 def test_the_archive_alone_is_understood_too(convert, qubiq):
     done = convert("qubiq", qubiq("kidney") / "training_data_v3_QC", "--set", "kidney")
     assert done.code == 0 and len(done.files("labelsTr")) == 4 and not (done.folder / "imagesTs").exists()
-    done = convert("qubiq", qubiq("pancreas") / "training_data_v3_QC", "--set", "pancreas", "--name", "QUBIQ-kidney", "--overwrite")
+    done = convert("qubiq",
+                   qubiq("pancreas") / "training_data_v3_QC", "--set", "pancreas", "--name", "QUBIQ-kidney",
+                   "--overwrite")
     assert done.code == 0 and len(done.files("labelsTr")) == 4
 
 
@@ -96,12 +102,14 @@ def test_scans_with_one_number_before_the_hyphen_stay_in_one_fold(convert, qubiq
 def test_a_mask_of_a_slice_stored_with_a_third_axis_lies_where_the_image_lies(convert, qubiq, nifti):
     source = qubiq("prostate")
     for rater, mask in enumerate(marks((6, 5), 6), start=1):
-        nifti(source / f"training_data_v3_QC/prostate/Training/case01/task01_seg{rater:02d}.nii.gz", mask[..., None], np.eye(4))
+        nifti(source / f"training_data_v3_QC/prostate/Training/case01/task01_seg{rater:02d}.nii.gz", mask[..., None],
+              np.eye(4))
     done = convert("qubiq", source, "--set", "prostate", "--raters")
     assert done.code == 0
     for file in ("labelsTr/case01.nii.gz", "labelsTr_raters/rater_6/case01.nii.gz"):
         written = nib.load(done.folder / file)
-        assert written.shape == (6, 5) and np.array_equal(written.affine, nib.load(done.folder / "imagesTr/case01_0000.nii.gz").affine)
+        assert written.shape == (6, 5) and np.array_equal(written.affine,
+                                                          nib.load(done.folder / "imagesTr/case01_0000.nii.gz").affine)
 
 
 def test_the_majority_of_fewer_experts_is_taken_from_those_who_marked_the_case(convert, qubiq):
@@ -116,7 +124,8 @@ def test_the_majority_of_fewer_experts_is_taken_from_those_who_marked_the_case(c
 
 def test_derived_files_are_not_taken_for_an_expert(convert, qubiq, nifti):
     source = qubiq("kidney")
-    nifti(source / "training_data_v3_QC/kidney/Training/case01/task01_seg_majority.nii.gz", np.ones((6, 5), np.uint8), SLICE)
+    nifti(source / "training_data_v3_QC/kidney/Training/case01/task01_seg_majority.nii.gz", np.ones((6, 5), np.uint8),
+          SLICE)
     done = convert("qubiq", source, "--set", "kidney", "--raters")
     assert done.files("labelsTr_raters") == ["rater_1", "rater_2", "rater_3"]
 
@@ -128,7 +137,8 @@ def test_what_does_not_fit_together_is_listed_and_the_rest_is_converted(convert,
         path.unlink()
     (of[2] / "image.nii.gz").unlink()
     nifti(of[3] / "task01_seg02.nii.gz", np.full((6, 5), 2, np.uint8), SLICE)
-    nifti(source / "validation_data_qubiq2021_QC/kidney/Validation/case05/task01_seg02.nii.gz", np.zeros((6, 4), np.uint8), SLICE)
+    nifti(source / "validation_data_qubiq2021_QC/kidney/Validation/case05/task01_seg02.nii.gz",
+          np.zeros((6, 4), np.uint8), SLICE)
     (source / "QUBIQ21_test/kidney/Testing/case07/image.nii.gz").write_bytes(b"no gzip")
     done = convert("qubiq", source, "--set", "kidney")
     assert done.code == 1 and done.files("labelsTr") == ["case04.nii.gz"]

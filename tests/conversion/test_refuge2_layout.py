@@ -7,14 +7,18 @@ from skimage import io
 FIRST_FORM = {  # photograph, reference
     "Training400_g0001": ("Training400/Glaucoma/g0001.jpg", "Annotation-Training400/Disc_Cup_Masks/Glaucoma/g0001.bmp"),
     **{f"Training400_n000{number}": (f"Training400/Non-Glaucoma/n000{number}.jpg",
-                                     f"Annotation-Training400/Disc_Cup_Masks/Non-Glaucoma/n000{number}.bmp") for number in range(1, 4)},
-    "REFUGE-Validation400_V0001": ("REFUGE-Validation400/V0001.jpg", "REFUGE-Validation400-GT/Disc_Cup_Masks/V0001.bmp"),
+                                     f"Annotation-Training400/Disc_Cup_Masks/Non-Glaucoma/n000{number}.bmp")
+       for number in range(1, 4)},
+    "REFUGE-Validation400_V0001": ("REFUGE-Validation400/V0001.jpg",
+                                   "REFUGE-Validation400-GT/Disc_Cup_Masks/V0001.bmp"),
     "Test400_T0001": ("Test400/T0001.jpg", "REFUGE-Test-GT/Disc_Cup_Masks/G/T0001.bmp"),
 }
-FOLDERS_OF_REFUGE2 = (("REFUGE-Validation400", "REFUGE1-Val-400/REFUGE-Validation400"), ("Training400", "REFUGE1-Train-400/Images"),
-                      ("Annotation-Training400", "REFUGE1-Train-400/Annotation-Training400"),
+FOLDERS_OF_REFUGE2 = (("REFUGE-Validation400", "REFUGE1-Val-400/REFUGE-Validation400"),
+                      ("Training400", "REFUGE1-Train-400/Images"), ("Annotation-Training400",
+                                                                    "REFUGE1-Train-400/Annotation-Training400"),
                       ("Test400", "REFUGE1-Test-400/Images"), ("REFUGE-Test-GT", "REFUGE1-Test-400/Annotation"))
-LABEL = np.array([[0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 0], [0, 1, 2, 2, 1, 0], [0, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0]], np.uint8)
+LABEL = np.array([[0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 0], [0, 1, 2, 2, 1, 0], [0, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0]],
+                 np.uint8)
 CODES = np.array([255, 128, 0], np.uint8)[LABEL]
 
 
@@ -24,7 +28,9 @@ def refuge2_form(path):
 
 @pytest.fixture
 def refuge(tmp_path, picture, noise):
-    """``refuge(place)``: six photographs with references and one of REFUGE2's validation, at the paths that ``place`` gives."""
+    """``refuge(place)``: six photographs with references and one of REFUGE2's validation, at the paths that ``place``
+    gives.
+    """
     def write(place=lambda path: path):
         for image, reference in FIRST_FORM.values():
             picture(tmp_path / place(image), noise(5, 6, 3))
@@ -45,7 +51,8 @@ def test_photographs_and_codes_arrive_in_both_forms(convert, refuge, place):
         np.testing.assert_array_equal(done.voxels(f"imagesTr/{name}_0000.png"), io.imread(source / place(image)))
         np.testing.assert_array_equal(done.voxels(f"labelsTr/{name}.png"), LABEL)
     assert done.files("imagesTs") == ["Refuge2-Validation_V0001_0000.png"] and not (done.folder / "labelsTs").exists()
-    assert done.description["labels"] == {"background": 0, "disc": [1, 2], "cup": 2} and done.description["regions_class_order"] == [1, 2]
+    assert done.description["labels"] == {"background": 0, "disc": [1, 2], "cup": 2
+                                          } and done.description["regions_class_order"] == [1, 2]
     assert "disc: in 6 of 6 cases, median 12 pixels" in done.out and "cup: in 6 of 6 cases, median 2 pixels" in done.out
 
 
@@ -53,7 +60,8 @@ def test_the_test_images_of_the_first_edition_stay_test_images(convert, refuge, 
     done = convert("refuge2", refuge(), "--edition", "1", "--official-validation")
     assert done.files("labelsTs") == ["Test400_T0001.png"] and len(done.files("labelsTr")) == 5
     np.testing.assert_array_equal(done.voxels("labelsTs/Test400_T0001.png"), LABEL)
-    assert [fold["val"] for fold in done.splits] == [["REFUGE-Validation400_V0001"]] and len(done.splits[0]["train"]) == 4
+    assert [fold["val"]
+            for fold in done.splits] == [["REFUGE-Validation400_V0001"]] and len(done.splits[0]["train"]) == 4
     require_intact(done.folder)
 
 
@@ -66,9 +74,11 @@ def test_faulty_cases_are_listed_and_the_others_converted(convert, refuge, pictu
     (source / FIRST_FORM["Test400_T0001"][1]).write_bytes(b"BM broken")
     done = convert("refuge2", source)
     assert done.code == 1 and done.files("labelsTr") == ["Training400_n0003.png"]
-    for line in ("Training400_g0001: image without a mask: g0001.jpg", "REFUGE-Validation400_V0001: mask without an image: V0001.bmp",
+    for line in ("Training400_g0001: image without a mask: g0001.jpg", "REFUGE-Validation400_V0001: mask without an "
+                                                                       "image: V0001.bmp",
                  "Training400_n0001: the label map has the size 4 x 6, expected 5 x 6 as the image",
-                 "Training400_n0002: n0002.bmp holds the label 64, expected 0, 128, 255", "Test400_T0001: T0001.bmp cannot be read"):
+                 "Training400_n0002: n0002.bmp holds the label 64, expected 0, 128, 255", "Test400_T0001: T0001.bmp "
+                                                                                          "cannot be read"):
         assert line in done.out
 
 
@@ -91,7 +101,9 @@ def test_a_folder_that_is_missing_is_named(convert, refuge, folder):
 
 @pytest.fixture
 def multirater(tmp_path, picture, noise):
-    """Six training and one test photograph; rater K's disc begins at row K - 1, the cup is a corner that raters 1 to 3 draw."""
+    """Six training and one test photograph; rater K's disc begins at row K - 1, the cup is a corner that raters 1 to 3
+    draw.
+    """
     root = tmp_path / "REFUGE-Multirater"
     for number in range(1, 8):
         folder = root / ("Test-400" if number == 7 else "Training-400") / f"{number:04d}"
@@ -109,7 +121,8 @@ def multirater(tmp_path, picture, noise):
 def test_each_rater_has_a_folder_and_the_reference_is_what_half_of_them_say(convert, multirater):
     done = convert("refuge2", multirater, "--raters")
     assert done.code == 0, done.out + done.err
-    assert done.files("labelsTr_raters") == [f"rater_{number}" for number in range(1, 8)] == done.files("labelsTs_raters")
+    assert done.files("labelsTr_raters") == [f"rater_{number}"
+                                             for number in range(1, 8)] == done.files("labelsTs_raters")
     assert done.files("labelsTs") == ["Test-400_0007.png"] and len(done.files("labelsTr")) == 6
     first = np.zeros((9, 6), np.uint8)
     first[0:] = 1

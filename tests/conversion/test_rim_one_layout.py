@@ -41,7 +41,8 @@ def test_dl_images_masks_and_both_partitions_arrive(convert, rim_one_dl, flags, 
     np.testing.assert_array_equal(done.voxels(f"labelsTs/{test}.png"), expected)
     original = next(rim_one_dl.glob("RIM-ONE_DL_images/partitioned_randomly/*/*/r2_Im001.png"))
     assert (done.folder / "imagesTr" / "r2_Im001_0000.png").read_bytes() == original.read_bytes()
-    assert done.description["labels"] == {"background": 0, "disc": [1, 2], "cup": 2} and done.description["regions_class_order"] == [1, 2]
+    assert done.description["labels"] == {"background": 0, "disc": [1, 2], "cup": 2
+                                          } and done.description["regions_class_order"] == [1, 2]
 
 
 def test_dl_faulty_cases_are_listed_and_the_others_converted(convert, rim_one_dl, picture, require_intact):
@@ -60,7 +61,8 @@ def test_dl_faulty_cases_are_listed_and_the_others_converted(convert, rim_one_dl
                  "r2_Im001: the label map has the size 5 x 8, expected 6 x 8 as the image",
                  "r3_Im002: the cup (44 pixels) is larger than the disc (28): the masks are inverted or exchanged",
                  "r1_Im003: the masks of disc and cup differ in size: 6 x 8 and 6 x 7",
-                 "r2_Im004: r2_Im004-1-Disc-T.png cannot be read", "r3_Im005: mask without an image: r3_Im005-1-Disc-T.png"):
+                 "r2_Im004: r2_Im004-1-Disc-T.png cannot be read", "r3_Im005: mask without an image: "
+                                                                   "r3_Im005-1-Disc-T.png"):
         assert line in done.out
     require_intact(done.folder)
 
@@ -79,8 +81,9 @@ def rim_one_r3(tmp_path, picture, noise, request):
     for name in ("N-1-L", "N-2-R", "N-3-L", "G-1-L", "G-2-R", "S-1-L"):
         group, shift = root / ("Healthy" if name[0] == "N" else "Glaucoma and suspects"), 8 if name == "N-2-R" else 0
         picture(group / "Stereo Images" / f"{name}.jpg", noise(6, 16, 3))
-        for owner, ending, infix, first in (("Average", "Avg", "", shift + 2), ("Expert1", "exp1", request.param, shift + 1),
-                                            ("Expert2", "exp2", request.param, shift + 3)):
+        for owner, ending, infix, first in (("Average", "Avg", "", shift + 2), ("Expert1", "exp1", request.param,
+                                                                                shift + 1), ("Expert2", "exp2",
+                                                                                             request.param, shift + 3)):
             masks = group / f"{owner}_masks"
             picture(masks / f"{name}{infix}-Disc-{ending}.png", mask((6, 16), slice(1, 6), slice(first, shift + 7)))
             picture(masks / f"{name}{infix}-Cup-{ending}.png", mask((6, 16), slice(3, 5), slice(first + 1, shift + 6)))
@@ -110,7 +113,8 @@ def test_r3_the_outlined_view_the_average_and_both_experts_arrive(convert, rim_o
 def test_r3_without_the_average_the_experts_consensus_is_the_reference(convert, rim_one_r3):
     for group in ("Healthy", "Glaucoma and suspects"):
         (rim_one_r3 / group / "Average_masks").rename(rim_one_r3 / group / "aside")
-    np.testing.assert_array_equal(convert("rim_one", rim_one_r3).voxels("labelsTr/N-1-L.png"), r3_label(1))  # of two, one is half
+    # of two, one is half
+    np.testing.assert_array_equal(convert("rim_one", rim_one_r3).voxels("labelsTr/N-1-L.png"), r3_label(1))
 
 
 def test_r3_faulty_cases_are_listed_and_the_others_converted(convert, rim_one_r3, picture):
@@ -123,9 +127,10 @@ def test_r3_faulty_cases_are_listed_and_the_others_converted(convert, rim_one_r3
     (others / "Stereo Images" / "G-2-R.jpg").unlink()
     done = convert("rim_one", rim_one_r3)
     assert done.code == 1 and done.files("labelsTr") == ["S-1-L.png"]
-    for line in ("N-1-L: image without a mask: Average_masks/N-1-L-Cup-Avg.png is missing", "N-2-R: N-2-R.jpg cannot be read",
-                 "N-3-L: its masks lie in both views of the stereo photograph",
-                 "G-1-L: the label map of Average has the size 6 x 8, expected 6 x 16 as the image", "G-2-R: mask without an image: G-2-R"):
+    for line in ("N-1-L: image without a mask: Average_masks/N-1-L-Cup-Avg.png is missing", "N-2-R: N-2-R.jpg cannot "
+                 "be read", "N-3-L: its masks lie in both views of the stereo photograph",
+                 "G-1-L: the label map of Average has the size 6 x 8, expected 6 x 16 as the image",
+                 "G-2-R: mask without an image: G-2-R"):
         assert line in done.out
 
 

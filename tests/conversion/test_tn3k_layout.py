@@ -15,10 +15,12 @@ def tn3k(tmp_path, picture, noise):
     root = tmp_path / "tn3k"
     for part, count in (("trainval", NUM_IMAGES), ("test", 2)):
         for number in range(count):
-            picture(root / f"{part}-image" / f"{number:04d}.jpg", noise(16, 24, 3) if number % 2 == 0 else noise(16, 24))
+            picture(root / f"{part}-image" / f"{number:04d}.jpg",
+                    noise(16, 24, 3) if number % 2 == 0 else noise(16, 24))
             mask = np.zeros((16, 24), np.uint8)
             mask[:, 8:16] = 255
-            picture(root / f"{part}-mask" / f"{number:04d}.jpg", mask if number % 2 else np.repeat(mask[..., None], 3, axis=2))
+            picture(root / f"{part}-mask" / f"{number:04d}.jpg",
+                    mask if number % 2 else np.repeat(mask[..., None], 3, axis=2))
     for fold in range(5):
         val = [number for number in range(NUM_IMAGES) if number % 5 == fold]
         train = [number for number in range(NUM_IMAGES) if number % 5 != fold]
@@ -46,8 +48,9 @@ def test_images_masks_and_official_parts_arrive(convert, tn3k, require_intact):
 def test_the_official_folds_refer_to_places_in_the_list_sorted_by_number(convert, tn3k):
     done = convert("tn3k", tn3k)
     official = done.splits
-    assert [fold["val"] for fold in official] == [["trainval_0000", "trainval_0005"], ["trainval_0001", "trainval_0006"],
-                                                    ["trainval_0002"], ["trainval_0003"], ["trainval_0004"]]
+    assert [fold["val"] for fold in official] == [["trainval_0000", "trainval_0005"],
+                                                  ["trainval_0001", "trainval_0006"], ["trainval_0002"],
+                                                  ["trainval_0003"], ["trainval_0004"]]
     own = convert("tn3k", tn3k, "--own-folds", "--overwrite").splits
     assert len(own) == 5 and own != official
 
@@ -68,7 +71,8 @@ def test_without_all_fold_files_the_folds_are_drawn_and_that_is_said(convert, tn
 def test_a_fold_file_that_is_none_is_refused_by_name(convert, tn3k, text):
     (tn3k / "tn3k-trainval-fold2.json").write_text(text)
     done = convert("tn3k", tn3k)
-    assert done.code == 2 and "tn3k-trainval-fold2.json does not describe a fold of TN3K." in done.err and "--own-folds" in done.err
+    assert done.code == 2 and "--own-folds" in done.err
+    assert "tn3k-trainval-fold2.json does not describe a fold of TN3K." in done.err
 
 
 def test_faulty_cases_are_listed_with_their_reasons(convert, tn3k, picture):

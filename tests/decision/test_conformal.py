@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from medsegdiff_auto.decision.conformal import conformal_margin, conformal_score, margin_for, margins_by_samples, sample_quantiles, widened
+from medsegdiff_auto.decision.conformal import (conformal_margin, conformal_score, margin_for, margins_by_samples,
+                                                sample_quantiles, widened)
 
 
 def cases(num_cases, spread_of_samples, bias, generator):

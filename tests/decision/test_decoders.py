@@ -95,7 +95,8 @@ def test_dice_of_probabilities_marks_more_than_argmax_where_a_structure_is_faint
     probabilities = np.full((1, 100), 0.45, np.float32)
     probabilities = np.stack([1 - probabilities, probabilities, np.zeros_like(probabilities)])
     probabilities[:, 0, 0] = 0.2, 0.8, 0.0
-    assert (dice_of_probabilities(probabilities, CLASSES) > 0).sum() > (decode("mean", probabilities, None, CLASSES) > 0).sum()
+    assert (dice_of_probabilities(probabilities, CLASSES) > 0).sum() > (decode("mean", probabilities, None, CLASSES)
+                                                                        > 0).sum()
 
 
 def test_an_unknown_fusion_and_staple_of_one_sample_are_refused():

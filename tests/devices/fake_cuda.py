@@ -1,7 +1,8 @@
-"""A GPU without a GPU: tensors on ``cuda`` have no content, those on the CPU are real, and what the host does is recorded.
+"""A GPU without a GPU: tensors on ``cuda`` have no content, those on the CPU are real, and what the host does is
+recorded.
 
-torch's FakeTensorMode alone would take the content of CPU tensors too, and with it the seeds, times and schedules that decide
-what happens on the device. Here it only gets the operations in which a ``cuda`` tensor takes part.
+torch's FakeTensorMode alone would take the content of CPU tensors too, and with it the seeds, times and schedules that
+decide what happens on the device. Here it only gets the operations in which a ``cuda`` tensor takes part.
 """
 
 import contextlib
@@ -34,7 +35,8 @@ class FakeCuda(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         keywords = keywords or {}
-        if torch.is_inference_mode_enabled() and function.namespace == "aten":  # what autograd would have taken apart already
+        # what autograd would have taken apart already
+        if torch.is_inference_mode_enabled() and function.namespace == "aten":
             with self:
                 parts = function.decompose(*arguments, **keywords)
             if parts is not NotImplemented:
@@ -53,12 +55,13 @@ class FakeCuda(TorchDispatchMode):
         return result
 
     def _record(self, function, arguments, on_device, target) -> None:
-        if function in WAITING and on_device or target == "cpu" and on_device:
+        if (function in WAITING and on_device) or (target == "cpu" and on_device):
             self.waits[f"{function}: {place()}"] += 1
         if function is aten.copy_.default and arguments[0].device.type == "cpu":
             self.waits[f"{function}: {place()}"] += 1
         if function in INDEXING and any(
-                isinstance(one, torch.Tensor) and (one.dtype == torch.bool or one.device.type == "cpu") for one in arguments[1]):
+                isinstance(one, torch.Tensor) and (one.dtype == torch.bool or one.device.type == "cpu")
+                for one in arguments[1]):
             self.waits[f"boolean or CPU index: {place()}"] += 1
         if function is aten._to_copy.default and target == "cuda" and not on_device:
             self.uploads[place()] += 1
@@ -68,7 +71,10 @@ def place() -> str:
     """The innermost line of this package on the stack, its own copying left out."""
     frames = [frame for frame in traceback.extract_stack()
               if "medsegdiff_auto/" in frame.filename and not frame.filename.endswith("transfer.py")]
-    return f"{frames[-1].filename.split('medsegdiff_auto/')[-1]}:{frames[-1].lineno} {frames[-1].line}" if frames else "elsewhere"
+    if not frames:
+        return "elsewhere"
+    innermost = frames[-1]
+    return f"{innermost.filename.split('medsegdiff_auto/')[-1]}:{innermost.lineno} {innermost.line}"
 
 
 @contextlib.contextmanager

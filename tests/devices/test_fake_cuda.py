@@ -1,4 +1,6 @@
-"""The instrument: each kind of fault that it is there for is found in two lines that have it, and in their mends it is not."""
+"""The instrument: each kind of fault that it is there for is found in two lines that have it, and in their mends it is
+not.
+"""
 
 import pytest
 import torch
@@ -15,9 +17,10 @@ def x(gpu, request):
 
 
 @pytest.mark.parametrize("wait", [
-    lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: float(x.max()), lambda x: x.cpu(), lambda x: x.to("cpu"),
-    lambda x: torch.zeros(4, 3).copy_(x), lambda x: x.nonzero(), lambda x: x[x > 0], lambda x: x[x[:, 0] > 0],
-    lambda x: x.masked_select(x > 0), lambda x: x.sum().tolist()])
+    lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: float(x.max()), lambda x: x.cpu(),
+    lambda x: x.to("cpu"), lambda x: torch.zeros(4, 3).copy_(x), lambda x: x.nonzero(), lambda x: x[x > 0],
+    lambda x: x[x[:, 0] > 0], lambda x: x.masked_select(x > 0), lambda x: x.sum().tolist()
+])
 def test_a_wait_of_the_host_is_found(gpu, x, wait):
     try:
         wait(x)
@@ -32,8 +35,10 @@ def test_a_list_as_an_index_is_found_because_torch_itself_sends_it(gpu, x):
 
 
 @pytest.mark.parametrize("fine", [
-    lambda x: x + 1, lambda x: torch.where(x > 0, x, 0), lambda x: x.index_select(0, torch.zeros(2, dtype=torch.long, device=CUDA)),
-    lambda x: entries(x, [0, 2, 2]), lambda x: x[1:3], lambda x: on_device(torch.ones(3), CUDA) * x, lambda x: x.sum()])
+    lambda x: x + 1, lambda x: torch.where(x > 0, x, 0),
+    lambda x: x.index_select(0, torch.zeros(2, dtype=torch.long, device=CUDA)), lambda x: entries(x, [0, 2, 2]),
+    lambda x: x[1:3], lambda x: on_device(torch.ones(3), CUDA) * x, lambda x: x.sum()
+])
 def test_what_nobody_waits_for_is_not_counted(gpu, x, fine):
     fine(x)
     assert not gpu.waits

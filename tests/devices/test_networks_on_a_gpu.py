@@ -25,7 +25,8 @@ from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 from medsegdiff_auto.tables import SOLVERS
 
 READY = sorted((Path(__file__).parents[2] / "plans" / "ready").glob("*.json"))
-PLANNED = [(file, name) for file in READY for name, section in json.loads(file.read_text(encoding="utf-8"))["configurations"].items()
+PLANNED = [(file, name) for file in READY
+           for name, section in json.loads(file.read_text(encoding="utf-8"))["configurations"].items()
            if PLANS_KEY in section]
 SIZES = {2: (16, 24), 3: (8, 16, 24)}
 
@@ -101,14 +102,16 @@ def test_samples_of_a_tile_wait_for_nothing_and_are_float32(gpu, preset, dimensi
     with torch.inference_mode(), cuda_autocast():
         condition = network.condition(torch.zeros(2, 2, *size, device=CUDA))
         forget(gpu)
-        drawn = network.sample_probabilities(condition, noise, 3, solver, lambda t, x_t, x_start: predicted.append(x_start))
+        drawn = network.sample_probabilities(condition, noise, 3, solver,
+                                             lambda t, x_t, x_start: predicted.append(x_start))
         plain = network.conditioner_probabilities(condition)
     assert not gpu.waits and not gpu.float64
     assert {x.dtype for x in (*predicted, drawn, plain)} == {torch.float32} and drawn.device.type == "cuda"
 
 
 def conditions_on_the_device(gpu, network, size, num_outputs, num_inputs, dimension):
-    """Two overlapping tiles along the first axis of the patch, two views, states and plain probabilities on the device."""
+    """Two overlapping tiles along the first axis of the patch, two views, states and plain probabilities on the device.
+    """
     shape = (2, *size) if dimension == 2 else (size[0] + 2, *size[1:])
     whole = tuple(slice(0, n) for n in size)
     places = [(slice(None), d, *whole) for d in range(2)] if dimension == 2 else [
@@ -131,16 +134,22 @@ def draw_coherently(gpu, network, size, num_inputs, num_outputs, dimension, solv
         assert conditions.plain.read().device.type == "cuda" and conditions.plain.read().dtype == torch.float32
         forget(gpu)
         sampler = CoherentSampler(conditions, 3, solver, 2, storage)
-        drawn = sampler.draw((0, 1, 2, 3), lambda k, step, rows: noise_volume((num_outputs, *shape), 0, "case", k, step, rows),
-                             lambda k: SmoothField((num_outputs, *shape), (4.0,) * 3, k)).read()
+        drawn = sampler.draw((0, 1, 2, 3), lambda k, step, rows: noise_volume(
+            (num_outputs, *shape), 0, "case", k, step, rows), lambda k: SmoothField((num_outputs, *shape),
+                                                                                    (4.0, ) * 3, k)).read()
     return drawn
 
 
-@pytest.mark.parametrize("preset, solver", [(AUTO, solver) for solver in SOLVERS.names()] + [
-    (preset, "ddim") for preset in PRESETS.values() if preset is not AUTO], ids=lambda value: getattr(value, "preset", value))
+@pytest.mark.parametrize("preset, solver",
+                         [(AUTO, solver)
+                          for solver in SOLVERS.names()] + [(preset, "ddim")
+                                                            for preset in PRESETS.values() if preset is not AUTO],
+                         ids=lambda value: getattr(value, "preset", value))
 @pytest.mark.parametrize("dimension, target", [(2, "regions"), (3, "classes")])
-def test_coherent_samples_with_states_on_the_device_wait_for_nothing(gpu, monkeypatch, preset, dimension, target, solver):
-    monkeypatch.setattr(Conditions, "_has_foreground", lambda self, probabilities: True)  # one number per tile, before the loop
+def test_coherent_samples_with_states_on_the_device_wait_for_nothing(gpu, monkeypatch, preset, dimension, target,
+                                                                     solver):
+    # one number per tile, before the loop
+    monkeypatch.setattr(Conditions, "_has_foreground", lambda self, probabilities: True)
     network = tiny(gpu, dimension, preset.changed(target=target, dispersion=1.0)).eval()
     drawn = draw_coherently(gpu, network, SIZES[dimension], 2, NUM_OUTPUTS, dimension, solver)
     assert drawn.shape[:2] == (4, NUM_OUTPUTS) and drawn.device.type == "cuda" and drawn.dtype == torch.float32
@@ -159,7 +168,8 @@ def test_coherent_samples_of_every_ready_plan_wait_for_nothing(gpu, monkeypatch,
 def test_the_first_look_waits_for_one_number_per_tile(gpu, monkeypatch):
     """Whether a tile has foreground decides whether the denoiser looks at it at all."""
     network, asked = tiny(gpu, 3, AUTO).eval(), []
-    monkeypatch.setattr(Conditions, "_has_foreground", lambda self, probabilities: asked.append(probabilities.device.type) or True)
+    monkeypatch.setattr(Conditions, "_has_foreground",
+                        lambda self, probabilities: asked.append(probabilities.device.type) or True)
     with torch.inference_mode():
         conditions_on_the_device(gpu, network, SIZES[3], NUM_OUTPUTS, 2, 3)
     assert asked == ["cuda", "cuda"] and not gpu.waits

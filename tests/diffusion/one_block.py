@@ -11,6 +11,6 @@ def in_one_block(predict, noise, num_steps, solver, schedule, draw_noise=None):
     def blocks(step, t):
         yield WHOLE, predict(states.read(), t)
 
-    sample(states, blocks, num_steps, SOLVERS.row(solver), schedule, lambda step, block: draw_noise(), lambda x_start: x_start,
-           OneBlock)
+    sample(states, blocks, num_steps, SOLVERS.row(solver), schedule, lambda step, block: draw_noise(),
+           lambda x_start: x_start, OneBlock)
     return states.read()

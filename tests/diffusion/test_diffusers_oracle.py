@@ -1,6 +1,7 @@
 """DDIM and DPM-Solver++ against the schedulers of ``diffusers`` on DDPM's linear schedule.
 
-There t counts from 0: its step i - 1 is our t = i / T. Its tables are float32; they are replaced by their float64 values.
+There t counts from 0: its step i - 1 is our t = i / T. Its tables are float32; they are replaced by their float64
+values.
 """
 
 import pytest
@@ -58,8 +59,9 @@ def test_ddim_agrees_with_diffusers(num_steps, parameterisation):
 @pytest.mark.parametrize("parameterisation", PREDICTION_TYPES)
 @pytest.mark.parametrize("num_steps", [1, 2, 5, 10, 50])
 def test_dpm_solver_agrees_with_diffusers(num_steps, parameterisation):
-    scheduler = DPMSolverMultistepScheduler(**COMMON, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint",
-                                            final_sigmas_type="zero", lower_order_final=False,
+    scheduler = DPMSolverMultistepScheduler(**COMMON, algorithm_type="dpmsolver++", solver_order=2,
+                                            solver_type="midpoint", final_sigmas_type="zero", lower_order_final=False,
                                             prediction_type=PREDICTION_TYPES[parameterisation])
     expected = of_diffusers(scheduler, start(), num_steps, parameterisation)
-    assert torch.allclose(of_ours(start(), num_steps, "dpm_solver_pp_2m", parameterisation), expected, atol=2e-4, rtol=0)
+    assert torch.allclose(of_ours(start(), num_steps, "dpm_solver_pp_2m", parameterisation), expected, atol=2e-4,
+                          rtol=0)

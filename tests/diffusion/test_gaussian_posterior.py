@@ -1,7 +1,8 @@
 """Samplers on Gaussians, whose best predictor E[x_0 | x_t] is known in closed form.
 
-First x_0 ~ N(mu, s^2): the predictor is affine in x_t, and so is a deterministic sampler, so that two starts give its mean
-and its spread without any Monte-Carlo error. Then two correlated voxels given an image, whose posterior has a covariance.
+First x_0 ~ N(mu, s^2): the predictor is affine in x_t, and so is a deterministic sampler, so that two starts give its
+mean and its spread without any Monte-Carlo error. Then two correlated voxels given an image, whose posterior has a
+covariance.
 """
 
 import math

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medsegdiff_auto.diffusion.losses import (anchor_loss, cross_entropy, masked_mean, mse, multiscale_mse, soft_dice_loss)
+from medsegdiff_auto.diffusion.losses import (anchor_loss, cross_entropy, masked_mean, mse, multiscale_mse,
+                                              soft_dice_loss)
 
 
 def voxels(*channels, dimension=2):
@@ -46,7 +47,8 @@ def test_cross_entropy_of_classes_is_that_of_torch():
 
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_dice_loss_of_classes_leaves_the_background_out(dimension):
-    """Foreground p = 3/4, 1/4 and y = 1, 0: Dice 2 (3/4) / (1 + 1); with the second voxel masked 2 (3/4) / (3/4 + 1)."""
+    """Foreground p = 3/4, 1/4 and y = 1, 0: Dice 2 (3/4) / (1 + 1); with the second voxel masked 2 (3/4) / (3/4 + 1).
+    """
     logits = voxels([0.0, math.log(3)], [math.log(3), 0.0], dimension=dimension)
     x_start = voxels([-1.0, 1.0], [1.0, -1.0], dimension=dimension)
     assert soft_dice_loss(logits, x_start, "classes").item() == pytest.approx(1 - 0.75, abs=1e-4)
@@ -80,7 +82,9 @@ def test_ignored_voxels_give_no_gradient():
 
 
 def test_multiscale_adds_the_errors_of_the_averages_with_the_weight_one_over_side():
-    """Side 4: errors (4, 0, 0, 0) square to a mean of 4; side 2: cell means (2, 0), mean square 2; side 1: mean 1, square 1."""
+    """Side 4: errors (4, 0, 0, 0) square to a mean of 4; side 2: cell means (2, 0), mean square 2; side 1: mean 1,
+    square 1.
+    """
     error = torch.tensor([4.0, 0.0, 0.0, 0.0]).reshape(1, 1, 4)
     expected = (4 / 4 + 2 / 2 + 1 / 1) / (1 / 4 + 1 / 2 + 1)
     assert multiscale_mse(error, torch.zeros(1, 1, 4), 1).item() == pytest.approx(expected)

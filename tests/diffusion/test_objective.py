@@ -55,7 +55,8 @@ def test_logits_are_scored_by_cross_entropy(noised):
     assert denoiser_loss(noise, x_start, x_t, LOG_SNR, CONFIGURATION).item() == expected.item()
 
 
-@pytest.mark.parametrize("loss", [{}, *({"parameterisation": name} | loss for name in ("noise", "v") for loss in LOSSES)], ids=str)
+@pytest.mark.parametrize(
+    "loss", [{}, *({"parameterisation": name} | loss for name in ("noise", "v") for loss in LOSSES)], ids=str)
 def test_ignored_voxels_do_not_count(noised, loss):
     x_start, noise, x_t = noised
     valid = torch.ones(2, 1, 8, 4, dtype=torch.bool)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from medsegdiff_auto.diffusion.configuration import PARAMETERISATIONS
-from medsegdiff_auto.diffusion.process import (noise_from_v, noise_from_x_start, output_from_x_start,
-                                               q_sample, random_rows, uniform_times, v_from_x_start, velocity, x_start_from_noise,
+from medsegdiff_auto.diffusion.process import (noise_from_v, noise_from_x_start, output_from_x_start, q_sample,
+                                               random_rows, uniform_times, v_from_x_start, velocity, x_start_from_noise,
                                                x_start_from_output, x_start_from_v)
 from medsegdiff_auto.diffusion.schedules import Schedule
 
@@ -92,5 +92,6 @@ def test_random_rows_are_the_share_of_the_batch_on_average_and_never_more_than_o
     torch.manual_seed(4)
     rows = [random_rows(3, 0.25) for _ in range(4000)]
     assert set(map(len, rows)) == {0, 1}
-    assert [sum(k in drawn for drawn in rows) / 4000 for k in range(3)] == pytest.approx([0.25] * 3, abs=4 * math.sqrt(0.1875 / 4000))
+    assert [sum(k in drawn for drawn in rows) / 4000 for k in range(3)] == pytest.approx(
+        [0.25] * 3, abs=4 * math.sqrt(0.1875 / 4000))
     assert len(random_rows(8, 0.25)) == 2 and random_rows(8, 0.0) == [] and random_rows(8, 1.0) == list(range(8))

@@ -70,7 +70,9 @@ def test_a_first_step_of_dpm_solver_is_a_ddim_step():
 
 
 def test_a_second_step_of_dpm_solver_follows_the_equation():
-    """Half log-SNR at t = 2/3, 1/2, 1/3 is -log(3)/2, 0, log(3)/2: h = h_previous, r = 1, D = 1.5 x_0 - 0.5 x_0_previous."""
+    """Half log-SNR at t = 2/3, 1/2, 1/3 is -log(3)/2, 0, log(3)/2: h = h_previous, r = 1, D = 1.5 x_0 - 0.5
+    x_0_previous.
+    """
     h, estimate = math.log(3) / 2, 1.5 * 0.4 - 0.5 * -0.2
     expected = 0.5 / math.sqrt(0.5) * 0.9 - math.sqrt(3) / 2 * (math.exp(-h) - 1) * estimate
     found = dpm_solver_pp_2m_step(Step(one_voxel(0.9), one_voxel(0.4), scalar(1 / 2), scalar(1 / 3), Schedule("cosine"),
@@ -120,7 +122,9 @@ class Rows(OneBlock):
 
 @pytest.mark.parametrize("solver", SOLVERS.names())
 def test_states_that_are_moved_on_block_by_block_end_as_those_moved_at_once(solver):
-    """Every block has its own noise and its own memory of the step before; the noise of a step is asked for with its number."""
+    """Every block has its own noise and its own memory of the step before; the noise of a step is asked for with its
+    number.
+    """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(5, 2, 3, 6, 4, generator=generator, dtype=torch.float64)  # of the start and of four steps
     schedule, states, empty = Schedule("cosine", -2.0), Rows(noise[0].clone()), lambda: Rows(torch.zeros_like(noise[0]))
@@ -132,7 +136,8 @@ def test_states_that_are_moved_on_block_by_block_end_as_those_moved_at_once(solv
         for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
             yield rows, x_start_of(states.read(rows), t)
 
-    sample(states, blocks, 4, SOLVERS.row(solver), schedule, lambda step, rows: noise[step][:, :, rows], torch.sin, empty)
+    sample(states, blocks, 4, SOLVERS.row(solver), schedule, lambda step, rows: noise[step][:, :, rows], torch.sin,
+           empty)
     at_once = in_one_block(x_start_of, noise[0], 4, solver, schedule, iter(noise[1:]).__next__)
     assert torch.equal(states.values, at_once.sin())
 

@@ -24,8 +24,10 @@ def test_an_overconfident_predictor_has_the_error_of_the_closed_form():
     """Truth 0.5 + d (both signs, d uniform in [0, 0.25]), prediction 0.5 + 2 d: the error is E d = 0.125."""
     d = np.linspace(0, 0.25, 100_001)
     predicted, truth = np.concatenate([0.5 - 2 * d, 0.5 + 2 * d]), np.concatenate([0.5 - d, 0.5 + d])
-    # the central one of 15 bins straddles 0.5 and cancels: it holds 2 d <= 1/30, a share 1/15 of the voxels with mean d of 1/120
-    assert reliability(predicted, truth).expected_calibration_error == pytest.approx(0.125 - (1 / 15) * (1 / 120), abs=1e-4)
+    # the central one of 15 bins straddles 0.5 and cancels: it holds 2 d <= 1/30, a share 1/15 of the voxels with mean d
+    # of 1/120
+    assert reliability(predicted,
+                       truth).expected_calibration_error == pytest.approx(0.125 - (1 / 15) * (1 / 120), abs=1e-4)
 
 
 def test_probability_one_belongs_to_the_last_bin():

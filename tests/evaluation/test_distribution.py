@@ -53,7 +53,8 @@ def test_energy_distance_of_samples_that_equal_the_raters_is_zero():
 def test_energy_distance_of_two_against_two_equals_the_sum_written_out():
     samples, references = np.stack([A, B]), np.stack([A, EMPTY])
     between, within_samples, within_references = (0 + 1 + 0.5 + 1) / 4, (0.5 + 0.5) / 4, (1 + 1) / 4
-    assert generalised_energy_distance(samples, references) == pytest.approx(2 * between - within_samples - within_references)
+    assert generalised_energy_distance(samples,
+                                       references) == pytest.approx(2 * between - within_samples - within_references)
 
 
 @pytest.mark.parametrize("num_samples, num_raters", [(2, 3), (8, 4), (16, 1)])

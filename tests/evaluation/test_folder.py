@@ -42,14 +42,15 @@ def test_the_csv_gives_back_the_rows_to_six_digits(scored):
     root, result = scored
     for written, row in zip(read_rows(root / "predictions" / "metrics.csv"), result["rows"], strict=True):
         assert written.keys() == row.keys()
-        assert all(written[c] == row[c] if isinstance(row[c], str) else written[c] == pytest.approx(row[c], rel=1e-5, nan_ok=True)
-                   for c in row)
+        assert all(written[c] == row[c] if isinstance(row[c], str) else written[c] ==
+                   pytest.approx(row[c], rel=1e-5, nan_ok=True) for c in row)
 
 
 def test_the_header_states_policy_versions_and_tolerance(scored):
     header = json.loads((scored[0] / "predictions" / "metrics.json").read_text(encoding="utf-8"))
     assert "NaN" in header["definitions"]["dice, iou"]
-    assert header["versions"]["surface-distance"] and header["nsd_tolerance"] == 1.0 and header["nsd_tolerance_unit"] == "mm"
+    assert header["versions"]["surface-distance"] and header["nsd_tolerance"] == 1.0 and header[
+        "nsd_tolerance_unit"] == "mm"
 
 
 def test_sample_metrics_of_a_row_equal_the_counts_of_the_arrays(scored):
@@ -90,7 +91,8 @@ def test_structures_have_the_keys_and_channels_of_nnunet(dataset_json):
 def test_a_region_s_posterior_is_the_sum_over_its_labels():
     class_probabilities = np.array([[0.5], [0.3], [0.2]], np.float32)
     disc, cup = structures_of(REGIONS)
-    assert disc.posterior(class_probabilities) == pytest.approx(0.5) and cup.posterior(class_probabilities) == pytest.approx(0.2)
+    assert disc.posterior(class_probabilities) == pytest.approx(0.5) and cup.posterior(
+        class_probabilities) == pytest.approx(0.2)
 
 
 def test_a_prediction_without_reference_is_refused_by_name(scored, tmp_path):
@@ -124,5 +126,9 @@ def test_an_empty_table_field_is_not_a_number(tmp_path):
 
 def test_two_processes_give_the_rows_of_one(scored):
     root = scored[0]
-    pairs = {f"{case}{i}": (root / "labels" / f"{case}.nii.gz", root / "predictions" / f"{case}.nii.gz") for case in "ab" for i in range(4)}
+    pairs = {
+        f"{case}{i}": (root / "labels" / f"{case}.nii.gz", root / "predictions" / f"{case}.nii.gz")
+        for case in "ab"
+        for i in range(4)
+    }
     assert repr(evaluate_cases(pairs, LABELS, num_processes=2)) == repr(evaluate_cases(pairs, LABELS, num_processes=1))

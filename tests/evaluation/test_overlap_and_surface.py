@@ -57,7 +57,8 @@ def test_nsd_of_a_shifted_cube_counts_the_shared_faces():
 def test_surface_distances_are_in_mm_of_the_axis_that_was_shifted():
     shifted = surface_agreement(square_or_cube(3), square_or_cube(3, shift=1), (3.0, 1.0, 1.0), tolerance_mm=2.0)
     assert shifted.hd95_mm == pytest.approx(3.0)
-    assert surface_agreement(square_or_cube(3), square_or_cube(3, shift=1), (3.0, 1.0, 1.0), tolerance_mm=3.0).nsd == 1.0
+    assert surface_agreement(square_or_cube(3), square_or_cube(3, shift=1), (3.0, 1.0, 1.0),
+                             tolerance_mm=3.0).nsd == 1.0
 
 
 def test_a_missing_structure_has_nsd_zero_and_no_distance():

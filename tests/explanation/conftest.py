@@ -24,9 +24,9 @@ def network_of(preset: str, dimension: int, target: str) -> nn.Module:
     torch.manual_seed(0)
     fragment = load_preset(preset)
     features, first_stage = (4, 8, 8), min(1, fragment["planning"]["first_stage_3d"])
-    configuration = section_of_preset(
-        fragment, target, structure_diameter_vox=(12.0, 16.0, 14.0)[-dimension:], num_steps=NUM_STEPS, first_stage=first_stage,
-        features_per_stage=(8, 8) if first_stage else (8, 8, 16), num_mirrors=1)
+    configuration = section_of_preset(fragment, target, structure_diameter_vox=(12.0, 16.0, 14.0)[-dimension:],
+                                      num_steps=NUM_STEPS, first_stage=first_stage,
+                                      features_per_stage=(8, 8) if first_stage else (8, 8, 16), num_mirrors=1)
     num_outputs = 3 if target == "classes" else 2
     unet = PlainConvUNet(
         input_channels=NUM_INPUTS, n_stages=3, features_per_stage=features, kernel_sizes=[(3,) * dimension] * 3,

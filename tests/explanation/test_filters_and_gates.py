@@ -68,7 +68,8 @@ def test_the_gate_of_a_fusion_is_the_size_of_its_weight(make):
     m_mask, m_image = torch.randn(1, 4, 20, 16), torch.randn(1, 3, 20, 16)
     with torch.no_grad(), recorded_gates(fusion, plane) as gates:
         fusion(m_mask, fusion.image_terms(m_image))
-        weight = fusion.norm_image(fusion.image_projection(m_image)) * fusion.norm_mask(m_mask)  # the filter is the identity
+        # the filter is the identity
+        weight = fusion.norm_image(fusion.image_projection(m_image)) * fusion.norm_mask(m_mask)
     expected = weight[0].abs().mean(0)
     assert len(gates) == 1 and gates[0].size == (20, 16)
     np.testing.assert_allclose(gates[0].maps[0], (expected / expected.max()).numpy(), atol=1e-5)

@@ -35,7 +35,8 @@ def test_the_forward_process_begins_at_the_mask_and_ends_in_the_noise(make):
 
 
 def test_the_guess_by_averaging_is_the_least_squares_estimate():
-    """x_0 is +1 or -1 all over a box with even chances: the guess has the smallest mean squared error of all factors."""
+    """x_0 is +1 or -1 all over a box with even chances: the guess has the smallest mean squared error of all factors.
+    """
     generator = np.random.default_rng(0)
     alpha, box = 0.2, (3, 3)
     sigma = math.sqrt(1 - alpha ** 2)

@@ -19,7 +19,8 @@ def oblique(array: np.ndarray) -> sitk.Image:
 
 
 def geometry(image: sitk.Image) -> tuple:
-    return image.GetSpacing()[:3], image.GetOrigin()[:3], np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3].tolist()
+    return image.GetSpacing()[:3], image.GetOrigin()[:3], np.array(image.GetDirection()).reshape(
+        image.GetDimension(), -1)[:3, :3].tolist()
 
 
 @pytest.mark.parametrize("num_maps", [1, 4])

@@ -45,7 +45,8 @@ def test_a_folder_without_predictions_and_a_table_without_cases_are_refused(pred
 
 def test_the_stage_holds_the_predictions_alone_with_their_content(predictions):
     with staged_predictions(predictions, ".nii.gz") as stage:
-        assert {path.name: path.read_text(encoding="utf-8") for path in stage.iterdir()} == {"a.nii.gz": "a.nii.gz", "b.nii.gz": "b.nii.gz"}
+        assert {path.name: path.read_text(encoding="utf-8")
+                for path in stage.iterdir()} == {"a.nii.gz": "a.nii.gz", "b.nii.gz": "b.nii.gz"}
     assert not stage.exists()
 
 
@@ -62,7 +63,8 @@ def test_staged_output_replaces_files_only_if_all_were_written(predictions):
 
 def test_the_file_named_last_moves_after_all_others(predictions, monkeypatch):
     moved, move = [], type(predictions).replace
-    monkeypatch.setattr(type(predictions), "replace", lambda path, target: (moved.append(path.name), move(path, target))[1])
+    monkeypatch.setattr(type(predictions), "replace", lambda path, target:
+                        (moved.append(path.name), move(path, target))[1])
     with staged_output(predictions, last="a.nii.gz") as stage:
         for name in ("a.nii.gz", "a.npz", "a_samples.nii.gz"):
             (stage / name).write_text("whole")

@@ -39,14 +39,17 @@ def test_the_interval_takes_the_margin_of_as_many_samples_as_there_are(num_sampl
     mask = np.zeros((1, 8, 8), np.uint8)
     mask[0, :4, :5] = 1
     dataset_json = {"labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}
-    found = structure_sizes(mask, [in_memory(mask)] * num_samples, dataset_json, [1.0, 1.0, 1.0], {"organ": [0.9, 0.5, 0.1]})["organ"]
-    assert found.interval == "conformal" and (found.lower, found.upper) == pytest.approx((20 * (1 - margin), 20 * (1 + margin)))
+    found = structure_sizes(mask, [in_memory(mask)] * num_samples, dataset_json, [1.0, 1.0, 1.0],
+                            {"organ": [0.9, 0.5, 0.1]})["organ"]
+    assert found.interval == "conformal" and (found.lower, found.upper) == pytest.approx(
+        (20 * (1 - margin), 20 * (1 + margin)))
 
 
 def test_an_interval_without_a_margin_for_so_few_samples_is_that_of_the_samples():
     mask = np.ones((1, 4, 4), np.uint8)
     dataset_json = {"labels": {"background": 0, "organ": 1}, "file_ending": ".nii.gz"}
-    found = structure_sizes(mask, [in_memory(mask)] * 2, dataset_json, [1.0, 1.0, 1.0], {"organ": [None, None, 0.1]})["organ"]
+    found = structure_sizes(mask, [in_memory(mask)] * 2, dataset_json, [1.0, 1.0, 1.0],
+                            {"organ": [None, None, 0.1]})["organ"]
     assert found.interval == "samples" and (found.lower, found.upper) == (16, 16)
 
 

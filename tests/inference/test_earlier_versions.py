@@ -1,6 +1,7 @@
 """A model of version 1 of the plans, trained and used by 0.1.0 before the plans had sections, goes on as it was.
 
-``version_1`` holds its plans, a checkpoint of 20 iterations, an image, and what ``medsegdiff_predict --samples 3`` made of it.
+``version_1`` holds its plans, a checkpoint of 20 iterations, an image, and what ``medsegdiff_predict --samples 3`` made
+of it.
 """
 
 import json
@@ -54,7 +55,8 @@ def test_a_checkpoint_of_then_is_continued_with_its_weights_and_optimizers(tmp_p
     trainer.load_checkpoint(str(KEPT / "fold_0" / "checkpoint_final.pth"))
     stored = load_safely(KEPT / "fold_0" / "checkpoint_final.pth")
     assert trainer.num_train_steps_done == stored["num_train_steps_done"] == 20
-    assert all(torch.equal(value, stored["raw_weights"][key]) for key, value in trainer.bare_network.state_dict().items())
+    assert all(
+        torch.equal(value, stored["raw_weights"][key]) for key, value in trainer.bare_network.state_dict().items())
     assert trainer.denoiser_optimizer.state_dict()["state"].keys() == stored["denoiser_optimizer_state"]["state"].keys()
 
 
@@ -70,9 +72,11 @@ def test_every_value_of_then_stands_in_its_section():
 
 @pytest.mark.parametrize("change, named", [
     ({"state_guidance": 2.0}, "state_guidance is 2.0, which left"), ({"start_time": 0.6}, "start_time is 0.6"),
-    ({"self_conditioning": True}, "self_conditioning is True"), ({"zero_terminal_snr": True}, "zero_terminal_snr is True"),
+    ({"self_conditioning": True}, "self_conditioning is True"), ({"zero_terminal_snr": True}, "zero_terminal_snr is "
+                                                                                              "True"),
     ({"time_weighting": "min_snr"}, "time_weighting is 'min_snr'"), ({"dice_weight": 0.5}, "dice_weight is 0.5"),
-    ({"cross_entropy_weight": 2.0}, "cross_entropy_weight is 2.0"), ({"log_snr_shift": -1.23456}, "log_snr_shift is -1.23456"),
+    ({"cross_entropy_weight": 2.0}, "cross_entropy_weight is 2.0"), ({"log_snr_shift": -1.23456}, "log_snr_shift is "
+                                                                                                  "-1.23456"),
     ({"solver": "heun"}, "sampling.solver is 'heun'"), ({"sovler": "ddim"}, "unknown keys ['sovler']")], ids=str)
 def test_what_this_version_cannot_do_is_refused_by_name_in_four_lines(change, named):
     with pytest.raises(UserError) as raised:

@@ -16,7 +16,8 @@ def predictor(num_samples, num_views, samples_per_call, num_steps=3):
 
 
 def test_the_seconds_are_those_of_all_looks_and_evaluations():
-    assert CaseCost(num_tiles=3, num_looks=12, num_forwards=12, num_evaluations=48).seconds(CALLS) == 12 * 0.5 + 48 * 0.25
+    assert CaseCost(num_tiles=3, num_looks=12, num_forwards=12,
+                    num_evaluations=48).seconds(CALLS) == 12 * 0.5 + 48 * 0.25
 
 
 def test_a_preset_without_nnunets_network_still_pays_for_looking_at_the_image():
@@ -51,7 +52,8 @@ def test_a_short_call_is_timed_when_it_is_warm_and_a_long_one_at_once():
 def test_the_statement_says_calls_and_seconds_of_a_case_and_of_all():
     cost = CaseCost(num_tiles=3, num_looks=12, num_forwards=12, num_evaluations=48)
     line = cost_statement("a", cost, CALLS, predictor(8, 2, 8), num_cases=5)
-    assert line == ("a: at most 12 evaluations of nnU-Net's network and 48 of the denoiser (tiles 3, folds 2, views 2, samples 8, "
+    assert line == ("a: at most 12 evaluations of nnU-Net's network and 48 of the denoiser (tiles 3, folds 2, views 2, "
+                    "samples 8, "
                     "steps 3), about 18 s; 5 cases of this size about 90 s")
     assert cost_statement("a", cost, CALLS, predictor(8, 2, 8), num_cases=1).endswith("about 18 s")
     assert "about 1800 s" in cost_statement("a", cost, CallCost(50, 25, 1), predictor(8, 2, 8), num_cases=1)

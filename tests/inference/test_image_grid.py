@@ -14,11 +14,17 @@ from medsegdiff_auto.inference.image_grid import ImageGrid
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 
 IMAGE, CROPPED, NETWORK = (9, 12, 10), (8, 10, 7), (6, 13, 9)
-PROPERTIES = {"spacing": (2.0, 1.0, 1.5), "shape_before_cropping": (12, 10, 9), "shape_after_cropping_and_before_resampling": CROPPED,
-              "bbox_used_for_cropping": [[3, 11], [0, 10], [1, 8]]}
-PLANS = {"plans_name": "p", "transpose_forward": [1, 2, 0], "transpose_backward": [2, 0, 1], "label_manager": "LabelManager"}
-CONFIGURATION = {"architecture": {}, "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-                 "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}}
+PROPERTIES = {
+    "spacing": (2.0, 1.0, 1.5), "shape_before_cropping": (12, 10, 9),
+    "shape_after_cropping_and_before_resampling": CROPPED, "bbox_used_for_cropping": [[3, 11], [0, 10], [1, 8]]
+}
+PLANS = {
+    "plans_name": "p", "transpose_forward": [1, 2, 0], "transpose_backward": [2, 0, 1], "label_manager": "LabelManager"
+}
+CONFIGURATION = {
+    "architecture": {}, "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+    "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+}
 CLASSES = {"labels": {"background": 0, "organ": 1, "lesion": 2}}
 REGIONS = {"labels": {"background": 0, "organ": [1, 2], "lesion": 2, "other": 3}, "regions_class_order": [1, 2, 3]}
 
@@ -40,7 +46,8 @@ def storage(request, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("dataset_json", [CLASSES, REGIONS], ids=["classes", "regions"])
-@pytest.mark.parametrize("shape, spacing", [(NETWORK, [1.0, 1.2, 1.7]), (NETWORK, [1.0, 1.2, 7.0]), (CROPPED, [1.0, 1.5, 2.0])],
+@pytest.mark.parametrize("shape, spacing", [(NETWORK, [1.0, 1.2, 1.7]), (NETWORK, [1.0, 1.2, 7.0]),
+                                            (CROPPED, [1.0, 1.5, 2.0])],
                          ids=["resampled", "one axis apart", "not resampled"])
 def test_label_map_and_probabilities_are_those_of_nnunet(dataset_json, shape, spacing, storage):
     plans, configuration = managers(spacing)
@@ -63,14 +70,16 @@ def test_fused_maps_samples_and_uncertainty_are_the_same_on_disk(dataset_json, s
     drawn = [(PLAIN, InMemory(probabilities(dataset_json, NETWORK)))] + [
         (SAMPLE, InMemory(probabilities(dataset_json, NETWORK, k))) for k in (1, 2)]
     mean = 0.3 * drawn[0][1].tensor + 0.7 * (drawn[1][1].tensor + drawn[2][1].tensor) / 2
-    found = to_image_grid(iter(drawn), ImageGrid(PROPERTIES, plans, configuration, dataset_json, storage), 0.3, "mean", 2.0, True)
+    found = to_image_grid(iter(drawn), ImageGrid(PROPERTIES, plans, configuration, dataset_json, storage), 0.3, "mean",
+                          2.0, True)
     grid = ImageGrid(PROPERTIES, plans, configuration, dataset_json)
     np.testing.assert_array_equal(found.segmentation, grid.labels(grid.logits(InMemory(mean)), of_logits=True))
     for one, (_, sample) in zip(found.samples, drawn[1:], strict=True):
         np.testing.assert_array_equal(one, grid.labels(grid.logits(sample), of_logits=True))
     assert found.probabilities.shape == (3, *IMAGE) and found.entropy().shape == found.mutual_information.shape == IMAGE
     outside = found.probabilities[:, :, :3]
-    assert (outside[0] == (dataset_json is CLASSES)).all() and (outside[1:] == 0).all() and (found.entropy()[:, :3] == 0).all()
+    assert (outside[0] == (dataset_json is CLASSES)).all() and (outside[1:] == 0).all() and (found.entropy()[:, :3]
+                                                                                             == 0).all()
     in_memory = to_image_grid(iter(drawn), grid, 0.3, "mean", 2.0, True)
     for name in ("probabilities", "samples", "mutual_information", "segmentation"):
         np.testing.assert_array_equal(getattr(found, name), getattr(in_memory, name), name)

@@ -26,7 +26,8 @@ def test_images_in_memory_are_written_in_the_models_format_in_their_order(tmp_pa
     found = image_files([IMAGE, IMAGE * 2], ".nrrd", tmp_path)
     assert found.case is None and found.image is IMAGE and [path.suffix for path in found.paths] == [".nrrd"] * 2
     for path, factor in zip(found.paths, (1, 2)):
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(path)), factor * sitk.GetArrayFromImage(IMAGE))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(path)),
+                                      factor * sitk.GetArrayFromImage(IMAGE))
 
 
 @pytest.mark.parametrize("image, what", [

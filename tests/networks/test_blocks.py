@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_networks import randomised
 
-from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, convolution, convolve_cells, depth_to_space,
-                                             group_norm, space_to_depth)
+from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, convolution, convolve_cells,
+                                             depth_to_space, group_norm, space_to_depth)
 
 FACTORS = [((6, 8), (2, 2)), ((6, 9), (2, 3)), ((4, 6, 8), (1, 2, 2)), ((4, 3, 8), (2, 1, 4)), ((4, 6, 8), (2, 2, 2))]
 
@@ -23,7 +23,8 @@ def test_depth_to_space_undoes_space_to_depth_exactly(size, factor):
 
 
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (1, 1, 1)], ids=str)
-@pytest.mark.parametrize("size, cell", [((4, 6, 8), (1, 1, 1)), ((4, 6, 8), (1, 2, 2)), ((8, 6, 12), (2, 1, 4)), ((8, 12, 6), (2, 2, 2))], ids=str)
+@pytest.mark.parametrize("size, cell", [((4, 6, 8), (1, 1, 1)), ((4, 6, 8), (1, 2, 2)), ((8, 6, 12), (2, 1, 4)),
+                                        ((8, 12, 6), (2, 2, 2))], ids=str)
 def test_cells_are_convolved_the_same_in_either_memory_order(size, cell, kernel):
     """Values and gradients."""
     torch.manual_seed(0)

@@ -41,7 +41,8 @@ def test_the_relative_cost_is_the_ratio_of_multiply_adds(configuration, dimensio
     terms = network.image_terms(network.condition(image))
     expected = multiply_adds(network.denoiser, x_t, torch.ones(1), terms) / multiply_adds(unet, image)
     with torch.device("meta"):
-        found = relative_denoiser_cost(tiny_unet(dimension, strides=strides), NUM_INPUTS, NUM_OUTPUTS, size, configuration)
+        found = relative_denoiser_cost(tiny_unet(dimension, strides=strides), NUM_INPUTS, NUM_OUTPUTS, size,
+                                       configuration)
     assert found == pytest.approx(expected, rel=1e-6)
 
 

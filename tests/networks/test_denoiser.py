@@ -60,7 +60,9 @@ def test_the_conditioner_learns_from_its_own_loss_only():
 
 @pytest.mark.parametrize("dimension, size", [(2, (16, 24)), (3, (8, 12, 16))])
 def test_every_parameter_of_the_denoiser_learns_once_the_zero_initialised_ones_have_moved(dimension, size):
-    """Two zero-initialised layers lie in a row (head, then each block's second convolution): the third step reaches all."""
+    """Two zero-initialised layers lie in a row (head, then each block's second convolution): the third step reaches
+    all.
+    """
     network = tiny_network(dimension, deep_supervision=True).train()
     optimizer = torch.optim.AdamW(network.denoiser.parameters(), 1e-2)
     for _ in range(3):

@@ -100,7 +100,9 @@ def test_an_even_grid_is_refused():
 
 @pytest.mark.parametrize("changed", ["copied", "loaded", "replaced"])
 def test_in_inference_mode_a_kept_filter_follows_every_change(changed):
-    """It follows the stored values, changed in place or not, and the size; and it is not computed again where nothing changes."""
+    """It follows the stored values, changed in place or not, and the size; and it is not computed again where nothing
+    changes.
+    """
     parser, other, x = randomised_parser(2), FFParser(2, 3, 5), features(6, 9)
     expected = parser(x).detach()
     with torch.inference_mode():

@@ -1,4 +1,6 @@
-"""The faster instance norm gives torch's values and gradients, in any order of memory, and stands in for it in the planned network."""
+"""The faster instance norm gives torch's values and gradients, in any order of memory, and stands in for it in the
+planned network.
+"""
 
 import copy
 
@@ -11,7 +13,10 @@ from torch import nn
 from medsegdiff_auto.networks.cpu_speed import InstanceNorm2d, InstanceNorm3d
 from medsegdiff_auto.nnunet.managers import with_faster_norm
 
-PAIRS = {2: (nn.InstanceNorm2d, InstanceNorm2d, torch.channels_last), 3: (nn.InstanceNorm3d, InstanceNorm3d, torch.channels_last_3d)}
+PAIRS = {
+    2: (nn.InstanceNorm2d, InstanceNorm2d, torch.channels_last),
+    3: (nn.InstanceNorm3d, InstanceNorm3d, torch.channels_last_3d)
+}
 
 
 @pytest.mark.parametrize("dimension, size", [(2, (96, 120)), (3, (24, 40, 56))])

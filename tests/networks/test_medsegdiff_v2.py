@@ -45,7 +45,8 @@ def test_anchor_attention_follows_the_equation(size):
     weight, bias = anchor.projection.weight.flatten(1), anchor.projection.bias
     f_anchor = torch.maximum(anchor.blur(f_image), f_image)
     gate = torch.einsum("oc,bc...->bo...", weight, f_anchor) + bias.reshape(-1, *[1] * len(size))
-    assert torch.allclose(anchor(f_mask, anchor.image_gate(f_image)), f_mask + f_mask / (1 + torch.exp(-gate)), atol=1e-5)
+    assert torch.allclose(anchor(f_mask, anchor.image_gate(f_image)), f_mask + f_mask / (1 + torch.exp(-gate)),
+                          atol=1e-5)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

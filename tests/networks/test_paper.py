@@ -61,7 +61,8 @@ def test_the_encoding_is_the_fusion_of_the_paper_and_nothing_else():
 def test_both_encoders_are_added_at_the_last_stage():
     denoiser = tiny_network(2, PAPER.changed(bottleneck_attention_heads=0)).denoiser
     seen, last = {}, len(denoiser.fusion) - 1
-    denoiser.fusion[last].register_forward_hook(lambda module, inputs, output: seen.update(image=output, mask=inputs[1]))
+    denoiser.fusion[last].register_forward_hook(
+        lambda module, inputs, output: seen.update(image=output, mask=inputs[1]))
     denoiser.bottleneck.register_forward_hook(lambda module, inputs, output: seen.update(sum=inputs[0]))
     condition = tiny_network(2, PAPER).condition(random_image(8, 12))
     denoiser(random_state(8, 12), TIMES, condition)

@@ -30,7 +30,8 @@ def test_the_demonstration_stops_at_the_first_command_that_fails(tmp_path, monke
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(variable, "unchanged")
     executed = []
-    monkeypatch.setattr(demo.CommandLine, "execute", lambda step: executed.append(step.program) or (0, 2)[len(executed) - 1])
+    monkeypatch.setattr(demo.CommandLine, "execute",
+                        lambda step: executed.append(step.program) or (0, 2)[len(executed) - 1])
     assert demo.main(["-o", str(tmp_path / "demo")]) == 2
     assert executed == ["medsegdiff_phantoms", "medsegdiff_plan_and_preprocess"]
     assert "medsegdiff_plan_and_preprocess returned 2" in capsys.readouterr().err

@@ -88,7 +88,8 @@ def test_the_default_ambiguity_leaves_a_best_dice_near_0_93_and_sizes_within_a_q
     for label in (1, 2):
         best = np.mean([expected_dice(posterior, (label,), log2_num_nodes=5) for posterior in posteriors])
         assert 0.90 < best < 0.96
-    low, middle, high = np.mean([size_quantiles(posterior, (2,), (0.05, 0.5, 0.95)) for posterior in posteriors], axis=0)
+    low, middle, high = np.mean([size_quantiles(posterior, (2, ), (0.05, 0.5, 0.95)) for posterior in posteriors],
+                                axis=0)
     assert 0.74 < low / middle < 0.86 and 1.16 < high / middle < 1.32
 
 

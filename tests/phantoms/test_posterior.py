@@ -125,7 +125,8 @@ def test_the_nodes_have_the_moments_of_the_latents(small_phantom):
     z = np.array([node.z for node in nodes])
     np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-3)
     np.testing.assert_allclose(z.std(axis=0), 1.0, atol=5e-3)
-    assert np.mean([node.has_lobe for node in nodes]) == pytest.approx(small_phantom.posterior.lobe.probability, abs=1e-3)
+    assert np.mean([node.has_lobe for node in nodes]) == pytest.approx(small_phantom.posterior.lobe.probability,
+                                                                       abs=1e-3)
 
 
 def test_a_posterior_read_from_its_file_draws_the_same_samples(small_phantom, tmp_path):

@@ -24,7 +24,8 @@ def folders(tmp_path_factory):
     patch = pytest.MonkeyPatch()
 
     def use(root: Path) -> Path:
-        for variable, name in (("nnUNet_raw", "raw"), ("nnUNet_preprocessed", "preprocessed"), ("nnUNet_results", "results")):
+        for variable, name in (("nnUNet_raw", "raw"), ("nnUNet_preprocessed", "preprocessed"), ("nnUNet_results",
+                                                                                                "results")):
             (root / name).mkdir(exist_ok=True)
             patch.setenv(variable, str(root / name))
         patch.setenv("nnUNet_n_proc_DA", "1")

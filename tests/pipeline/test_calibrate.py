@@ -35,12 +35,13 @@ def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, cap
     fitted_file.write_text(json.dumps(fitted | {"dispersion": 5.0, "conditioner_weight": 0.25}))
     assert fitted["temperature"] == 1.0 and "at least 2 cases" in printed
     diffusion = load_model(chain_2d.model, [0]).diffusion
-    assert (diffusion.sampling.dispersion, diffusion.sampling.conditioner_weight, diffusion.sampling.num_steps) == (5.0, 0.25, 2)
+    assert (diffusion.sampling.dispersion, diffusion.sampling.conditioner_weight,
+            diffusion.sampling.num_steps) == (5.0, 0.25, 2)
     assert load_model(chain_2d.model, [0], use_fitted=False).diffusion.dispersion == 0.0
 
     def cases_csv(name: str) -> str:
-        assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 3 --steps 2", chain_2d.raw / "imagesTs",
-                       tmp_path / name) == 0
+        assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 3 --steps 2",
+                       chain_2d.raw / "imagesTs", tmp_path / name) == 0
         return (tmp_path / name / "cases.csv").read_text(encoding="utf-8")
 
     with_fit = cases_csv("fitted")
@@ -66,7 +67,8 @@ def test_a_fitted_temperature_softens_the_probabilities_and_leaves_every_label(c
 
 def test_a_damaged_fit_stops_a_prediction_with_its_name(chain_2d, fitted_file, tmp_path, capsys):
     fitted_file.write_text("{}")
-    assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu", chain_2d.raw / "imagesTs", tmp_path / "out") == 2
+    assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu", chain_2d.raw / "imagesTs",
+                   tmp_path / "out") == 2
     assert str(fitted_file) in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 

@@ -35,7 +35,8 @@ def cascade(chain_3d, folders, tmp_path_factory):
     folders(chain_3d.root)
     folder = tmp_path_factory.mktemp("cascade")
     (folder / "plans.json").write_text(json.dumps(cascade_plans(chain_3d)))
-    for line in (f"plan_and_preprocess -d 903 --plans {{0}} -overwrite_plans_name {PLANS} -c 3d_lowres 3d_fullres -np 1 "
+    for line in ("plan_and_preprocess -d 903 --plans "
+                 f"{{0}} -overwrite_plans_name {PLANS} -c 3d_lowres 3d_fullres -np 1 "
                  "--no_integrity_check",
                  f"train 903 3d_lowres all -p {PLANS} --iterations 4 -device cpu --seed 0",
                  f"train 903 3d_cascade_fullres 0 -p {PLANS} --iterations 4 -device cpu --seed 0",
@@ -46,8 +47,9 @@ def cascade(chain_3d, folders, tmp_path_factory):
 
 def predict(chain, first_stage, output) -> np.ndarray:
     """Foreground probability of the first test case by the second stage."""
-    assert command(f"predict -i {{0}} -o {{1}} -d 903 -c 3d_cascade_fullres -p {PLANS} -f 0 -device cpu --samples 2 --steps 1 "
-                   "--save_probabilities -prev_stage_predictions {2}", chain.raw / "imagesTs", output, first_stage) == 0
+    assert command(
+        f"predict -i {{0}} -o {{1}} -d 903 -c 3d_cascade_fullres -p {PLANS} -f 0 -device cpu --samples 2 --steps 1 "
+        "--save_probabilities -prev_stage_predictions {2}", chain.raw / "imagesTs", output, first_stage) == 0
     return np.load(output / f"{chain.cases[0]}.npz")["probabilities"]
 
 
@@ -83,8 +85,8 @@ def test_from_python_the_second_stage_takes_the_first_as_a_file_or_an_image_and_
         chain_3d, cascade, tmp_path):
     case = chain_3d.cases[0]
     expected = predict(chain_3d, cascade / "first_stage", tmp_path / "command")
-    segmenter = Segmenter(chain_3d.model.parent / model_name(OUR_TRAINER, PLANS, "3d_cascade_fullres"), folds=0, device="cpu",
-                          samples=2, steps=1)
+    segmenter = Segmenter(chain_3d.model.parent / model_name(OUR_TRAINER, PLANS, "3d_cascade_fullres"), folds=0,
+                          device="cpu", samples=2, steps=1)
     image, first_stage = chain_3d.raw / "imagesTs" / f"{case}_0000.nii.gz", cascade / "first_stage" / f"{case}.nii.gz"
     for label_map in (first_stage, sitk.ReadImage(str(first_stage))):
         np.testing.assert_array_equal(segmenter.predict(image, previous_stage=label_map).probabilities, expected)

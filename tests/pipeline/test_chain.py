@@ -105,7 +105,8 @@ def test_the_table_of_cases_counts_the_voxels_of_the_files(chain):
         assert float(row[f"{column}_p95"]) == pytest.approx(np.quantile(sizes, 0.95), rel=1e-4, abs=1e-6)
         dice = [1.0 if mask.sum() + s.sum() == 0 else 2 * (mask & s).sum() / (mask.sum() + s.sum()) for s in samples]
         assert float(row["expected_dice"]) == pytest.approx(np.mean(dice), abs=1e-4)
-        assert float(row["expected_dice_between_samples"]) == pytest.approx(expected_dice_between_samples(samples), abs=1e-4)
+        assert float(row["expected_dice_between_samples"]) == pytest.approx(expected_dice_between_samples(samples),
+                                                                            abs=1e-4)
 
 
 def test_the_same_seed_gives_the_same_voxels_whatever_else_is_predicted(chain, tmp_path):
@@ -127,8 +128,9 @@ def test_neither_the_size_of_a_batch_nor_the_memory_changes_the_masks(chain_2d, 
     folders(chain.root)
     monkeypatch.setattr(predictor, "SAMPLES_PER_CALL", 1)
     monkeypatch.setattr(predictor, "SAMPLED_VOXELS_PER_CALL", 1)
-    assert command(f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
-                   "--steps 2 --save_samples --max_memory 0.000001", chain.raw / "imagesTs", tmp_path / "one_by_one") == 0
+    assert command(
+        f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
+        "--steps 2 --save_samples --max_memory 0.000001", chain.raw / "imagesTs", tmp_path / "one_by_one") == 0
     for case in chain.cases:
         for name in (f"{case}.nii.gz", f"{case}_samples.nii.gz"):
             np.testing.assert_array_equal(volume(tmp_path / "one_by_one" / name), volume(chain.predictions / name))
@@ -139,21 +141,23 @@ def test_parts_and_a_continued_prediction_give_the_files_of_one_run(chain_2d, fo
     """Two cases: the last of three parts has none."""
     chain = chain_2d
     folders(chain.root)
-    line = (f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 --steps 2 "
-            f"--save_samples -num_parts {num_parts} -part_id ")
+    line = (f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
+            f"--steps 2 --save_samples -num_parts {num_parts} -part_id ")
     for part in map(str, range(num_parts)):
         assert command(line + part, chain.raw / "imagesTs", tmp_path) == 0
     assert without_flags(tmp_path) == without_flags(chain.predictions)
     first, second = chain.cases
     for case in chain.cases:
-        np.testing.assert_array_equal(volume(tmp_path / f"{case}_samples.nii.gz"), volume(chain.predictions / f"{case}_samples.nii.gz"))
+        np.testing.assert_array_equal(volume(tmp_path / f"{case}_samples.nii.gz"),
+                                      volume(chain.predictions / f"{case}_samples.nii.gz"))
     (tmp_path / f"{first}_samples.nii.gz").unlink()
     written = (tmp_path / f"{second}.nii.gz").stat().st_mtime_ns
     capsys.readouterr()
     for part in map(str, range(num_parts)):
         assert command(line + part + " --continue_prediction", chain.raw / "imagesTs", tmp_path) == 0
     assert "1 were there before" in capsys.readouterr().out
-    assert (tmp_path / f"{first}_samples.nii.gz").is_file() and (tmp_path / f"{second}.nii.gz").stat().st_mtime_ns == written
+    assert (tmp_path / f"{first}_samples.nii.gz").is_file() and (tmp_path /
+                                                                 f"{second}.nii.gz").stat().st_mtime_ns == written
     assert without_flags(tmp_path) == without_flags(chain.predictions)
 
 
@@ -161,9 +165,12 @@ def test_parts_and_a_continued_prediction_give_the_files_of_one_run(chain_2d, fo
 def test_another_fusion_decodes_the_same_samples(chain_2d, folders, tmp_path, fusion):
     chain = chain_2d
     folders(chain.root)
-    assert command(f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 --steps 2 "
-                   f"--save_samples --fusion {fusion}", chain.raw / "imagesTs", tmp_path) == 0
-    labels = PlansManager(str(chain.model / "plans.json")).get_label_manager(json.loads((chain.model / "dataset.json").read_text(encoding="utf-8")))
+    assert command(
+        f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
+        "--steps 2 "
+        f"--save_samples --fusion {fusion}", chain.raw / "imagesTs", tmp_path) == 0
+    labels = PlansManager(str(chain.model / "plans.json")).get_label_manager(
+        json.loads((chain.model / "dataset.json").read_text(encoding="utf-8")))
     for case in chain.cases:
         samples = volume(tmp_path / f"{case}_samples.nii.gz")
         np.testing.assert_array_equal(samples, volume(chain.predictions / f"{case}_samples.nii.gz"))
@@ -180,7 +187,10 @@ def test_every_fold_is_validated_on_its_own_cases_by_nnunet(chain):
     splits = json.loads((chain.preprocessed / "splits_final.json").read_text(encoding="utf-8"))
     for fold in FOLDS:
         summary = json.loads((chain.model / f"fold_{fold}" / "validation" / "summary.json").read_text(encoding="utf-8"))
-        cases = {entry["prediction_file"].rsplit("/", 1)[1].removesuffix(".nii.gz") for entry in summary["metric_per_case"]}
+        cases = {
+            entry["prediction_file"].rsplit("/", 1)[1].removesuffix(".nii.gz")
+            for entry in summary["metric_per_case"]
+        }
         assert cases == set(splits[fold]["val"])
         assert 0 <= summary["foreground_mean"]["Dice"] <= 1
 

@@ -17,7 +17,8 @@ def new_trainer(chain) -> nnUNetTrainerMedSegDiff:
     """A trainer whose weights depend on the seed alone."""
     plans, dataset_json = read_plans(chain.model / "plans.json")
     torch.manual_seed(0)
-    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, chain.configuration, dataset_json, torch.device("cpu"))
+    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, chain.configuration, dataset_json,
+                                  torch.device("cpu"))
     trainer.seed = 0
     return trainer
 

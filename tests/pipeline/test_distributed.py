@@ -111,7 +111,8 @@ def at_call(trainer, hook: str, number: int) -> None:
 
 
 def terminated_and_continued(rank: int, preprocessed: Path, model: Path) -> dict:
-    """SIGTERM to the second process in the third of six steps; then on from the checkpoint, and anew without SIGTERM."""
+    """SIGTERM to the second process in the third of six steps; then on from the checkpoint, and anew without SIGTERM.
+    """
     trainer = new_trainer(preprocessed, model)
     if rank == 1:
         at_call(trainer, "new_train_step", 3)

@@ -128,9 +128,11 @@ def test_an_unknown_flag_is_refused_with_the_nearest_one(capsys):
 
 def test_finished_plans_are_taken_as_they_are(chain_2d, folders, tmp_path):
     folders(chain_2d.root)
-    assert command("plan_and_preprocess -d 902 --plans {0} -overwrite_plans_name Adopted --no_pp -np 1 --no_integrity_check",
+    assert command("plan_and_preprocess -d 902 --plans {0} -overwrite_plans_name Adopted --no_pp -np 1 "
+                   "--no_integrity_check",
                    chain_2d.preprocessed / "MedSegDiffPlans.json") == 0
-    theirs, adopted = (json.loads((chain_2d.preprocessed / f"{name}.json").read_text(encoding="utf-8")) for name in ("MedSegDiffPlans", "Adopted"))
+    theirs, adopted = (json.loads((chain_2d.preprocessed / f"{name}.json").read_text(encoding="utf-8"))
+                       for name in ("MedSegDiffPlans", "Adopted"))
     assert adopted["plans_name"] == "Adopted" and adopted["configurations"]["2d"].pop("data_identifier") == "Adopted_2d"
     assert theirs["configurations"]["2d"].pop("data_identifier") == "MedSegDiffPlans_2d"
     assert adopted["configurations"]["2d"] == theirs["configurations"]["2d"]

@@ -57,9 +57,10 @@ def test_a_named_case_goes_to_the_folder_of_the_user(chain, tmp_path):
     assert case in (tmp_path / "out" / "explained.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("option, named", [("--case phantom_999", "Fold 0 does not validate"), ("--samples 0", "--samples"),
-                                           ("--steps 0", "--steps"), ("-f 4", "fold_4")])
-def test_a_wish_that_cannot_be_met_is_refused_in_four_lines_and_nothing_is_written(option, named, chain, tmp_path, capsys):
+@pytest.mark.parametrize("option, named", [("--case phantom_999", "Fold 0 does not validate"),
+                                           ("--samples 0", "--samples"), ("--steps 0", "--steps"), ("-f 4", "fold_4")])
+def test_a_wish_that_cannot_be_met_is_refused_in_four_lines_and_nothing_is_written(option, named, chain, tmp_path,
+                                                                                   capsys):
     capsys.readouterr()
     fold = "" if "-f" in option else "-f 0"
     assert command(f"explain -d {dataset_id(chain)} -c {chain.configuration} {fold} {option} -device cpu -o {{0}}",
@@ -88,7 +89,8 @@ def test_a_tile_as_large_as_the_case_holds_the_samples_of_the_whole_prediction(c
     model = dataclasses.replace(model, diffusion=diffusion)
     case, image, _ = read_validation_case(model, chain_3d.preprocessed, 0, None)
     patch, size = np.array(model.configuration_manager.patch_size), np.array(image.shape[1:])
-    assert (patch >= size).all(), "the plan no longer takes the whole case as one tile: this test needs a smaller phantom"
+    assert (patch
+            >= size).all(), "the plan no longer takes the whole case as one tile: this test needs a smaller phantom"
     predictor = MedSegDiffPredictor(model, SamplingOptions(2, 2, num_mirrors=1))
     whole = predictor.sample_case(image, case).samples.float().numpy()
     drawing = draw(predictor, read_tile(model, chain_3d.preprocessed, 0, case, 2, seed=0))
@@ -102,9 +104,12 @@ def test_the_field_of_a_tile_is_cut_out_of_that_of_the_volume(chain_2d, folders,
     folders(chain_2d.root)
     diffusion = load_model(chain_2d.model, [0]).diffusion.changed(dispersion=1.0)
     shape = (2, 6, 9, 8)
-    whole = torch.stack([SmoothField(shape, correlation_vox(diffusion.noise.structure_diameter_vox, 3), field_seed(7, "a", k)).at(
-        (slice(None),) * 3) for k in range(2)])
-    assert torch.allclose(tile_fields(at, shape, diffusion, "a", 2, seed=7), whole[(slice(None), slice(None), *at)], atol=1e-6)
+    whole = torch.stack([
+        SmoothField(shape, correlation_vox(diffusion.noise.structure_diameter_vox, 3), field_seed(7, "a", k)).at(
+            (slice(None), ) * 3) for k in range(2)
+    ])
+    assert torch.allclose(tile_fields(at, shape, diffusion, "a", 2, seed=7), whole[(slice(None), slice(None), *at)],
+                          atol=1e-6)
     assert tile_fields(at, shape, diffusion.changed(dispersion=0.0), "a", 2, seed=7) is None
 
 
@@ -116,7 +121,7 @@ def test_the_noise_of_a_tile_is_cut_out_of_that_of_the_volume(at):
 
 
 def test_the_tile_shows_the_reference_of_the_case(chain, model):
-    case, image, reference = read_validation_case(model, chain.preprocessed, 0, None)
+    case, image, _reference = read_validation_case(model, chain.preprocessed, 0, None)
     tile = read_tile(model, chain.preprocessed, 0, case, 1, seed=0)
     assert tile.plane.size == tuple(model.configuration_manager.patch_size) == tile.reference.shape
     assert tile.image.shape[0] == image.shape[0]

@@ -17,7 +17,8 @@ def test_a_case_on_disk_takes_what_was_stated_and_gives_the_labels_of_one_in_mem
         found = predict_measured(chain_3d.model, tmp_path / "images", output, [*options, max_memory])
         assert f"{CASE}: 64 x 64 x 96, 2 samples" in found.statement and f"states {where}" in found.statement
         assert abs(found.stated_gb / found.measured_gb - 1) < 0.2, found
-        maps.append([sitk.GetArrayFromImage(sitk.ReadImage(str(output / f"{CASE}{name}.nii.gz"))) for name in ("", "_samples")])
+        maps.append(
+            [sitk.GetArrayFromImage(sitk.ReadImage(str(output / f"{CASE}{name}.nii.gz"))) for name in ("", "_samples")])
         assert sorted(path.name for path in output.iterdir()) == [
             "cases.csv", "dataset.json", f"{CASE}.nii.gz", f"{CASE}_samples.nii.gz", "plans.json", "run.json"]
     for on_disk, in_memory in zip(*maps):

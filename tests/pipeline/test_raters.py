@@ -29,8 +29,11 @@ def test_every_rater_is_drawn_as_often_and_one_at_a_time(tmp_path, folders, monk
     spacing_mm = plans["configurations"]["2d"]["spacing"]
     np.random.seed(0)
     for case, raters in (("phantom_000", (1, 2, 3)), ("phantom_001", (1, 3))):
-        labels = {rater: np.asarray(blosc2.open(str(data.parent / f"{data.name}_raters" / f"rater_{rater}" / f"{case}_seg.b2nd"))[:])
-                  for rater in raters}
+        labels = {
+            rater: np.asarray(
+                blosc2.open(str(data.parent / f"{data.name}_raters" / f"rater_{rater}" / f"{case}_seg.b2nd"))[:])
+            for rater in raters
+        }
         drawn = [np.asarray(dataset.load_case(case)[1][:]) for _ in range(120)]
         counts = [sum(np.array_equal(d, label) for d in drawn) for label in labels.values()]
         assert sum(counts) == 120 and min(counts) > 120 / len(raters) / 2

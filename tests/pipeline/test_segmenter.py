@@ -51,24 +51,30 @@ def require_as_the_command_wrote_it(prediction, chain, case) -> None:
         np.testing.assert_array_equal(array, written.reshape(array.shape))
 
 
-def test_files_give_the_voxels_of_the_command_without_any_variable_and_nothing_is_printed(chain, without_variables, capfd):
+def test_files_give_the_voxels_of_the_command_without_any_variable_and_nothing_is_printed(
+        chain, without_variables, capfd):
     segmenter, case = Segmenter(chain.model, **OPTIONS), chain.cases[1]
     prediction = segmenter.predict(channel_paths(chain, case))
     assert prediction.case == case and capfd.readouterr() == ("", "")
     require_as_the_command_wrote_it(prediction, chain, case)
     assert prediction.samples.shape == (3 * len(FOLDS), *prediction.segmentation.shape)
-    assert repr(segmenter).endswith(f"folds=[0, 1], device='cpu', samples=3, steps=2, mirrors={len(segmenter.predictor.views)}, "
+    assert repr(segmenter).endswith("folds=[0, 1], device='cpu', samples=3, steps=2, "
+                                    f"mirrors={len(segmenter.predictor.views)}, "
                                     "fusion='mean', seed=0)")
 
 
-def test_a_case_that_the_memory_does_not_hold_gives_the_same_voxels_from_the_disk(chain, without_variables, monkeypatch):
-    """Maps are compared with those of the same batches: a convolution's last bit depends on what else is in its batch."""
+def test_a_case_that_the_memory_does_not_hold_gives_the_same_voxels_from_the_disk(chain, without_variables,
+                                                                                  monkeypatch):
+    """Maps are compared with those of the same batches: a convolution's last bit depends on what else is in its batch.
+    """
     written_to, case = [], chain.cases[1]
-    monkeypatch.setattr(volume_store, "_write", lambda file, *rest, write=volume_store._write: (written_to.append(file), write(file, *rest)))
+    monkeypatch.setattr(volume_store, "_write", lambda file, *rest, write=volume_store._write:
+                        (written_to.append(file), write(file, *rest)))
     on_disk = Segmenter(chain.model, **OPTIONS, max_memory_gb=1e-3).predict(channel_paths(chain, case))
     assert written_to and isinstance(on_disk.on_image.fused, volume_store.OnDisk)
-    monkeypatch.setattr(MedSegDiffPredictor, "memory_plan", lambda self, *rest, plan=MedSegDiffPredictor.memory_plan: replace(
-        plan(self, *rest), samples_together=1, terms_bytes=0.0))
+    monkeypatch.setattr(
+        MedSegDiffPredictor, "memory_plan", lambda self, *rest, plan=MedSegDiffPredictor.memory_plan: replace(
+            plan(self, *rest), samples_together=1, terms_bytes=0.0))
     in_memory = Segmenter(chain.model, **OPTIONS).predict(channel_paths(chain, case))
     assert isinstance(in_memory.on_image.fused, volume_store.InMemory)
     for ours, theirs in zip(arrays_of(on_disk), arrays_of(in_memory)):
@@ -116,8 +122,8 @@ def test_sizes_intervals_and_expected_dice_are_those_of_the_table(chain, without
     for row in rows:
         one = prediction.volumes[row["structure"]]
         assert one.measure in row and one.interval == row["interval"]
-        for value, column in ((one.size, one.measure), (one.lower, f"{one.measure}_p05"), (one.upper, f"{one.measure}_p95"),
-                              (one.expected_dice, "expected_dice"),
+        for value, column in ((one.size, one.measure), (one.lower, f"{one.measure}_p05"),
+                              (one.upper, f"{one.measure}_p95"), (one.expected_dice, "expected_dice"),
                               (one.expected_dice_between_samples, "expected_dice_between_samples")):
             assert math.isclose(value, float(row[column]), rel_tol=1e-4, abs_tol=1e-4)
 
@@ -129,12 +135,14 @@ def test_saving_writes_the_files_of_the_command(chain, without_variables, tmp_pa
     expected |= {"cases.csv", "dataset.json", "plans.json"}
     assert {file.name for file in (tmp_path / "out").iterdir()} == expected - {f"{case}_mutual_information.nii.gz"}
     for suffix in COMPANIONS:
-        ours, theirs = (sitk.ReadImage(str(folder / f"{case}{suffix}.nii.gz")) for folder in (tmp_path / "out", chain.predictions))
+        ours, theirs = (sitk.ReadImage(str(folder / f"{case}{suffix}.nii.gz"))
+                        for folder in (tmp_path / "out", chain.predictions))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(ours), sitk.GetArrayFromImage(theirs))
         for read in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection", "GetPixelID"):
             assert getattr(ours, read)() == getattr(theirs, read)()
     for name in ("dataset.json", "plans.json"):
-        assert (tmp_path / "out" / name).read_text(encoding="utf-8") == (chain.predictions / name).read_text(encoding="utf-8")
+        assert (tmp_path / "out" / name).read_text(encoding="utf-8") == (chain.predictions /
+                                                                         name).read_text(encoding="utf-8")
 
 
 def test_saving_an_image_of_memory_under_a_name_keeps_its_geometry(chain_3d, without_variables, tmp_path):
@@ -155,7 +163,8 @@ def test_the_callers_number_of_threads_comes_back(chain_2d, folders):
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        medsegdiff_auto.predict(channel_paths(chain_2d, chain_2d.cases[0]), chain_2d.model, folds=0, device="cpu", samples=2, steps=1)
+        medsegdiff_auto.predict(channel_paths(chain_2d, chain_2d.cases[0]), chain_2d.model, folds=0, device="cpu",
+                                samples=2, steps=1)
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
@@ -173,10 +182,13 @@ def test_the_code_of_the_readme_runs(chain_3d, without_variables, tmp_path):
     assert (tmp_path / f"{chain_3d.cases[0]}.nii.gz").is_file()
 
 
-@pytest.mark.parametrize("options, what", [
-    ({"samples": 0}, "samples must be at least 1"), ({"steps": 0}, "steps must be at least 1"),
-    ({"speed": "quick"}, "no such speed"), ({"fusion": "vote"}, "no such fusion"), ({"max_memory_gb": 0}, "must be positive"),
-    ({"folds": 4}, "no checkpoint_final.pth"), ({"device": "tpu"}, "device is not available")])
+@pytest.mark.parametrize("options, what", [({"samples": 0}, "samples must be at least 1"),
+                                           ({"steps": 0}, "steps must be at least 1"),
+                                           ({"speed": "quick"}, "no such speed"),
+                                           ({"fusion": "vote"}, "no such fusion"),
+                                           ({"max_memory_gb": 0}, "must be positive"),
+                                           ({"folds": 4}, "no checkpoint_final.pth"),
+                                           ({"device": "tpu"}, "device is not available")])
 def test_an_option_out_of_its_range_is_refused_by_name(chain_2d, folders, options, what):
     with pytest.raises(UserError, match=what):
         Segmenter(chain_2d.model, **{"device": "cpu", **options})

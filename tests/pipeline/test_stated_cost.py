@@ -15,9 +15,12 @@ from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.prediction import prepare_case
 from medsegdiff_auto.inference.predictor import EVALUATION, FORWARD, LEFT_OUT, MedSegDiffPredictor, SamplingOptions
 
-CHOICES = {"the plan's": (SamplingOptions(), {}), "four views": (SamplingOptions(6, 2, num_mirrors=4), {}),
-           "no memory": (SamplingOptions(3, 1, num_mirrors=2, samples_per_call=2), {"terms_bytes": 0.0, "samples_together": 1}),
-           "some memory": (SamplingOptions(5, 3, num_mirrors=2), {"terms_bytes": 1e6, "samples_together": 2})}
+CHOICES = {
+    "the plan's": (SamplingOptions(), {}), "four views": (SamplingOptions(6, 2, num_mirrors=4), {}),
+    "no memory": (SamplingOptions(3, 1, num_mirrors=2, samples_per_call=2), {"terms_bytes": 0.0,
+                                                                             "samples_together": 1}),
+    "some memory": (SamplingOptions(5, 3, num_mirrors=2), {"terms_bytes": 1e6, "samples_together": 2})
+}
 
 
 def memory_of(predictor, data, **otherwise):
@@ -59,7 +62,8 @@ def test_evaluations_that_are_left_out_are_told_and_add_up_to_the_stated_ones(ch
     for _ in predictor.draw_case(data, "case"):
         pass
     assert predictor.num_evaluations == 0
-    assert sum(told) == case_cost(predictor, data.shape, time_calls(predictor), memory_of(predictor, data)).num_evaluations
+    assert sum(told) == case_cost(predictor, data.shape, time_calls(predictor), memory_of(predictor,
+                                                                                          data)).num_evaluations
 
 
 def test_seconds_of_one_view_and_one_sample_are_shares_of_the_timed_batches(chain_3d, folders):
@@ -71,7 +75,8 @@ def test_seconds_of_one_view_and_one_sample_are_shares_of_the_timed_batches(chai
     assert cost.seconds(calls) == pytest.approx(cost.num_looks * 0.125 + cost.num_evaluations * 0.125)
 
 
-def test_the_command_states_the_cost_once_before_the_first_case_and_then_a_line_per_case(chain_2d, folders, tmp_path, capsys, caplog):
+def test_the_command_states_the_cost_once_before_the_first_case_and_then_a_line_per_case(
+        chain_2d, folders, tmp_path, capsys, caplog):
     folders(chain_2d.root)
     capsys.readouterr()
     caplog.clear()
@@ -82,15 +87,18 @@ def test_the_command_states_the_cost_once_before_the_first_case_and_then_a_line_
     assert len(lines) == 2 + len(chain_2d.cases)
     assert re.fullmatch(r"phantom_006: [\dx ]+, 3 samples, states in memory, about [\d.]+ GB at most", lines[0])
     stated = re.fullmatch(r"phantom_006: at most (\d+) evaluations of nnU-Net's network and (\d+) of the denoiser "
-                          r"\(tiles (\d+), folds 1, views 1, samples 3, steps (\d+)\), about \S+ s; 2 cases of this size about \S+ s",
+                          r"\(tiles (\d+), folds 1, views 1, samples 3, steps (\d+)\), about \S+ s; 2 cases of this "
+                          r"size about \S+ s",
                           lines[1])
     forwards, evaluations, tiles, steps = map(int, stated.groups())
-    assert forwards == tiles and steps == 2 and evaluations == tiles * (1 + 3)  # one view, whose first step the samples share
+    # one view, whose first step the samples share
+    assert forwards == tiles and steps == 2 and evaluations == tiles * (1 + 3)
     assert [line.split()[0] for line in lines[2:]] == chain_2d.cases
 
 
 @pytest.mark.parametrize("is_large", [True, False])
-def test_what_earlier_cases_have_freed_is_given_back_before_a_large_case_alone(chain_2d, folders, monkeypatch, is_large):
+def test_what_earlier_cases_have_freed_is_given_back_before_a_large_case_alone(chain_2d, folders, monkeypatch,
+                                                                               is_large):
     given_back = []
     monkeypatch.setattr(predictor_module, "give_back_freed_memory", lambda: given_back.append(True))
     predictor, data = prepared(chain_2d, SamplingOptions(2, 1))

@@ -53,8 +53,10 @@ def test_nnunet_exports_our_model_as_a_zip_with_its_checkpoints(stock, tmp_path)
 def test_nnunet_finds_the_best_configuration_among_our_models(stock):
     from nnunetv2.evaluation.find_best_configuration import find_best_configuration
 
-    result = find_best_configuration(stock.dataset, ({"plans": "MedSegDiffPlans", "configuration": stock.configuration,
-                                                      "trainer": "nnUNetTrainerMedSegDiff"},), folds=(0, 1), num_processes=1)
+    result = find_best_configuration(
+        stock.dataset,
+        ({"plans": "MedSegDiffPlans", "configuration": stock.configuration, "trainer": "nnUNetTrainerMedSegDiff"}, ),
+        folds=(0, 1), num_processes=1)
     assert list(result["all_results"]) == [f"nnUNetTrainerMedSegDiff__MedSegDiffPlans__{stock.configuration}"]
 
 
@@ -86,9 +88,9 @@ def test_a_checkpoint_of_plain_nnunet_loads_into_the_conditioner(stock):
     from medsegdiff_auto.inference.model import load_model
 
     model = load_model(stock.model, [0])
-    plain = nnUNetTrainer.build_network_architecture(model.plans_manager, model.configuration_manager,
-                                                     2 if stock.configuration == "2d" else 1,
-                                                     model.plans_manager.get_label_manager(model.dataset_json).num_segmentation_heads, True)
+    plain = nnUNetTrainer.build_network_architecture(
+        model.plans_manager, model.configuration_manager, 2 if stock.configuration == "2d" else 1,
+        model.plans_manager.get_label_manager(model.dataset_json).num_segmentation_heads, True)
     result = model.network.conditioner.unet.load_state_dict(plain.state_dict(), strict=True)
     assert not result.missing_keys and not result.unexpected_keys
     norms = [module for module in model.network.modules() if isinstance(module, (nn.InstanceNorm2d, nn.InstanceNorm3d))]

@@ -48,9 +48,11 @@ def test_an_upgraded_model_predicts_samples(upgraded, chain_2d, folders, tmp_pat
 
 
 @pytest.mark.parametrize("fold, named", [(1, "of another fold"), ("all", "of another fold")])
-def test_a_checkpoint_that_has_seen_the_validation_cases_is_refused(fold, named, nnunet_checkpoint, chain_2d, folders, capsys):
+def test_a_checkpoint_that_has_seen_the_validation_cases_is_refused(fold, named, nnunet_checkpoint, chain_2d, folders,
+                                                                    capsys):
     folders(chain_2d.root)
-    assert command(f"train 902 2d {fold} --upgrade {{0}} --iterations 4 -device cpu --overwrite", nnunet_checkpoint) == 2
+    assert command(f"train 902 2d {fold} --upgrade {{0}} --iterations 4 -device cpu --overwrite",
+                   nnunet_checkpoint) == 2
     assert named in capsys.readouterr().err
 
 
@@ -85,6 +87,7 @@ def test_the_audit_compares_the_same_cases_under_other_states_and_the_twin(chain
     assert values(others, "dice") == pytest.approx(values(own, "dice"), abs=1e-6)
     between = values(own, "expected_dice_between_samples")
     assert values(others, "dice_to_own_state") == pytest.approx(between, abs=1e-4) and min(between) < 1
-    for key in ("expected_dice_between_samples", "dice_to_own_state"):  # one view, no state: the twin's samples are all the same
+    # one view, no state: the twin's samples are all the same
+    for key in ("expected_dice_between_samples", "dice_to_own_state"):
         assert values(twin, key) == pytest.approx([1] * len(twin), abs=1e-6)
     assert "| its own state |" in capsys.readouterr().out

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import nnUNetPlannerResEncM
+from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
+    nnUNetPlannerResEncM)
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
@@ -23,8 +24,9 @@ DATASET = "Dataset904_Planned"
 def planned(tmp_path, monkeypatch):
     """Plans a dataset described by shape, spacing and diameter alone and returns its plans."""
 
-    def plan(preset="auto", resources="gpu", shape=(96, 128, 112), spacing=(1.0, 1.0, 1.0), diameter_mm=(10.0, 20.0, 40.0),
-             labels=None, planner=None, gpu_memory_target=None, encoder="plain", counts_memory=False):
+    def plan(preset="auto", resources="gpu", shape=(96, 128, 112), spacing=(1.0, 1.0, 1.0),
+             diameter_mm=(10.0, 20.0, 40.0), labels=None, planner=None, gpu_memory_target=None, encoder="plain",
+             counts_memory=False):
         if not counts_memory:  # takes seconds, and most tests are not about it
             monkeypatch.setattr(DiffusionPlanning, "training_peak_gb", lambda *_: 0.0)
         for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
@@ -41,7 +43,9 @@ def planned(tmp_path, monkeypatch):
             "overwrite_image_reader_writer": "SimpleITKIO"}))
         structure = {"share_of_cases": 1.0, "diameter_mm": diameter_mm, "num_components": 1, "volume_mm3": 1.0,
                      "volume_fraction": 0.1}
-        intensities = {"mean": 0, "std": 1, "min": -1, "max": 1, "median": 0, "percentile_99_5": 1, "percentile_00_5": -1}
+        intensities = {
+            "mean": 0, "std": 1, "min": -1, "max": 1, "median": 0, "percentile_99_5": 1, "percentile_00_5": -1
+        }
         (tmp_path / "nnUNet_preprocessed" / DATASET / "dataset_fingerprint.json").write_text(json.dumps({
             "spacings": [spacing] * 3, "shapes_after_crop": [shape] * 3, "structures": {"organ": structure},
             "foreground_intensity_properties_per_channel": {"0": intensities},
@@ -60,7 +64,10 @@ def section(plans, configuration) -> DiffusionConfiguration:
 def test_where_the_denoiser_fits_topology_patch_and_batch_are_those_of_nnunet(planned):
     stock, ours = planned(planner=ExperimentPlanner), planned()
     for name, configuration in stock["configurations"].items():
-        own = {key: value for key, value in ours["configurations"][name].items() if key not in ("diffusion", "data_identifier")}
+        own = {
+            key: value
+            for key, value in ours["configurations"][name].items() if key not in ("diffusion", "data_identifier")
+        }
         assert own == {key: value for key, value in configuration.items() if key != "data_identifier"}
 
 
@@ -87,20 +94,25 @@ def test_regions_are_sigmoids_and_labels_a_softmax(planned):
 
 def test_large_images_get_a_low_resolution_and_a_cascade_with_the_same_section(planned):
     plans = planned(shape=(160, 160, 160), resources="tiny", gpu_memory_target=0.1)
-    assert plans["configurations"]["3d_cascade_fullres"] == {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    assert plans["configurations"]["3d_cascade_fullres"] == {
+        "inherits_from": "3d_fullres", "previous_stage": "3d_lowres"
+    }
     assert section(plans, "3d_lowres").noise.log_snr_shift > section(plans, "3d_fullres").noise.log_snr_shift
 
 
 def test_a_cpu_plan_is_half_as_wide_with_a_small_batch(planned):
     gpu, cpu = (planned(resources=name)["configurations"]["3d_fullres"] for name in ("gpu", "cpu"))
-    assert cpu["architecture"]["arch_kwargs"]["features_per_stage"][0] * 2 == gpu["architecture"]["arch_kwargs"]["features_per_stage"][0]
+    assert cpu["architecture"]["arch_kwargs"]["features_per_stage"][0] * 2 == gpu["architecture"]["arch_kwargs"][
+        "features_per_stage"][0]
     assert cpu["batch_size"] == 2
 
 
 def test_the_paper_preset_predicts_noise_in_a_thousand_linear_steps(planned):
     paper = section(planned(preset="paper"), "2d")
-    assert (paper.network.parameterisation, paper.noise.schedule, paper.noise.num_train_steps, paper.sampling.num_samples) == ("noise", "linear", 1000, 25)
-    assert (paper.sampling.num_steps, paper.sampling.num_mirrors, paper.sampling.conditioner_weight, paper.noise.log_snr_shift) == (50, 1, 0.0, 0.0)
+    assert (paper.network.parameterisation, paper.noise.schedule, paper.noise.num_train_steps,
+            paper.sampling.num_samples) == ("noise", "linear", 1000, 25)
+    assert (paper.sampling.num_steps, paper.sampling.num_mirrors, paper.sampling.conditioner_weight,
+            paper.noise.log_snr_shift) == (50, 1, 0.0, 0.0)
 
 
 def test_every_preset_file_has_the_same_keys():
@@ -133,6 +145,7 @@ def predicted_peak(configuration) -> float:
     architecture = configuration["architecture"]
     with torch.device("meta"):
         unet = get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-                                      architecture["_kw_requires_import"], 1, 2, allow_init=False, deep_supervision=False)
+                                      architecture["_kw_requires_import"], 1, 2, allow_init=False,
+                                      deep_supervision=False)
         return training_peak_gb(unet, 1, 2, configuration["patch_size"], configuration["batch_size"],
                                 DiffusionConfiguration.from_plan(configuration["diffusion"]), True)

@@ -15,13 +15,16 @@ READY = sorted((Path(__file__).parents[2] / "plans" / "ready").glob("*.json"))
 
 @pytest.mark.parametrize("file", READY, ids=lambda file: file.stem)
 def test_every_configuration_of_a_finished_plan_follows_from_its_structures_and_todays_preset(file):
-    sections = [c[PLANS_KEY] for c in json.loads(file.read_text(encoding="utf-8"))["configurations"].values() if PLANS_KEY in c]
+    sections = [
+        c[PLANS_KEY] for c in json.loads(file.read_text(encoding="utf-8"))["configurations"].values() if PLANS_KEY in c
+    ]
     assert sections
     for section in map(DiffusionConfiguration.from_plan, sections):
         preset, noise = load_preset(section.preset), section.noise
         limits, diameters = preset["planning"], noise.structure_diameter_vox
         assert section.network.first_stage == limits[f"first_stage_{len(diameters)}d"]
-        assert noise.log_snr_shift == pytest.approx(log_snr_shift(diameters, preset["noise"]["reference_vox"]), abs=5.1e-4)
+        assert noise.log_snr_shift == pytest.approx(log_snr_shift(diameters, preset["noise"]["reference_vox"]),
+                                                    abs=5.1e-4)
         assert limits["min_steps"] <= section.sampling.num_steps <= limits["max_steps"]
         for name in ("network", "noise", "loss", "sampling"):
             assert preset[name].items() <= asdict(getattr(section, name)).items()

@@ -28,12 +28,15 @@ def make_case(seed, shape):
 
     def draw(width):
         z = generator.normal(0, width, 2)
-        return np.where(r < min(radius / 2 + z[1], radius + z[0] - 2), 2, np.where(r < radius + z[0], 1, 0)).astype(np.uint8)
+        return np.where(r < min(radius / 2 + z[1], radius + z[0] - 2), 2, np.where(r < radius + z[0], 1,
+                                                                                   0)).astype(np.uint8)
 
     def probabilities(width, num):
-        return np.mean([np.stack([label == c for c in range(3)]) for label in (draw(width) for _ in range(num))], axis=0)
+        return np.mean([np.stack([label == c for c in range(3)]) for label in (draw(width) for _ in range(num))],
+                       axis=0)
 
-    image = 60 / (1 + np.exp((r - radius) / spread)) + 40 / (1 + np.exp((r - radius / 2) / spread)) + generator.normal(0, 6, shape)
+    image = 60 / (1 + np.exp((r - radius) / spread)) + 40 / (1 + np.exp(
+        (r - radius / 2) / spread)) + generator.normal(0, 6, shape)
     return image.astype(np.float32), draw(spread), np.stack([draw(0.6 * spread) for _ in range(NUM_SAMPLES)]), \
         probabilities(0.6 * spread, 40).astype(np.float32), probabilities(spread, 60).astype(np.float16)
 
@@ -60,8 +63,10 @@ def write_case(root, case, seed, shape):
     size, unit = ("volume_ml", 0.0015) if len(shape) == 3 else ("area_mm2", 1.0)
     for value, structure in enumerate(STRUCTURES, start=1):
         sizes = (samples == value).reshape(NUM_SAMPLES, -1).sum(1) * unit
-        yield {"case": case, "structure": structure, size: (prediction == value).sum() * unit, f"{size}_p05": np.quantile(sizes, 0.05),
-               f"{size}_p95": np.quantile(sizes, 0.95), "expected_dice": 0.9, "num_samples": NUM_SAMPLES}
+        yield {
+            "case": case, "structure": structure, size: (prediction == value).sum() * unit, f"{size}_p05": np.quantile(
+                sizes, 0.05), f"{size}_p95": np.quantile(sizes, 0.95), "expected_dice": 0.9, "num_samples": NUM_SAMPLES
+        }
 
 
 def write_fold(folder, seed, num_epochs=30):
@@ -69,9 +74,13 @@ def write_fold(folder, seed, num_epochs=30):
 
     generator = np.random.default_rng(seed)
     epochs = np.arange(num_epochs)
-    curve = lambda start, stop: list(stop + (start - stop) * np.exp(-epochs / 8) + generator.normal(0, 0.01, num_epochs))
+    curve = lambda start, stop: list(stop +
+                                     (start - stop) * np.exp(-epochs / 8) + generator.normal(0, 0.01, num_epochs))
     (folder / "validation").mkdir(parents=True)
-    logged = {"train_losses": curve(0.6, -0.5), "val_losses": curve(0.6, -0.42), "mean_fg_dice": curve(0.1, 0.88), "ema_fg_dice": curve(0, 0.87)}
+    logged = {
+        "train_losses": curve(0.6, -0.5), "val_losses": curve(0.6, -0.42), "mean_fg_dice": curve(0.1, 0.88),
+        "ema_fg_dice": curve(0, 0.87)
+    }
     torch.save({"network_weights": {"w": torch.zeros(2)}, "logging": logged}, folder / "checkpoint_final.pth")
     dice = {str(key): {"Dice": 0.8 + 0.01 * seed + 0.02 * key, "IoU": 0.7} for key in (1, 2)}
     summary = {"foreground_mean": {"Dice": 0.83 + 0.01 * seed, "IoU": 0.7}, "mean": dice, "metric_per_case": [{}] * 5}
@@ -79,17 +88,25 @@ def write_fold(folder, seed, num_epochs=30):
 
 
 def write_model(folder, dimension):
-    diffusion = {"preset": "auto", "target": "classes", "log_snr_shift": -3.1415, "features_per_stage": [16, 32], "num_steps": 4}
+    diffusion = {
+        "preset": "auto", "target": "classes", "log_snr_shift": -3.1415, "features_per_stage": [16, 32], "num_steps": 4
+    }
     name = {2: "2d", 3: "3d_fullres"}[dimension]
-    configuration = {"patch_size": [40, 48, 40][-dimension:], "batch_size": 2, "spacing": [1.5, 1.0, 1.0][-dimension:],
-                     "normalization_schemes": ["CTNormalization"], "diffusion": diffusion,
-                     "architecture": {"arch_kwargs": {"n_stages": 4, "features_per_stage": [16, 32, 64, 128], "strides": [[1, 1], [2, 2]]}}}
-    plans = {"dataset_name": "Dataset901_Phantoms", "plans_name": "MedSegDiffPlans", "configurations": {name: configuration}}
+    configuration = {
+        "patch_size": [40, 48, 40][-dimension:], "batch_size": 2, "spacing": [1.5, 1.0, 1.0][-dimension:],
+        "normalization_schemes": ["CTNormalization"], "diffusion": diffusion, "architecture": {
+            "arch_kwargs": {"n_stages": 4, "features_per_stage": [16, 32, 64, 128], "strides": [[1, 1], [2, 2]]}
+        }
+    }
+    plans = {
+        "dataset_name": "Dataset901_Phantoms", "plans_name": "MedSegDiffPlans", "configurations": {name: configuration}
+    }
     model = folder / f"nnUNetTrainerMedSegDiff__MedSegDiffPlans__{name}"
     model.mkdir()
     (model / "plans.json").write_text(json.dumps(plans))
     (model / "dataset.json").write_text(json.dumps(DATASET_JSON))
-    (model / "plan.md").write_text("# Plan\n\n- **Patch** 40 x 48 x 40: as large as `memory` allows.\n\n| a | b |\n|---|---|\n| 1 | 2 & 3 |\n")
+    (model / "plan.md").write_text("# Plan\n\n- **Patch** 40 x 48 x 40: as large as `memory` allows.\n\n| a | b "
+                                   "|\n|---|---|\n| 1 | 2 & 3 |\n")
     for fold in (0, 1):
         write_fold(model / f"fold_{fold}", fold)
     return model
@@ -105,7 +122,8 @@ def build(root, dimension, num_cases=5):
         writer = csv.DictWriter(table, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    (root / "predictions" / "run.json").write_text(json.dumps({"command": ["medsegdiff_predict", "-i", "images of <mine>"]}))
+    (root / "predictions" / "run.json").write_text(
+        json.dumps({"command": ["medsegdiff_predict", "-i", "images of <mine>"]}))
     return write_model(root, dimension)
 
 

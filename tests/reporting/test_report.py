@@ -1,4 +1,5 @@
-"""The report: its numbers are those of the files, its pictures can be read, it loads nothing, it names what is missing."""
+"""The report: its numbers are those of the files, its pictures can be read, it loads nothing, it names what is missing.
+"""
 
 import base64
 import io
@@ -27,7 +28,8 @@ def html(folders):
     """The report of a complete set of folders."""
     root, model = folders
     output = root / "out" / "report.html"
-    write_report(output, model, root / "predictions", root / "labelsTs", root / "imagesTs", root / "posterior", commands=["make demo"])
+    write_report(output, model, root / "predictions", root / "labelsTs", root / "imagesTs", root / "posterior",
+                 commands=["make demo"])
     return output.read_text(encoding="utf-8")
 
 
@@ -43,20 +45,28 @@ def section(html: str, anchor: str) -> str:
 
 def test_the_cells_of_a_case_are_the_numbers_of_metrics_csv_and_cases_csv(folders, html, tmp_path):
     root, model = folders
-    pairs = {f"case_{i}": (root / "labelsTs" / f"case_{i}.nii.gz", root / "predictions" / f"case_{i}.nii.gz") for i in range(5)}
-    write_rows(evaluate_cases(pairs, json.loads((model / "dataset.json").read_text(encoding="utf-8"))), tmp_path / "metrics.csv")
-    for scored, sized in zip(read_rows(tmp_path / "metrics.csv"), read_rows(root / "predictions" / "cases.csv"), strict=True):
+    pairs = {
+        f"case_{i}": (root / "labelsTs" / f"case_{i}.nii.gz", root / "predictions" / f"case_{i}.nii.gz")
+        for i in range(5)
+    }
+    write_rows(evaluate_cases(pairs, json.loads((model / "dataset.json").read_text(encoding="utf-8"))),
+               tmp_path / "metrics.csv")
+    for scored, sized in zip(read_rows(tmp_path / "metrics.csv"), read_rows(root / "predictions" / "cases.csv"),
+                             strict=True):
         row = cells(html, scored["case"], scored["structure"])
         size = next(key for key in ("volume_ml", "area_mm2") if key in sized)
         assert row[2:5] == [f"{scored['dice']:.3f}", f"{scored['nsd']:.3f}", f"{scored['hd95_mm']:.2f}"]
         decimals = 2 if size == "volume_ml" else 1
         assert row[6] == f"{sized[size + '_p05']:.{decimals}f} – {sized[size + '_p95']:.{decimals}f}"
-        assert row[8] == ("yes" if sized[f"{size}_p05"] <= scored[f"reference_{size}"] <= sized[f"{size}_p95"] else "no")
+        assert row[8] == ("yes"
+                          if sized[f"{size}_p05"] <= scored[f"reference_{size}"] <= sized[f"{size}_p95"] else "no")
 
 
 def test_the_cross_validation_table_holds_the_numbers_of_summary_json(folders, html):
     summary = json.loads((folders[1] / "fold_1" / "validation" / "summary.json").read_text(encoding="utf-8"))
-    expected = [summary["foreground_mean"]["Dice"], summary["mean"]["1"]["Dice"], 0.7, summary["mean"]["2"]["Dice"], 0.7]
+    expected = [
+        summary["foreground_mean"]["Dice"], summary["mean"]["1"]["Dice"], 0.7, summary["mean"]["2"]["Dice"], 0.7
+    ]
     assert cells(section(html, "crossval"), "fold_1", "5")[2:] == [f"{value:.4f}" for value in expected]
 
 
@@ -64,11 +74,15 @@ def test_every_key_of_the_diffusion_section_is_shown(folders, html):
     plans = json.loads((folders[1] / "plans.json").read_text(encoding="utf-8"))
     diffusion = next(iter(plans["configurations"].values()))["diffusion"]
     shown = section(html, "plan")
-    assert all(f"<td>{key}</td>" in shown for key in diffusion) and "<td>-3.1415</td>" in shown and "<td>16, 32</td>" in shown
+    assert all(f"<td>{key}</td>" in shown
+               for key in diffusion) and "<td>-3.1415</td>" in shown and "<td>16, 32</td>" in shown
 
 
 def test_every_picture_is_a_png_with_something_on_it(html):
-    pictures = [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', html)]
+    pictures = [
+        Image.open(io.BytesIO(base64.b64decode(data)))
+        for data in re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    ]
     assert len(pictures) == 4 + 4    # four cases; curves, reliability, error by uncertainty, intervals
     assert all(picture.format == "PNG" and np.ptp(np.asarray(picture.convert("L"))) > 100 for picture in pictures)
 
@@ -89,7 +103,8 @@ def test_recorded_and_given_commands_are_listed_as_they_can_be_typed(html):
 
 def test_the_best_and_the_worst_case_are_pictured(html):
     dice = {}
-    for row in re.findall(r"<td>(case_\d)</td><td>\w+</td><td class=\"number\">([\d.]+)</td>", section(html, "predictions")):
+    for row in re.findall(r"<td>(case_\d)</td><td>\w+</td><td class=\"number\">([\d.]+)</td>",
+                          section(html, "predictions")):
         dice.setdefault(row[0], []).append(float(row[1]))
     ranking = sorted(dice, key=lambda case: np.mean(dice[case]))
     pictured = re.findall(r'alt="contours of (case_\d)"', html)
@@ -114,7 +129,8 @@ def test_flagged_structures_are_listed_worst_first_and_counted(folders, tmp_path
     shutil.copytree(root / "predictions", tmp_path / "predictions")
     rows = read_case_table(tmp_path / "predictions")
     for row in rows:
-        row["expected_dice"] = "0.3" if (row["case"], row["structure"]) == ("case_3", "lesion") else row["expected_dice"]
+        row["expected_dice"] = "0.3" if (row["case"], row["structure"]) == ("case_3",
+                                                                            "lesion") else row["expected_dice"]
     rows[0]["expected_dice"] = "0.5"
     write_case_table(rows, tmp_path / "predictions")
     flag_cases(tmp_path / "predictions", 0.8)
@@ -128,9 +144,11 @@ def test_flagged_structures_are_listed_worst_first_and_counted(folders, tmp_path
 
 def test_a_table_of_metrics_that_is_older_than_the_predictions_is_not_believed(folders, tmp_path):
     root, model = folders
-    predictions, dataset_json = tmp_path / "predictions", json.loads((model / "dataset.json").read_text(encoding="utf-8"))
+    predictions, dataset_json = tmp_path / "predictions", json.loads(
+        (model / "dataset.json").read_text(encoding="utf-8"))
     shutil.copytree(root / "predictions", predictions)
-    (predictions / "metrics.csv").write_text("case,structure,dice\n" + "".join(f"case_{i},organ,0.123\n" for i in range(5)))
+    (predictions / "metrics.csv").write_text("case,structure,dice\n" + "".join(f"case_{i},organ,0.123\n"
+                                                                               for i in range(5)))
     os.utime(predictions / "metrics.csv", (0, 0))
     scored_anew = read_predictions(predictions, root / "labelsTs", dataset_json)
     os.utime(predictions / "metrics.csv")
@@ -160,7 +178,8 @@ def test_a_foreign_checkpoint_cannot_run_code(folders, tmp_path):
     shutil.copytree(folders[1], model)
     torch.save({"logging": Payload()}, model / "fold_0" / "checkpoint_final.pth")
     write_report(tmp_path / "report.html", model)
-    assert not (tmp_path / "ran").exists() and "fold_0 has neither" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not (tmp_path / "ran").exists() and "fold_0 has neither" in (tmp_path /
+                                                                        "report.html").read_text(encoding="utf-8")
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
@@ -168,8 +187,9 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
         write_report(tmp_path / "report.html", tmp_path)
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["-m", "nowhere"], "-m does not exist"), ([], "not named"), (["-c", "2d"], "not named"), (["--reference", "x"], "did you mean --references")])
+@pytest.mark.parametrize("arguments, words", [(["-m", "nowhere"], "-m does not exist"), ([], "not named"),
+                                              (["-c", "2d"], "not named"),
+                                              (["--reference", "x"], "did you mean --references")])
 def test_a_mistake_on_the_command_line_ends_with_two_and_four_lines(arguments, words, capsys):
     try:
         code = main(arguments)

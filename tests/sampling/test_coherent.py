@@ -1,5 +1,6 @@
 """One state per sample over the whole volume: the same voxels however they are computed."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
-from tiny_networks import AUTO, LINEAR, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image, randomised, tiny_network  # noqa: E402
-import itertools
+from tiny_networks import (AUTO, LINEAR, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image,
+                           randomised, tiny_network)
 
 PATCH = {2: (16, 24), 3: (8, 16, 24)}
 VOLUME = {2: (2, 22, 32), 3: (10, 20, 28)}
@@ -46,11 +47,13 @@ def network_of(dimension, configuration=AUTO):
 
 def conditions_of(network, dimension, order=None, room=1e12, num_mirrors=2, image=None, storage=Storage()):
     places = slicers(dimension)
-    places = places if order is None else [places[i] for i in torch.randperm(len(places), generator=torch.Generator().manual_seed(order))]
+    places = places if order is None else [
+        places[i] for i in torch.randperm(len(places), generator=torch.Generator().manual_seed(order))
+    ]
     image = random_image(*VOLUME[dimension], batch_size=1)[0] if image is None else image
     views = from_the_end(mirror_views(range(dimension), num_mirrors), dimension)
-    return Conditions(network, InMemory(image), Tiles(VOLUME[dimension], PATCH[dimension], places), views, torch.device("cpu"),
-                      lambda function, *inputs: function(*inputs), NUM_OUTPUTS, room, storage)
+    return Conditions(network, InMemory(image), Tiles(VOLUME[dimension], PATCH[dimension], places), views,
+                      torch.device("cpu"), lambda function, *inputs: function(*inputs), NUM_OUTPUTS, room, storage)
 
 
 def noise_of(dimension):
@@ -59,12 +62,15 @@ def noise_of(dimension):
 
 def drawn(conditions, dimension, samples=SAMPLES, num_steps=3, solver="ddim", samples_per_call=1, storage=Storage()):
     with torch.inference_mode():
-        return CoherentSampler(conditions, num_steps, solver, samples_per_call, storage).draw(samples, noise_of(dimension)).read()
+        return CoherentSampler(conditions, num_steps, solver, samples_per_call,
+                               storage).draw(samples, noise_of(dimension)).read()
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
-@pytest.mark.parametrize("change", [{"samples_per_call": 2}, {"samples_per_call": 8}, {"order": 1}, {"order": 2}, {"room": 0},
-                                    {"room": 200_000}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{"samples_per_call": 2}, {"samples_per_call": 8}, {"order": 1}, {"order": 2}, {"room": 0}, {"room": 200_000}],
+    ids=str)
 def test_labels_do_not_depend_on_batch_size_tile_order_or_memory(dimension, change):
     network = network_of(dimension)
     with torch.inference_mode():
@@ -107,7 +113,9 @@ def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, disp
 
 @pytest.mark.parametrize("on_disk, given_back", [(True, 3), (False, 0)])
 def test_on_disk_freed_memory_goes_back_before_every_step(on_disk, given_back, tmp_path, monkeypatch):
-    """The pieces that a shared first step leaves behind are too small for the next one's volumes: the peak was a tenth higher."""
+    """The pieces that a shared first step leaves behind are too small for the next one's volumes: the peak was a tenth
+    higher.
+    """
     calls = []
     monkeypatch.setattr(coherent, "give_back_freed_memory", lambda: calls.append(True))
     with torch.inference_mode():
@@ -118,9 +126,11 @@ def test_on_disk_freed_memory_goes_back_before_every_step(on_disk, given_back, t
 @pytest.mark.parametrize("dispersion", [0.0, 2.0])
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimension, dispersion):
-    """Written out: predict every tile, weight its state (with a field: its logits) with the window, divide, move, take the step,
+    """Written out: predict every tile, weight its state (with a field: its logits) with the window, divide, move, take
+    the step,
     and again."""
-    network, volume, patch = network_of(dimension, AUTO.changed(dispersion=dispersion)), VOLUME[dimension], PATCH[dimension]
+    network, volume, patch = network_of(dimension,
+                                        AUTO.changed(dispersion=dispersion)), VOLUME[dimension], PATCH[dimension]
     field = SmoothField((NUM_OUTPUTS, *volume), (4.0, 4.0, 4.0), 5)
     whole = field.at((slice(None),) * 3)
     image = random_image(*volume, batch_size=1)[0]
@@ -133,7 +143,8 @@ def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimensi
             for at in slicers(dimension):
                 condition = network.condition(image[at][None])
                 predicted = network.predict_x_start(x_t[(slice(None), *at)], t, condition)
-                total[(slice(None), *at)] += (((predicted + 1) / 2).clamp(min=1e-6).log() if dispersion else predicted) * window
+                total[(slice(None),
+                       *at)] += (((predicted + 1) / 2).clamp(min=1e-6).log() if dispersion else predicted) * window
                 weight[at[1:]] += window
             x_start = 2 * (total / weight + dispersion * whole).softmax(1) - 1 if dispersion else total / weight
             x_t = ddim_step(Step(x_t, x_start, t, s, network.schedule)) if s > 0 else x_start
@@ -152,7 +163,8 @@ def test_a_sample_of_another_view_is_drawn_on_the_mirrored_tile_and_mirrored_bac
     tiles = Tiles(size, PATCH[dimension], [(slice(None), *depth, *(slice(0, n) for n in PATCH[dimension]))])
     tile, start = (x[:, 0] if dimension == 2 else x for x in (image, noise))
     with torch.inference_mode():
-        conditions = Conditions(network, InMemory(image), tiles, [(), (axis,)], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
+        conditions = Conditions(network, InMemory(image), tiles, [(), (axis, )], torch.device("cpu"),
+                                lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
         found = CoherentSampler(conditions, 3, "ddim", 8).draw((1,), lambda sample, step, rows: noise[:, rows]).read()
         mirrored = network.condition(tile.flip(axis)[None])
         expected = network.sample_probabilities(mirrored, start.flip(axis)[None], 3, "ddim").flip(axis)
@@ -168,10 +180,12 @@ def test_a_volume_of_one_tile_is_sampled_as_the_network_samples_it(configuration
     image, noise = random_image(*size, batch_size=1), noise_volume((NUM_OUTPUTS, *size), 0, "case", 0)
     tiles = Tiles(size, size, [(slice(None), *(slice(0, n) for n in size))])
     with torch.inference_mode():
-        conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
+        conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x),
+                                NUM_OUTPUTS, 1e12)
         found = CoherentSampler(conditions, 3, "ddim", 8).draw((0,), lambda sample, step, rows: noise[:, rows]).read()
         expected = network.sample_probabilities(network.condition(image), noise[None], 3, "ddim")
-    tolerance = 1e-2 if configuration.network.parameterisation == "noise" else 1e-5  # a float32 state divided by alpha = 0.006
+    # a float32 state divided by alpha = 0.006
+    tolerance = 1e-2 if configuration.network.parameterisation == "noise" else 1e-5
     assert torch.allclose(found, expected, atol=tolerance)
 
 
@@ -213,7 +227,8 @@ def test_samples_share_a_first_step_only_where_the_state_holds_no_signal(schedul
 def test_samples_that_share_a_first_step_continue_from_it_with_their_own_noise_and_field(dispersion):
     """Written out for one tile and one view: sample 2 takes its first step from what the noise of sample 0 predicts."""
     network, size = network_of(3, AUTO.changed(dispersion=dispersion)), (8, 16, 24)
-    image, noise = random_image(*size, batch_size=1), [noise_volume((NUM_OUTPUTS, *size), 0, "case", k) for k in range(3)]
+    image, noise = random_image(*size,
+                                batch_size=1), [noise_volume((NUM_OUTPUTS, *size), 0, "case", k) for k in range(3)]
     tiles = Tiles(size, size, [(slice(None), *(slice(0, n) for n in size))])
     field, (start, middle, _) = SmoothField((NUM_OUTPUTS, *size), (4.0, 4.0, 4.0), 5), trailing_times(2)
 
@@ -222,8 +237,10 @@ def test_samples_that_share_a_first_step_continue_from_it_with_their_own_noise_a
         return 2 * (logits + dispersion * field.at((slice(None),) * 3)).softmax(1) - 1 if dispersion else x_start
 
     with torch.inference_mode():
-        conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x), NUM_OUTPUTS, 1e12)
-        found = CoherentSampler(conditions, 2, "ddim", 8).draw((2,), lambda k, step, rows: noise[k][:, rows], lambda k: field).read()
+        conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x),
+                                NUM_OUTPUTS, 1e12)
+        found = CoherentSampler(conditions, 2, "ddim", 8).draw((2, ), lambda k, step, rows: noise[k][:, rows],
+                                                               lambda k: field).read()
         condition = network.condition(image)
         first = moved(network.predict_x_start(noise[0][None], start, condition))
         x_t = ddim_step(Step(noise[2][None], first, start, middle, network.schedule))

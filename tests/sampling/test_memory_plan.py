@@ -33,10 +33,13 @@ SIZES = {2: (16, 24), 3: (8, 16, 24)}
 
 
 def case_memory(shape=LARGE, **changes):
-    places = [(slice(None), *(slice(0, n) for n in PATCH)), (slice(None), *(slice(n - m, n) for n, m in zip(shape, PATCH)))]
-    known = {"case": CaseSize(1, 4, shape, shape), "tiles": Tiles(shape, PATCH, places), "num_folds": 1, "num_samples": 8,
-             "num_views": 4, "diffusion": AUTO, "solver": "ddim", "tile": TileMemory(0.5 * GB, 0.03 * GB, 0.1 * GB),
-             "samples_per_call": 8, "fusion": "mean"}
+    places = [(slice(None), *(slice(0, n) for n in PATCH)),
+              (slice(None), *(slice(n - m, n) for n, m in zip(shape, PATCH)))]
+    known = {
+        "case": CaseSize(1, 4, shape, shape), "tiles": Tiles(shape, PATCH, places), "num_folds": 1,
+        "num_samples": 8, "num_views": 4, "diffusion": AUTO, "solver": "ddim", "tile": TileMemory(
+            0.5 * GB, 0.03 * GB, 0.1 * GB), "samples_per_call": 8, "fusion": "mean"
+    }
     return CaseMemory(**{**known, **changes})
 
 
@@ -66,7 +69,8 @@ def test_the_choice_of_the_dice_mask_takes_what_is_stated_for_it():
     decode("dice", np.zeros((2, 1, 1, 1), np.float32), samples, LabelManager({"background": 0, "ball": 1}, None))
     taken = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    found = case_memory((size,) * 3, fusion="dice", num_samples=num_samples, case=CaseSize(1, 2, (size,) * 3, (size,) * 3))
+    found = case_memory((size, ) * 3, fusion="dice", num_samples=num_samples,
+                        case=CaseSize(1, 2, (size, ) * 3, (size, ) * 3))
     inputs = (4 * 2 + num_samples) * size ** 3
     assert 0.7 < taken / (found.fusing - inputs) < 1.1
 
@@ -130,7 +134,8 @@ def test_a_disk_with_too_little_space_is_refused_with_both_numbers(tmp_path, mon
 
 def test_the_next_case_is_prepared_beside_one_in_use_only_where_both_fit(tmp_path):
     small = plan_of(8, tmp_path, shape=(96, 128, 128))
-    assert fit_beside(small, small) and not fit_beside(plan_of(8, tmp_path), small) and not fit_beside(small, plan_of(8, tmp_path))
+    assert fit_beside(
+        small, small) and not fit_beside(plan_of(8, tmp_path), small) and not fit_beside(small, plan_of(8, tmp_path))
     assert not fit_beside(replace(small, peak_bytes=small.limit_bytes), small)
 
 
@@ -160,9 +165,13 @@ def test_the_size_of_a_case_is_read_off_its_header_in_the_order_of_the_plan(tmp_
     image = sitk.Image(30, 20, 10, sitk.sitkInt16)
     image.SetSpacing((0.5, 1.0, 3.0))
     sitk.WriteImage(image, str(tmp_path / "case_0000.nii.gz"))
-    plans = PlansManager({"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0], "label_manager": "LabelManager",
-                          "configurations": {"3d_fullres": {"spacing": [1.0, 2.0, 1.0], "architecture": {}},
-                                             "2d": {"spacing": [2.0, 1.0], "architecture": {}}}})
+    plans = PlansManager({
+        "transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0], "label_manager": "LabelManager",
+        "configurations": {
+            "3d_fullres": {"spacing": [1.0, 2.0, 1.0], "architecture": {}},
+            "2d": {"spacing": [2.0, 1.0], "architecture": {}}
+        }
+    })
     for configuration, expected in (("3d_fullres", (15, 15, 20)), ("2d", (30, 15, 20))):
         found = size_of_file(tmp_path / "case_0000.nii.gz", 1, 4, plans, plans.get_configuration(configuration))
         assert found.image_shape == (10, 20, 30) and found.shape == expected, configuration
@@ -173,7 +182,8 @@ def test_the_size_of_a_case_is_read_off_its_header_in_the_order_of_the_plan(tmp_
 
 
 def test_only_a_large_case_starts_with_what_the_cases_before_have_freed_given_back(tmp_path):
-    assert not plan_of(100, tmp_path, shape=PATCH, num_samples=1, tile=TileMemory(0.1 * GB, 0.01 * GB, 0.05 * GB)).is_large
+    assert not plan_of(100, tmp_path, shape=PATCH, num_samples=1, tile=TileMemory(0.1 * GB, 0.01 * GB,
+                                                                                  0.05 * GB)).is_large
     assert plan_of(100, tmp_path).is_large and plan_of(8, tmp_path).is_large
 
 

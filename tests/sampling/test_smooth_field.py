@@ -1,4 +1,5 @@
-"""Smooth fields: unit variance everywhere, correlated over a structure, the same in whatever slices they are asked for."""
+"""Smooth fields: unit variance everywhere, correlated over a structure, the same in whatever slices they are asked for.
+"""
 
 import sys
 from pathlib import Path

@@ -28,7 +28,8 @@ def test_a_volume_cut_into_tiles_and_blended_is_itself(shape, patch):
 
 @pytest.mark.parametrize("shape, patch", CASES, ids=str)
 def test_tiles_are_weighted_with_nnunets_window(shape, patch):
-    window = compute_gaussian(patch, sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=torch.device("cpu"))
+    window = compute_gaussian(patch, sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32,
+                              device=torch.device("cpu"))
     tiles, places = Tiles(shape, patch, slicers(shape, patch)), slicers(shape, patch)
     total, weight = torch.zeros(shape), torch.zeros(shape)
     values = {}

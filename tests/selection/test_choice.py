@@ -1,4 +1,6 @@
-"""The choice of steps, samples, fusion, postprocessing and temperature, on stored samples whose best answer is known by hand."""
+"""The choice of steps, samples, fusion, postprocessing and temperature, on stored samples whose best answer is known by
+hand.
+"""
 
 import numpy as np
 import pytest
@@ -12,14 +14,17 @@ from medsegdiff_auto.decision.decoder import decode
 
 LABELS, ORGAN = LabelManager({"background": 0, "organ": 1}, None), Structure("organ", 1, (1,), 1)
 REFERENCE = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
-WHOLE, HALF, QUARTER = REFERENCE, REFERENCE * [1, 1, 0, 0, 0, 0, 0, 0, 0, 0], REFERENCE * [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]  # Dice 1, 2/3, 2/5
+# Dice 1, 2/3, 2/5
+WHOLE, HALF, QUARTER = REFERENCE, REFERENCE * [1, 1, 0, 0, 0, 0, 0, 0, 0, 0], REFERENCE * [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 SPECK = REFERENCE + [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]  # Dice 8/9, without the speck 1
 FOLDS = {0: ["a", "b"], 1: ["c", "d"]}
 FLAT = np.ones(len(TEMPERATURES))
 
 
 def stored(*means, samples=None, nll=None) -> StoredCase:
-    """A case whose n-th mean is given; the samples are nothing unless told otherwise, so that other fusions find nothing."""
+    """A case whose n-th mean is given; the samples are nothing unless told otherwise, so that other fusions find
+    nothing.
+    """
     maps = np.array(means, np.uint8)[:, None, None]
     drawn = np.zeros_like(maps) if samples is None else np.array(samples, np.uint8)[:, None, None]
     return StoredCase(drawn, maps, np.stack([FLAT] * len(means)) if nll is None else np.array(nll))
@@ -31,7 +36,9 @@ def selected(by_step: dict, num_samples: int = 2, folds=FOLDS):
         of_step = by_step[num_steps]
         return of_step[case] if isinstance(of_step, dict) else of_step
 
-    return select(Scores(folds, candidates(sorted(by_step), num_samples), read, lambda case: REFERENCE[None, None], [ORGAN], LABELS))
+    return select(
+        Scores(folds, candidates(sorted(by_step), num_samples), read, lambda case: REFERENCE[None, None], [ORGAN],
+               LABELS))
 
 
 def test_the_candidate_of_the_highest_dice_is_chosen():
@@ -43,7 +50,8 @@ def test_the_candidate_of_the_highest_dice_is_chosen():
 
 
 def test_of_equals_the_one_with_the_fewest_network_evaluations_is_chosen():
-    assert selected({1: stored(HALF, HALF), 2: stored(WHOLE, WHOLE), 4: stored(WHOLE, WHOLE)}).choice.candidate == Candidate(2, 1, "mean")
+    assert selected({1: stored(HALF, HALF), 2: stored(WHOLE, WHOLE),
+                     4: stored(WHOLE, WHOLE)}).choice.candidate == Candidate(2, 1, "mean")
     assert selected({1: stored(HALF, WHOLE), 4: stored(WHOLE, WHOLE)}).choice.candidate == Candidate(1, 2, "mean")
 
 
@@ -54,7 +62,9 @@ def test_a_fusion_of_the_samples_is_chosen_where_it_is_better_than_the_mean():
 
 
 def test_the_held_out_score_is_that_of_a_choice_made_on_the_other_folds():
-    """Fold 0 is better in one step (1 against 2/5), fold 1 in two (1 against 2/3): each is judged under the other's choice."""
+    """Fold 0 is better in one step (1 against 2/5), fold 1 in two (1 against 2/3): each is judged under the other's
+    choice.
+    """
     one_step = {case: stored(WHOLE) if case in FOLDS[0] else stored(HALF) for case in "abcd"}
     two_steps = {case: stored(QUARTER) if case in FOLDS[0] else stored(WHOLE) for case in "abcd"}
     found = selected({1: one_step, 2: two_steps}, num_samples=1)
@@ -78,32 +88,39 @@ def test_a_postprocessing_step_is_kept_where_it_raises_the_score():
 def test_the_temperature_is_that_of_the_lowest_likelihood_of_the_chosen_samples():
     softer, surer = (np.abs(np.arange(len(TEMPERATURES)) - at) * 0.01 for at in (12, 4))
     found = selected({1: stored(HALF, WHOLE, nll=[surer, softer])})
-    assert found.choice.candidate.num_samples == 2 and found.choice.temperature == TEMPERATURES[12] and found.choice.nll == 0
+    assert found.choice.candidate.num_samples == 2 and found.choice.temperature == TEMPERATURES[
+        12] and found.choice.nll == 0
     halves = {case: stored(WHOLE, nll=[softer if case in FOLDS[0] else surer]) for case in "abcd"}
     found = selected({1: halves}, num_samples=1)
     assert found.held_out[0].temperature == TEMPERATURES[4] and found.held_out_nll == pytest.approx(0.08)
 
 
 def test_a_case_without_a_structure_counts_in_no_mean():
-    empty = StoredCase(np.zeros((1, 1, 1, 10), np.uint8), np.zeros((1, 1, 1, 10), np.uint8), np.full((1, len(TEMPERATURES)), np.nan))
+    empty = StoredCase(np.zeros((1, 1, 1, 10), np.uint8), np.zeros((1, 1, 1, 10), np.uint8),
+                       np.full((1, len(TEMPERATURES)), np.nan))
     references = {"a": REFERENCE, "b": np.zeros(10, int)}
     scores = Scores({0: ["a", "b"]}, candidates([1], 1), lambda case, _: stored(HALF) if case == "a" else empty,
                     lambda case: references[case][None, None], [ORGAN], LABELS)
     found = select(scores)
-    assert found.choice.score == pytest.approx(2 / 3) and found.choice.temperature == TEMPERATURES[0]  # the curve is flat
+    # the curve is flat
+    assert found.choice.score == pytest.approx(2 / 3) and found.choice.temperature == TEMPERATURES[0]
     assert UNCHANGED and found.choice.nll == pytest.approx(1)
 
 
 @pytest.mark.parametrize("fusion", ["mean", "staple", "dice"])
-@pytest.mark.parametrize("labels", [LabelManager({"background": 0, "edge": 1, "core": 2}, None),
-                                    LabelManager({"background": 0, "whole": [1, 2], "core": 2}, [1, 2])], ids=["classes", "regions"])
+@pytest.mark.parametrize("labels", [
+    LabelManager({"background": 0, "edge": 1, "core": 2}, None),
+    LabelManager({"background": 0, "whole": [1, 2], "core": 2}, [1, 2])
+], ids=["classes", "regions"])
 def test_the_stored_samples_fuse_to_what_a_prediction_makes_of_them(labels, fusion):
     generator = np.random.default_rng(0)
     samples = generator.integers(0, 3, (3, 2, 5, 6)).astype(np.uint8)
-    probabilities = generator.dirichlet((1, 1, 1), (2, 5, 6)).transpose(3, 0, 1, 2)[-labels.num_segmentation_heads:].astype(np.float32)
+    probabilities = generator.dirichlet(
+        (1, 1, 1), (2, 5, 6)).transpose(3, 0, 1, 2)[-labels.num_segmentation_heads:].astype(np.float32)
     mean = np.asarray(labels.convert_probabilities_to_segmentation(probabilities))
     case = StoredCase(samples, np.stack([np.zeros_like(mean), mean, np.zeros_like(mean)]), np.zeros((3, 25)))
-    np.testing.assert_array_equal(fused_label_map(case, Candidate(1, 2, fusion), labels), decode(fusion, probabilities, samples[:2], labels))
+    np.testing.assert_array_equal(fused_label_map(case, Candidate(1, 2, fusion), labels),
+                                  decode(fusion, probabilities, samples[:2], labels))
 
 
 def test_a_stored_case_is_read_as_it_was_written(tmp_path):

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from medsegdiff_auto.selection.dispersion import (GAP_TOLERANCE, HIGHEST_DISPERSION, MAX_EVALUATIONS, Dispersion, FusedScores,
-                                                   best_dispersion, best_weight, fit_dispersion, mean_dispersion)
+from medsegdiff_auto.selection.dispersion import (GAP_TOLERANCE, HIGHEST_DISPERSION, MAX_EVALUATIONS, Dispersion,
+                                                  FusedScores, best_dispersion, best_weight, fit_dispersion,
+                                                  mean_dispersion)
 
 
 def curve(zero: float):

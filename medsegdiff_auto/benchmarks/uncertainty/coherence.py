@@ -1,10 +1,10 @@
 """One state over the volume beside independent tiles: spread where tiles overlap, and components per sample.
 
-The spread of the samples differs between places for reasons of anatomy. So every case is drawn twice, the second time with the
-tiles moved by half of their distance, and voxels that lie inside a tile once and between tiles the other time are compared with
-themselves. One state over the volume has the same noise and the same field both times. Several tiles may also know more than one,
-and each of them less off its middle: so the same voxels' error is measured, and both again without any blending, each voxel from
-its nearest tile alone. A spread that changes as the error does is true.
+The spread of the samples differs between places for reasons of anatomy. So every case is drawn twice, the second time
+with the tiles moved by half of their distance, and voxels that lie inside a tile once and between tiles the other time
+are compared with themselves. One state over the volume has the same noise and the same field both times. Several tiles
+may also know more than one, and each of them less off its middle: so the same voxels' error is measured, and both again
+without any blending, each voxel from its nearest tile alone. A spread that changes as the error does is true.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import islice, product, pairwise
 from pathlib import Path
-from typing import Sequence
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -32,7 +32,8 @@ from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.sampling.tiling import Tiles
 
-COHERENT, NEAREST, INDEPENDENT = "one state over the volume", "one state, each voxel from its nearest tile", "independent tiles"
+COHERENT, INDEPENDENT = "one state over the volume", "independent tiles"
+NEAREST = "one state, each voxel from its nearest tile"
 KINDS, REFERENCE = (COHERENT, NEAREST, INDEPENDENT), "the reference"
 INSIDE_FROM, BETWEEN_TO = 0.9, 0.6  # share of the nearest tile in the blended value
 SHARPNESS, SMALLEST_WEIGHT = 8, 1e-36  # power of the window by which the nearest tile counts alone
@@ -68,7 +69,7 @@ class MovableTiles(MedSegDiffPredictor):
 
 def halfway(starts: Sequence[int]) -> list[int]:
     """The first and the last of these, and the middles between neighbours."""
-    return sorted({starts[0], starts[-1], *((one + following) // 2 for one, following in zip(starts, starts[1:]))})
+    return sorted({starts[0], starts[-1], *((one + following) // 2 for one, following in pairwise(starts))})
 
 
 class TiledSampler:
@@ -85,8 +86,8 @@ class TiledSampler:
     def draw(self, kind: str, image: np.ndarray, case: str, are_moved: bool) -> tuple[Tensor, np.ndarray]:
         """Probabilities (S, K, *spatial) of an image (C, *spatial), and of every voxel the share of the nearest tile.
 
-        The image is continued by its mirror image, three quarters of a tile on every side: every tile is full of anatomy, and
-        those at the ends of the volume, which do not move, reach no voxel of the image as the nearest.
+        The image is continued by its mirror image, three quarters of a tile on every side: every tile is full of
+        anatomy, and those at the ends of the volume, which do not move, reach no voxel of the image as the nearest.
         """
         margin = [0] * self.is_flat + [3 * size // 4 for size in self.patch_size]
         own = tuple(slice(first, first + size) for first, size in zip(margin, image.shape[1:]))
@@ -124,16 +125,21 @@ def squared_error(samples: Tensor, reference: np.ndarray, structures: Sequence[S
     return sum((mean[structure.channel] - structure.mask(reference)) ** 2 for structure in structures)
 
 
-def between_and_inside(first: np.ndarray, second: np.ndarray, first_share: np.ndarray, second_share: np.ndarray) -> tuple[float, float]:
-    """Spread or error of two draws, summed over the voxels that lie between the tiles of one and inside a tile of the other."""
+def between_and_inside(first: np.ndarray, second: np.ndarray, first_share: np.ndarray,
+                       second_share: np.ndarray) -> tuple[float, float]:
+    """Spread or error of two draws, summed over the voxels that lie between the tiles of one and inside a tile of the
+    other.
+    """
     between = inside = 0.0
-    for one, other, own, others in ((first, second, first_share, second_share), (second, first, second_share, first_share)):
+    for one, other, own, others in ((first, second, first_share, second_share), (second, first, second_share,
+                                                                                 first_share)):
         voxels = (own <= BETWEEN_TO) & (others >= INSIDE_FROM)
         between, inside = between + float(one[voxels].sum()), inside + float(other[voxels].sum())
     return between, inside
 
 
-def interval_of_ratio(numerators: np.ndarray, denominators: np.ndarray, num_resamples: int = 2000) -> tuple[float, float]:
+def interval_of_ratio(numerators: np.ndarray, denominators: np.ndarray,
+                      num_resamples: int = 2000) -> tuple[float, float]:
     """95 % of the ratio of sums over cases, by bootstrap."""
     chosen = np.random.default_rng(0).integers(0, len(numerators), (num_resamples, len(numerators)))
     low, high = np.percentile(numerators[chosen].sum(1) / denominators[chosen].sum(1), (2.5, 97.5))
@@ -164,15 +170,20 @@ class Measured:
     components: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
     first: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
 
-    def add(self, model: TrainedModel, sampler: TiledSampler, case: str, image: np.ndarray, reference: np.ndarray) -> None:
+    def add(self, model: TrainedModel, sampler: TiledSampler, case: str, image: np.ndarray,
+            reference: np.ndarray) -> None:
         """Draws a case in all three ways, each with the tiles as usual and moved."""
-        maps, label_manager, structures = {}, model.plans_manager.get_label_manager(model.dataset_json), structures_of(model.dataset_json)
+        maps, label_manager, structures = {}, model.plans_manager.get_label_manager(model.dataset_json), structures_of(
+            model.dataset_json)
         for kind in KINDS:
-            (samples, share), (moved_samples, moved_share) = (sampler.draw(kind, image, case, moved) for moved in (False, True))
+            (samples, share), (moved_samples, moved_share) = (sampler.draw(kind, image, case, moved)
+                                                              for moved in (False, True))
             maps[kind] = label_maps(samples, label_manager)
-            self.spreads[kind].append(between_and_inside(variance_between(samples), variance_between(moved_samples), share, moved_share))
-            self.errors[kind].append(between_and_inside(
-                *(squared_error(drawn, reference, structures) for drawn in (samples, moved_samples)), share, moved_share))
+            self.spreads[kind].append(
+                between_and_inside(variance_between(samples), variance_between(moved_samples), share, moved_share))
+            self.errors[kind].append(
+                between_and_inside(*(squared_error(drawn, reference, structures) for drawn in (samples, moved_samples)),
+                                   share, moved_share))
             print(case, kind, *self.spreads[kind][-1], *self.errors[kind][-1], file=sys.stderr, flush=True)
         for structure in structures:
             for kind, of_kind in (maps | {REFERENCE: reference[None]}).items():
@@ -182,10 +193,13 @@ class Measured:
     def table(self) -> str:
         """Ratios of spreads and errors and mean numbers of components as a Markdown table."""
         names = list(dict.fromkeys(name for _, name in self.components))
-        lines = ["| samples drawn as | spread between tiles over spread inside a tile, the same voxels (95 %) | squared error, likewise | "
+        lines = ["| samples drawn as | spread between tiles over spread inside a tile, the same voxels (95 %) | "
+                 "squared error, likewise | "
                  f"{' | '.join(f'components of {name}' for name in names)} |", f"|{'---|' * (len(names) + 3)}"]
         for kind in (*KINDS, REFERENCE):
-            ratios = [ratio_of_sums(of_kind[kind]) if kind in of_kind else "" for of_kind in (self.spreads, self.errors)]
+            ratios = [
+                ratio_of_sums(of_kind[kind]) if kind in of_kind else "" for of_kind in (self.spreads, self.errors)
+            ]
             of_names = [f"{np.mean(self.components[kind, name]):.2f}" for name in names]
             lines.append(f"| {' | '.join([kind, *ratios, *of_names])} |")
         return "\n".join(lines)
@@ -199,8 +213,10 @@ def draw_picture(reference: np.ndarray, maps: dict[str, np.ndarray], path: Path)
     slice_number = int((reference > 0).reshape(len(reference), -1).sum(1).argmax())
     figure, axes = pyplot.subplots(len(maps), 5, figsize=(10, 2.2 * len(maps)))
     for row, (kind, samples) in zip(axes, maps.items()):
-        for axis, (title, labels) in zip(row, [("reference", reference), *((f"sample {k + 1}", one) for k, one in enumerate(samples))]):
-            axis.imshow(labels[slice_number], cmap="viridis", interpolation="nearest", vmin=0, vmax=max(1, reference.max()))
+        for axis, (title, labels) in zip(
+                row, [("reference", reference), *((f"sample {k + 1}", one) for k, one in enumerate(samples))]):
+            axis.imshow(labels[slice_number], cmap="viridis", interpolation="nearest", vmin=0,
+                        vmax=max(1, reference.max()))
             axis.set_title(title, fontsize=8)
             axis.set_xticks([]), axis.set_yticks([])
         row[0].set_ylabel(kind, fontsize=8)

@@ -1,4 +1,5 @@
-"""Does what ``medsegdiff_calibrate`` fits hold on cases that it was not fitted on? Fitted on all folds but one, judged on that one.
+"""Does what ``medsegdiff_calibrate`` fits hold on cases that it was not fitted on? Fitted on all folds but one, judged
+on that one.
 
 Every fold's network only ever sees its own validation cases, so no case judged was trained on or fitted on.
 """
@@ -24,9 +25,11 @@ from medsegdiff_auto.decision.conformal import Margins
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.overlap import mean_without_nan
 
-COLUMNS = {"dice": "Dice", "ece": "ECE", "pooled_ece": "ECE, cases pooled", "nll": "NLL", "expected_dice_between_samples": "between samples",
-           "expected_dice_sample_reference": "sample-reference", "in_interval": "in the samples' interval",
-           "conformal": "in the conformal interval", "conformal_width": "its width"}
+COLUMNS = {
+    "dice": "Dice", "ece": "ECE", "pooled_ece": "ECE, cases pooled", "nll": "NLL",
+    "expected_dice_between_samples": "between samples", "expected_dice_sample_reference": "sample-reference",
+    "in_interval": "in the samples' interval", "conformal": "in the conformal interval", "conformal_width": "its width"
+}
 
 
 class Values(NamedTuple):
@@ -89,11 +92,12 @@ def main() -> None:
         others = [folds[fold] for fold in args.f if fold != judge]
         fit = fit_sampling(others)
         margins = {name: round(of_structure[-1], 3) for name, of_structure in fit.margins.items()}
-        print(f"fold {judge}: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature {fit.temperature:.2f}, margins "
+        print(f"fold {judge}: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature "
+              f"{fit.temperature:.2f}, margins "
               f"{margins}, fitted on {sum(len(fold.cases) for fold in others)} cases", flush=True)
         planned = folds[judge].model.diffusion.sampling.conditioner_weight
-        for label, of_label in (("plain network, same views", Values(0.0, 1.0, {}, 1.0)), ("as planned", Values(0.0, planned, {}, 1.0)),
-                                ("fitted on other folds", fit)):
+        for label, of_label in (("plain network, same views", Values(
+                0.0, 1.0, {}, 1.0)), ("as planned", Values(0.0, planned, {}, 1.0)), ("fitted on other folds", fit)):
             tables[label] += rows_of_fold(folds[judge], of_label)
     num_cases = len({row["case"] for row in tables["as planned"]})
     print(f"| on {num_cases} cases | {' | '.join(COLUMNS.values())} | gap (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")

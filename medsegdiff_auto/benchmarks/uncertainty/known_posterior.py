@@ -1,7 +1,9 @@
-"""Phantoms of which the posterior is known: are the probabilities true, and are samples as large as annotations would be?
+"""Phantoms of which the posterior is known: are the probabilities true, and are samples as large as annotations would
+be?
 
-The test cases of ``medsegdiff_phantoms`` are predicted as a user would; nothing was trained or fitted on them. The size of a
-sample is looked up in the true distribution of sizes: where samples are draws from the posterior, these ranks are uniform.
+The test cases of ``medsegdiff_phantoms`` are predicted as a user would; nothing was trained or fitted on them. The size
+of a sample is looked up in the true distribution of sizes: where samples are draws from the posterior, these ranks are
+uniform.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from medsegdiff_auto.phantoms.posterior_file import load_posterior
 
 NUM_ANNOTATOR_PAIRS = 200
 NUM_RANK_BINS = 10
-COLUMNS = {"size_bias": "mean size, sampled over true, - 1", "spread_ratio": "standard deviation of size, sampled over true",
+COLUMNS = {"size_bias": "mean size, sampled over true, - 1", "spread_ratio": "standard deviation of size, sampled over "
+                                                                             "true",
            "in_interval": "true sizes in the 90 % interval",
            "between_samples": "Dice between samples", "between_annotators": "between annotations"}
 
@@ -38,7 +41,8 @@ def test_cases(dataset: str, num_cases: int | None) -> Iterator[tuple[str, list[
     raw = paths.require_folder("nnUNet_raw") / paths.resolve_dataset(dataset)
     for file in sorted((raw / "labelsTs").glob("*.nii.gz"))[:num_cases]:
         case = file.name.removesuffix(".nii.gz")
-        yield case, sorted((raw / "imagesTs").glob(f"{case}_*.nii.gz")), load_posterior(raw / "posterior" / f"{case}.npz")
+        yield case, sorted(
+            (raw / "imagesTs").glob(f"{case}_*.nii.gz")), load_posterior(raw / "posterior" / f"{case}.npz")
 
 
 def predicted(predictor: MedSegDiffPredictor, model: TrainedModel, case: str, files: list[Path]) -> Prediction:
@@ -49,7 +53,8 @@ def predicted(predictor: MedSegDiffPredictor, model: TrainedModel, case: str, fi
 
 def mid_ranks(values: np.ndarray, distribution: np.ndarray) -> np.ndarray:
     """Share of a sorted distribution below each value, half of the ties counted; in [0, 1]."""
-    return (np.searchsorted(distribution, values, "left") + np.searchsorted(distribution, values, "right")) / (2 * len(distribution))
+    return (np.searchsorted(distribution, values, "left") +
+            np.searchsorted(distribution, values, "right")) / (2 * len(distribution))
 
 
 def distance_from_uniform(ranks: np.ndarray) -> float:
@@ -66,20 +71,24 @@ def row_of(prediction: Prediction, posterior: Posterior, structure: Structure, g
     true = structure.posterior(posterior.probabilities()).reshape(prediction.segmentation.shape)
     fused = prediction.probabilities[structure.channel]
     near = relevant_mask(true > 0.5, fused > 0.5)
-    return {"ranks": mid_ranks(sampled, true_sizes), "reliability": reliability(fused[near], true[near], NUM_BINS),
-            "size_bias": sampled.mean() / true_sizes.mean() - 1, "spread_ratio": sampled.std(ddof=1) / true_sizes.std(),
-            "in_interval": np.mean((found.lower <= true_sizes) & (true_sizes <= found.upper)),
-            "between_samples": expected_dice_between_samples(masks),
-            "between_annotators": expected_dice_between_annotators(posterior, structure.labels, NUM_ANNOTATOR_PAIRS, generator)}
+    return {
+        "ranks": mid_ranks(sampled, true_sizes), "reliability": reliability(fused[near], true[near], NUM_BINS),
+        "size_bias": sampled.mean() / true_sizes.mean() - 1, "spread_ratio": sampled.std(ddof=1) / true_sizes.std(),
+        "in_interval": np.mean((found.lower <= true_sizes) & (true_sizes <= found.upper)),
+        "between_samples": expected_dice_between_samples(masks), "between_annotators": expected_dice_between_annotators(
+            posterior, structure.labels, NUM_ANNOTATOR_PAIRS, generator)
+    }
 
 
 def print_table(rows: dict[str, list[dict]]) -> None:
     """Medians over cases and structures; calibration and ranks of all of them together."""
-    print(f"| method | ECE against the posterior | {' | '.join(COLUMNS.values())} | distance of the ranks from uniform |")
+    print(f"| method | ECE against the posterior | {' | '.join(COLUMNS.values())} | distance of the ranks from uniform "
+          "|")
     print("|---" * (len(COLUMNS) + 3) + "|")
     for method, of_method in rows.items():
         values = [np.median([row[key] for row in of_method]) for key in COLUMNS]
-        print(f"| {method} | {curve_of(of_method).expected_calibration_error:.4f} | {' | '.join(f'{value:.3f}' for value in values)} "
+        print(f"| {method} | {curve_of(of_method).expected_calibration_error:.4f} | "
+              f"{' | '.join(f'{value:.3f}' for value in values)} "
               f"| {distance_from_uniform(np.concatenate([row['ranks'] for row in of_method])):.3f} |")
 
 
@@ -97,11 +106,13 @@ def draw(rows: dict[str, list[dict]], path: Path) -> None:
     edges = np.linspace(0, 1, NUM_RANK_BINS + 1)
     for method, of_method in rows.items():
         curve = curve_of(of_method)
-        curves.plot(curve.mean_confidence, curve.mean_outcome, marker="o", label=f"{method} (ECE {curve.expected_calibration_error:.3f})")
+        curves.plot(curve.mean_confidence, curve.mean_outcome, marker="o",
+                    label=f"{method} (ECE {curve.expected_calibration_error:.3f})")
         density, _ = np.histogram(np.concatenate([row["ranks"] for row in of_method]), edges, density=True)
         ranks.stairs(density, edges, lw=1.8, label=method)
     curves.set(xlabel="predicted probability", ylabel="mean true probability", aspect="equal")
-    ranks.set(xlabel="rank of a sample's size among the true sizes", ylabel="density (a draw from the posterior: 1)", ylim=(0, None))
+    ranks.set(xlabel="rank of a sample's size among the true sizes", ylabel="density (a draw from the posterior: 1)",
+              ylim=(0, None))
     curves.legend(frameon=False), ranks.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
@@ -118,10 +129,13 @@ def main() -> None:
     rows = defaultdict(list)
     for method, use_fitted in (("as planned", False), ("fitted", True)):
         model = model_of(args, args.f, use_fitted=use_fitted)
-        predictor, generator = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps)), np.random.default_rng(0)
+        predictor, generator = MedSegDiffPredictor(model, SamplingOptions(args.samples,
+                                                                          args.steps)), np.random.default_rng(0)
         for case, files, posterior in test_cases(args.d, args.cases):
             prediction = predicted(predictor, model, case, files)
-            rows[method] += [row_of(prediction, posterior, structure, generator) for structure in structures_of(model.dataset_json)]
+            rows[method] += [
+                row_of(prediction, posterior, structure, generator) for structure in structures_of(model.dataset_json)
+            ]
     print_table(rows)
     if args.o:
         draw(rows, Path(args.o))

@@ -1,4 +1,6 @@
-"""Dice, calibration, energy distance and seconds as functions of the sampler's steps, one model, the same cases and noise."""
+"""Dice, calibration, energy distance and seconds as functions of the sampler's steps, one model, the same cases and
+noise.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,10 @@ def main() -> None:
     if fit is not None:
         model.network.configuration = model.network.configuration.changed(dispersion=fit.dispersion)
     cases = list(validation_cases(model, preprocessed, args.f))[:args.cases]
-    print(f"{len(cases)} cases, dispersion {model.network.configuration.sampling.dispersion:.3f}, weight of the plain network {weight:g}\n")
-    print("| solver | steps | evaluations a case | seconds a case | Dice | ECE | between samples | sample-reference | GED |\n"
+    print(f"{len(cases)} cases, dispersion {model.network.configuration.sampling.dispersion:.3f}, weight of the plain "
+          f"network {weight:g}\n")
+    print("| solver | steps | evaluations a case | seconds a case | Dice | ECE | between samples | sample-reference | "
+          "GED |\n"
           "|---|---|---|---|---|---|---|---|---|")
     for solver in args.solvers:
         for steps in args.steps:

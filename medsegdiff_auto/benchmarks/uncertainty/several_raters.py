@@ -1,7 +1,9 @@
-"""Do the samples look like the raters? Energy distance, matched IoU and diversity over the validation cases of all folds.
+"""Do the samples look like the raters? Energy distance, matched IoU and diversity over the validation cases of all
+folds.
 
-Beside our samples stand nnU-Net's single masks: trained on the raters' labels drawn at each iteration (the conditioner of our own
-model, which is trained exactly so), and trained on the majority (``medsegdiff_train ... -tr nnUNetTrainer``).
+Beside our samples stand nnU-Net's single masks: trained on the raters' labels drawn at each iteration (the conditioner
+of our own model, which is trained exactly so), and trained on the majority (``medsegdiff_train ... -tr
+nnUNetTrainer``).
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ def raters_of(model: TrainedModel, preprocessed: Path, case: str) -> np.ndarray:
     return np.stack([np.maximum(blosc2.open(urlpath=str(file), mode="r")[0], 0) for file in files if file.is_file()])
 
 
-def row_of(maps: np.ndarray, fused: np.ndarray, raters: np.ndarray, majority: np.ndarray, structure) -> dict[str, float]:
+def row_of(maps: np.ndarray, fused: np.ndarray, raters: np.ndarray, majority: np.ndarray,
+           structure) -> dict[str, float]:
     """One structure's scores of sampled label maps (S, *spatial)."""
     samples, references = structure.mask(maps), structure.mask(raters)
     alone = {} if len(samples) > 1 else {"sample_diversity": 0.0}

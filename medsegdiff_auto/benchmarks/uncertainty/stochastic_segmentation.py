@@ -34,7 +34,9 @@ class LowRankGaussianHead(nn.Module):
         self.log_variance = convolution(channels, self.num_outputs, 1)
 
     def sample(self, features: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
-        """Logits (M, B, K, *spatial) from the standard normal ``factors`` (M, B, rank) and ``noise`` (M, B, K, *spatial)."""
+        """Logits (M, B, K, *spatial) from the standard normal ``factors`` (M, B, rank) and ``noise`` (M, B, K,
+        *spatial).
+        """
         mean, deviation = self.mean(features), (self.log_variance(features).exp() + SMALLEST_VARIANCE).sqrt()
         factor = self.factor(features).unflatten(1, (self.rank, self.num_outputs))
         return mean + torch.einsum("mbr,brk...->mbk...", factors, factor) + deviation * noise
@@ -57,7 +59,8 @@ def joint_negative_log_likelihood(logits: Tensor, x_start: Tensor, target: str) 
     return -(of_mask.logsumexp(0) - math.log(len(logits))).mean() / num_voxels
 
 
-def train_head(head: LowRankGaussianHead, batches, features_of, num_iterations: int, target: str, reference_state) -> list[float]:
+def train_head(head: LowRankGaussianHead, batches, features_of, num_iterations: int, target: str,
+               reference_state) -> list[float]:
     """AdamW with a polynomial decay on the head alone; returns the losses.
 
     Args:
@@ -85,7 +88,8 @@ def train_head(head: LowRankGaussianHead, batches, features_of, num_iterations: 
 
 
 @torch.no_grad()
-def sampled_probabilities(head: LowRankGaussianHead, features: Tensor, num_samples: int, target: str, seed: int) -> Tensor:
+def sampled_probabilities(head: LowRankGaussianHead, features: Tensor, num_samples: int, target: str,
+                          seed: int) -> Tensor:
     """Masks of one image as probabilities, (num_samples, K, *spatial); features (1, F, *spatial)."""
     generator = torch.Generator().manual_seed(seed)
     factors = torch.randn(num_samples, 1, head.rank, generator=generator)

@@ -1,4 +1,6 @@
-"""Two methods by their ``summary.json`` on the same cases: Dice per structure, and the paired difference with its interval."""
+"""Two methods by their ``summary.json`` on the same cases: Dice per structure, and the paired difference with its
+interval.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,13 @@ from medsegdiff_auto.evaluation.paired import compare_paired
 def dice_by_case(summary: Path) -> dict[str, dict[str, float]]:
     """Case -> structure -> Dice, as nnU-Net's evaluation wrote it."""
     cases = json.loads(summary.read_text(encoding="utf-8"))["metric_per_case"]
-    return {Path(case["prediction_file"]).name: {structure: scores["Dice"] for structure, scores in case["metrics"].items()}
-            for case in cases}
+    return {
+        Path(case["prediction_file"]).name: {
+            structure: scores["Dice"]
+            for structure, scores in case["metrics"].items()
+        }
+        for case in cases
+    }
 
 
 def rows(first: Path, second: Path) -> list[str]:
@@ -28,8 +35,13 @@ def rows(first: Path, second: Path) -> list[str]:
     if set(ours) != set(theirs):
         raise SystemExit(f"other cases: {sorted(set(ours) ^ set(theirs))[:5]}")
     cases = sorted(ours)
-    table = {structure: [[side[case][structure] for case in cases] for side in (ours, theirs)] for structure in ours[cases[0]]}
-    table["mean of the structures"] = [np.nanmean([columns[side] for columns in table.values()], axis=0) for side in (0, 1)]
+    table = {
+        structure: [[side[case][structure] for case in cases] for side in (ours, theirs)]
+        for structure in ours[cases[0]]
+    }
+    table["mean of the structures"] = [
+        np.nanmean([columns[side] for columns in table.values()], axis=0) for side in (0, 1)
+    ]
     return [row(structure, *columns) for structure, columns in table.items()]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
-from medsegdiff_auto.benchmarks.uncertainty.stochastic_segmentation import LowRankGaussianHead, sampled_probabilities, train_head
+from medsegdiff_auto.benchmarks.uncertainty.stochastic_segmentation import (LowRankGaussianHead, sampled_probabilities,
+                                                                            train_head)
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
@@ -56,12 +57,16 @@ def judged(distribution: Distribution, cases: list[tuple], model: TrainedModel, 
     rows = []
     for case, image, reference, _ in cases:
         drawn = distribution(case, image)
-        rows += [row | interval for row, interval in zip(scores(case, drawn, reference, model, drawn.conditioner_weight, temperature),
-                                                         intervals(drawn, reference, model, margins))]
+        rows += [
+            row | interval
+            for row, interval in zip(scores(case, drawn, reference, model, drawn.conditioner_weight, temperature),
+                                     intervals(drawn, reference, model, margins))
+        ]
     return rows
 
 
-def intervals(drawn: CaseDistribution, reference: np.ndarray, model: TrainedModel, margins: dict[str, Margins]) -> Iterator[dict]:
+def intervals(drawn: CaseDistribution, reference: np.ndarray, model: TrainedModel,
+              margins: dict[str, Margins]) -> Iterator[dict]:
     """Whether a structure's interval of sizes holds the reference, and its width over the size of the reference."""
     label_manager = model.plans_manager.get_label_manager(model.dataset_json)
     maps = label_maps(drawn.samples, label_manager)
@@ -85,7 +90,8 @@ def temperature_of_plain(plain: dict[str, Tensor], cases: list[tuple], model: Tr
     return float(min(TEMPERATURES, key=nll))
 
 
-def gaussian_head_distribution(model: TrainedModel, configuration: str, num_iterations: int, preprocessed: Path) -> Distribution:
+def gaussian_head_distribution(model: TrainedModel, configuration: str, num_iterations: int,
+                               preprocessed: Path) -> Distribution:
     """Trains the baseline on the frozen network of an upgraded model."""
     plans = dict(model.plans_manager.plans)
     trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, configuration, model.dataset_json,
@@ -96,8 +102,8 @@ def gaussian_head_distribution(model: TrainedModel, configuration: str, num_iter
     conditioner = Conditioner(model.network.conditioner.unet, first_stage=0).eval()
     head = LowRankGaussianHead(conditioner.unet.decoder.seg_layers[-1])
     batches, _ = trainer.get_dataloaders()
-    losses = train_head(head, batches, lambda image: conditioner(image).pyramid[0], num_iterations, model.diffusion.target,
-                        lambda target: reference_state(target, trainer.label_manager)[0])
+    losses = train_head(head, batches, lambda image: conditioner(image).pyramid[0], num_iterations,
+                        model.diffusion.target, lambda target: reference_state(target, trainer.label_manager)[0])
     print(f"Gaussian head: loss {np.mean(losses[:20]):.4f} -> {np.mean(losses[-20:]):.4f}", flush=True)
 
     predictor = MedSegDiffPredictor(model)
@@ -114,7 +120,9 @@ def gaussian_samples(head: LowRankGaussianHead, conditioner: Conditioner, data: 
     num_outputs = predictor.label_manager.num_segmentation_heads
 
     def of_tile(index: int) -> Tensor:
-        return sampled_probabilities(head, conditioner(tiles.cut(image, index)[None]).pyramid[0], NUM_SAMPLES, target, SAMPLE_SEED)
+        return sampled_probabilities(head,
+                                     conditioner(tiles.cut(image, index)[None]).pyramid[0], NUM_SAMPLES, target,
+                                     SAMPLE_SEED)
 
     samples = tiles.blended((NUM_SAMPLES, num_outputs), of_tile)[(slice(None), slice(None), *revert_padding[1:])]
     return CaseDistribution(samples.mean(0), samples.half(), 0.0)
@@ -129,18 +137,21 @@ def main() -> None:
     args = parser.parse_args()
     preprocessed = paths.preprocessed_folder(args.d)
     compute_on_cpu()
-    model, twin = (model_of(args, args.f, trainer=trainer) for trainer in (paths.OUR_TRAINER, f"{paths.OUR_TRAINER}Twin"))
+    model, twin = (model_of(args, args.f, trainer=trainer)
+                   for trainer in (paths.OUR_TRAINER, f"{paths.OUR_TRAINER}Twin"))
     cases = list(validation_cases(model, preprocessed, args.f))
     to_fit, to_judge = cases[::2], cases[1::2]
     table = {label: judged(distribution, to_judge, model, margins)
              for label, distribution, margins in methods(model, twin, to_fit, cases, preprocessed, args)}
-    print(f"| on {len(to_judge)} cases | {' | '.join(COLUMNS.values())} | Dice - checkpoint (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")
+    print(f"| on {len(to_judge)} cases | {' | '.join(COLUMNS.values())} | Dice - checkpoint (95 %) "
+          f"|\n|{'---|' * (len(COLUMNS) + 2)}")
     reference = case_means(table["checkpoint, all mirrors"], lambda row: row["dice"])
     for label, rows in table.items():
         difference = compare_paired(case_means(rows, lambda row: row["dice"]), reference)
         means = " | ".join(f"{np.nanmean([row[column] for row in rows]):.4f}" if any(
             not np.isnan(row[column]) for row in rows) else "-" for column in COLUMNS)
-        print(f"| {label} | {means} | {difference.mean_difference:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}) |")
+        print(f"| {label} | {means} | {difference.mean_difference:+.4f} ({difference.low:+.4f} to "
+              f"{difference.high:+.4f}) |")
 
 
 def methods(model: TrainedModel, twin: TrainedModel, to_fit: list[tuple], cases: list[tuple], preprocessed: Path,
@@ -165,7 +176,8 @@ def methods(model: TrainedModel, twin: TrainedModel, to_fit: list[tuple], cases:
     weight = best_weight(sampler.scores_of_weights())
     predictor.network.configuration = predictor.network.configuration.changed(dispersion=tau)
     yield (f"upgraded, dispersion {tau:.2f}, weight {weight:g}",
-           lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=weight), sampler.volume_margins())
+           lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=weight),
+           sampler.volume_margins())
 
 
 if __name__ == "__main__":

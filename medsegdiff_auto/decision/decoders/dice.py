@@ -1,7 +1,7 @@
 """The mask of the highest expected Dice.
 
-Probabilities, whose voxels count as independent, are decoded by ``rankseg`` (Dai and Li 2023; Wang and Dai 2025); samples here,
-because their voxels are not independent.
+Probabilities, whose voxels count as independent, are decoded by ``rankseg`` (Dai and Li 2023; Wang and Dai 2025);
+samples here, because their voxels are not independent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ SAMPLE_BYTES, FIXED_BYTES = 2, 12  # of a voxel
 
 
 def best_expected_dice(probabilities: np.ndarray, samples: np.ndarray, labels: LabelManager) -> np.ndarray:
-    """Maximises over the samples where there are at least two, else over the probabilities, voxel by voxel independent."""
+    """Maximises over the samples where there are at least two, else over the probabilities, voxel by voxel independent.
+    """
     return dice_of_samples(samples, labels) if len(samples) > 1 else dice_of_probabilities(probabilities, labels)
 
 
@@ -28,21 +29,25 @@ def dice_of_probabilities(probabilities: np.ndarray, labels: LabelManager) -> np
     from rankseg import RankSEG
 
     structures = probabilities if labels.has_regions else probabilities[1:]
-    masks = RankSEG(metric="dice", output_mode="multilabel", solver="RMA")(torch.from_numpy(structures[None].astype(np.float32)))
+    masks = RankSEG(metric="dice", output_mode="multilabel",
+                    solver="RMA")(torch.from_numpy(structures[None].astype(np.float32)))
     return label_map(zip(masks[0].numpy().astype(bool), structures), labels)
 
 
 def dice_of_samples(samples: np.ndarray, labels: LabelManager) -> np.ndarray:
     """The label map of the highest expected Dice against the samples, structure by structure."""
-    return label_map(((best_dice_mask(masks), masks.mean(0, dtype=np.float32)) for masks in structure_masks(samples, labels)), labels)
+    return label_map(
+        ((best_dice_mask(masks), masks.mean(0, dtype=np.float32)) for masks in structure_masks(samples, labels)),
+        labels)
 
 
 def best_dice_mask(masks: np.ndarray) -> np.ndarray:
-    """The mask m that maximises the mean over s of 2 |m & y_s| / (|m| + |y_s|), (*spatial) bool; two empty masks score 1.
+    """The mask m that maximises the mean over s of 2 |m & y_s| / (|m| + |y_s|), (*spatial) bool; two empty masks score
+    1.
 
-    For a size n of m, a voxel is worth sum_s y_s / (n + |y_s|), and the best m of that size holds the n worthiest. Voxels
-    that lie in the same samples are worth the same, so that their patterns are ranked instead of the voxels. The size is
-    searched on a grid that is refined around its best point.
+    For a size n of m, a voxel is worth sum_s y_s / (n + |y_s|), and the best m of that size holds the n worthiest.
+    Voxels that lie in the same samples are worth the same, so that their patterns are ranked instead of the voxels. The
+    size is searched on a grid that is refined around its best point.
     """
     flat = masks.reshape(len(masks), -1)
     sizes, union = flat.sum(1), np.flatnonzero(flat.any(0))
@@ -80,5 +85,6 @@ def _largest(function: Callable[[int], float], low: int, high: int) -> tuple[int
         low, high = int(grid[max(0, at - 1)]), int(grid[min(len(grid) - 1, at + 1)])
 
 
-DECODER = Decoder("the mask of the highest expected Dice over the samples", "Dai and Li 2023; Wang and Dai 2025", best_expected_dice,
-                  rank=2, work_bytes=lambda num_samples, num_outputs, classes: SAMPLE_BYTES * num_samples + FIXED_BYTES)
+DECODER = Decoder("the mask of the highest expected Dice over the samples", "Dai and Li 2023; Wang and Dai 2025",
+                  best_expected_dice, rank=2,
+                  work_bytes=lambda num_samples, num_outputs, classes: SAMPLE_BYTES * num_samples + FIXED_BYTES)

@@ -38,5 +38,5 @@ def work_bytes(num_samples: int, num_outputs: int, classes: bool) -> float:
     return REGIONS_BYTES[0] * num_samples + REGIONS_BYTES[1]
 
 
-DECODER = Decoder("STAPLE of the sampled masks", "Warfield et al. 2004; Rohlfing et al. 2003", staple, rank=1, fewest_samples=2,
-                  work_bytes=work_bytes)
+DECODER = Decoder("STAPLE of the sampled masks", "Warfield et al. 2004; Rohlfing et al. 2003", staple, rank=1,
+                  fewest_samples=2, work_bytes=work_bytes)

@@ -26,6 +26,7 @@ def dpm_solver_pp_2m_step(step: Step) -> Tensor:
 
 
 SOLVER = Solver("Lu et al. 2022, “DPM-Solver++”, algorithm 2 (2M)",
-                "x<sub>s</sub> = (σ<sub>s</sub> / σ<sub>t</sub>) x<sub>t</sub> − α<sub>s</sub> (e<sup>−h</sup> − 1) D, &nbsp; "
+                "x<sub>s</sub> = (σ<sub>s</sub> / σ<sub>t</sub>) x<sub>t</sub> − α<sub>s</sub> (e<sup>−h</sup> − 1) D, "
+                "&nbsp; "
                 "h = (λ<sub>s</sub> − λ<sub>t</sub>) / 2", dpm_solver_pp_2m_step, takes_previous=True,
                 remark="<i>D</i> is <i>x̂</i><sub>0</sub>, extrapolated with the one of the step before.")

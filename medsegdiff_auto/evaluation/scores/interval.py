@@ -20,7 +20,8 @@ def size_interval(sizes: np.ndarray, interval: tuple[float, float] = INTERVAL) -
 def nominal_coverage(num_samples: int, interval: tuple[float, float] = INTERVAL) -> float:
     """How often the interval of n perfect samples holds the reference: (high - low) (n - 1) / (n + 1).
 
-    Exact for uniform sizes, since the k-th of n order statistics then has mean k / (n + 1). Far below 90 % for few samples.
+    Exact for uniform sizes, since the k-th of n order statistics then has mean k / (n + 1). Far below 90 % for few
+    samples.
     """
     return (interval[1] - interval[0]) * (num_samples - 1) / (num_samples + 1)
 

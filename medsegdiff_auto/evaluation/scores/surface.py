@@ -37,7 +37,8 @@ def surface_agreement(reference: np.ndarray, prediction: np.ndarray, spacing_mm:
 
 def _surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> dict:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # version 0.1 calls scipy.ndimage by its former module names
+        # version 0.1 calls scipy.ndimage by its former module names
+        warnings.simplefilter("ignore", DeprecationWarning)
         return metrics.compute_surface_distances(reference, prediction, tuple(spacing_mm))
 
 
