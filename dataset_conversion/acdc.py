@@ -36,13 +36,12 @@ class ACDC(Converter):
     """The folder with training/ and testing/; the two frames of a patient stay on one side of a fold."""
 
     about = About(
-        title="ACDC", modality="cine MRI, 3-D", task="right ventricle, myocardium and left ventricle at the end of "
-                                                     "diastole and systole",
+        title="ACDC", modality="cine MRI, 3-D",
+        task="right ventricle, myocardium and left ventricle at the end of diastole and systole",
         licence="CC BY-NC-SA 4.0 as redistributors state it; the page of the challenge asks for the citation",
         citation="Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation and "
-                 "Diagnosis, "
-                 "IEEE TMI 37(11):2514 (2018)",
-        homepage="https://www.creatis.insa-lyon.fr/Challenge/acdc/databases.html")
+        "Diagnosis, "
+        "IEEE TMI 37(11):2514 (2018)", homepage="https://www.creatis.insa-lyon.fr/Challenge/acdc/databases.html")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         require_files(source, {"training/patient*/patient*_frame*_gt.nii.gz": "label maps of two frames of a patient",

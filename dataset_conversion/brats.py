@@ -74,12 +74,12 @@ class BraTS(Converter):
     """
 
     about = About(
-        title="BraTS 2015 to 2023", modality="MRI, 3-D: T1, T1 with contrast, T2, FLAIR", task="glioma: whole tumour, "
-                                                                                               "tumour core and "
-        "enhancing tumour as nested regions", licence="registration with the challenge; CC BY-NC-SA 3.0 CH (2015), "
-                                                      "terms of the year "
-        "(others); CC BY-SA 4.0 (Decathlon)", citation="Menze et al., The Multimodal Brain Tumor Image Segmentation "
-                                                       "Benchmark, IEEE TMI "
+        title="BraTS 2015 to 2023", modality="MRI, 3-D: T1, T1 with contrast, T2, FLAIR",
+        task="glioma: whole tumour, tumour core and "
+        "enhancing tumour as nested regions",
+        licence="registration with the challenge; CC BY-NC-SA 3.0 CH (2015), terms of the year "
+        "(others); CC BY-SA 4.0 (Decathlon)",
+        citation="Menze et al., The Multimodal Brain Tumor Image Segmentation Benchmark, IEEE TMI "
         "34 (2015); Bakas et al., Scientific Data 4 (2017); Baid et al., arXiv 2107.02314 (2021)",
         homepage="https://www.synapse.org/brats")
 
@@ -91,8 +91,8 @@ class BraTS(Converter):
             raise UserError(
                 f"{source} is not the folder of a BraTS edition: no file has the name of a sequence.",
                 found=shown_entries(source),
-                expected="for example BraTS2021_00006/BraTS2021_00006_flair.nii.gz, or any other edition's "
-                "names", fix="give the folder that holds the folders of the cases, unpacked")
+                expected="for example BraTS2021_00006/BraTS2021_00006_flair.nii.gz, or any other edition's names",
+                fix="give the folder that holds the folders of the cases, unpacked")
         cases, problems = [], []
         for name, parts in sorted(found.items()):
             edition = editions[name]
@@ -139,8 +139,8 @@ def _find_files(source: Path) -> tuple[dict[str, dict[str, Path]], dict[str, Edi
 def _scan_decathlon(source: Path, options: Namespace) -> Contents:
     task = msd.CONVERTER.scan(source, options)
     if len(task.channel_names) != len(CHANNELS) or len(task.labels) != len(MSD_CODES):
-        raise UserError(f"{source} is another task of the Decathlon.", found=f"{task.dataset_name}: "
-                                                                             f"{', '.join(task.channel_names)}",
+        raise UserError(f"{source} is another task of the Decathlon.",
+                        found=f"{task.dataset_name}: {', '.join(task.channel_names)}",
                         expected="Task01_BrainTumour: FLAIR, T1w, t1gd, T2w", fix=f"medsegdiff_convert msd -i {source}")
     cases = [Case(case.name, case.patient, case.files, MSD_CODES, case.part) for case in task.cases]
     contents = _contents(cases, task.problems, f"Decathlon {task.version}")

@@ -36,8 +36,8 @@ class BTCV(Converter):
 
     about = About(
         title="BTCV, Multi-Atlas Labeling Beyond the Cranial Vault: abdomen", modality="CT, portal venous phase, 3-D",
-        task="13 abdominal organs", licence="terms of use of Synapse, accepted at registration; no licence text was "
-                                            "found",
+        task="13 abdominal organs",
+        licence="terms of use of Synapse, accepted at registration; no licence text was found",
         citation="Landman et al., MICCAI Multi-Atlas Labeling Beyond the Cranial Vault, Workshop and Challenge, 2015",
         homepage="https://www.synapse.org/#!Synapse:syn3193805/wiki/89480")
 

@@ -61,33 +61,33 @@ class Folder(Converter):
     has_raters = True
 
     def add_options(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--images", default="images/{case}", metavar="PATTERN",
-                            help="where the images are, with {case} and perhaps {patient}, {channel}, * (default: "
-                                 "%(default)s)")
-        parser.add_argument("--masks", metavar="PATTERN", help="where the masks are, with {case} and perhaps "
-                                                               "{patient}, {label}, {rater}, * "
-                                                               "(default: masks/{case}, or labels/, segmentations/, "
-                                                               "annotations/)")
+        parser.add_argument(
+            "--images", default="images/{case}", metavar="PATTERN",
+            help="where the images are, with {case} and perhaps {patient}, {channel}, * (default: %(default)s)")
+        parser.add_argument(
+            "--masks", metavar="PATTERN",
+            help="where the masks are, with {case} and perhaps {patient}, {label}, {rater}, * "
+            "(default: masks/{case}, or labels/, segmentations/, annotations/)")
         parser.add_argument("--test_images", metavar="PATTERN", help="images for imagesTs; they need no masks")
-        parser.add_argument("--channels", nargs="+", metavar="NAME", help="names of the channels; with {channel} the "
-                                                                          "words in the file names, "
-                                                                          "in order. CT is normalised as CT (default: "
-                                                                          "R G B or image)")
-        parser.add_argument("--labels", nargs="+", metavar="NAME[=CODE]", help="the structures, with their value or "
-                                                                               "#rrggbb in the masks, or "
-                                                                               "with {label} the words in the file "
-                                                                               "names (default: looked up)")
-        parser.add_argument("--regions", action="store_true", help="the structures of --labels lie within each other, "
-                                                                   "outermost first")
-        parser.add_argument("--grey", action="store_true", help="masks are grey: what reaches --threshold is the one "
-                                                                "structure")
-        parser.add_argument("--threshold", type=float, metavar="VALUE", help="of grey masks (default: half of their "
-                                                                             "highest possible value)")
-        parser.add_argument("--patient", metavar="REGEX", help="finds the patient in the case's name, for example "
-                                                               "'^(P[0-9]+)_' "
-                                                               "(default: {patient}, or each case is a patient)")
-        parser.add_argument("--folds", metavar="FILE", help="your own folds as nnU-Net writes them: [{\"train\": "
-                                                            "[...], \"val\": [...]}, ...]")
+        parser.add_argument(
+            "--channels", nargs="+", metavar="NAME",
+            help="names of the channels; with {channel} the words in the file names, "
+            "in order. CT is normalised as CT (default: R G B or image)")
+        parser.add_argument(
+            "--labels", nargs="+", metavar="NAME[=CODE]",
+            help="the structures, with their value or #rrggbb in the masks, or "
+            "with {label} the words in the file names (default: looked up)")
+        parser.add_argument("--regions", action="store_true",
+                            help="the structures of --labels lie within each other, outermost first")
+        parser.add_argument("--grey", action="store_true",
+                            help="masks are grey: what reaches --threshold is the one structure")
+        parser.add_argument("--threshold", type=float, metavar="VALUE",
+                            help="of grey masks (default: half of their highest possible value)")
+        parser.add_argument(
+            "--patient", metavar="REGEX", help="finds the patient in the case's name, for example '^(P[0-9]+)_' "
+            "(default: {patient}, or each case is a patient)")
+        parser.add_argument("--folds", metavar="FILE",
+                            help="your own folds as nnU-Net writes them: [{\"train\": [...], \"val\": [...]}, ...]")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         masks_pattern = options.masks or _default_masks(source)
@@ -141,8 +141,8 @@ class Folder(Converter):
         agree = nested_consensus if detail.is_nested else consensus
         sizes = {rater.voxels.shape for rater in raters.values()}
         if len(sizes) > 1:
-            raise CaseProblem("its raters' masks differ in size: "
-                              f"{', '.join(' x '.join(map(str, size)) for size in sorted(sizes))}")
+            raise CaseProblem(
+                f"its raters' masks differ in size: {', '.join(' x '.join(map(str, size)) for size in sorted(sizes))}")
         label = channels[0].like(agree([rater.voxels for rater in raters.values()]))
         return Sample(channels, label, named, notes)
 
@@ -169,8 +169,8 @@ def _read_mask(files: Mapping[str, Path], detail: Detail, notes: list[str]):
         if label is None:
             label, first = np.zeros(values.shape, np.uint8), mask
         if values.shape != label.shape:
-            raise CaseProblem(f"{files[name].name} has the size {values.shape}, expected {label.shape} as the other "
-                              "classes")
+            raise CaseProblem(
+                f"{files[name].name} has the size {values.shape}, expected {label.shape} as the other classes")
         inside = above(values, coding.threshold)
         covered = np.count_nonzero(inside & (label > 0))
         if covered and not detail.is_nested:
@@ -196,8 +196,8 @@ def _require_patterns(options: Namespace, masks_pattern: str) -> None:
                             fix=f"for example {flag} '{flag[2:]}/{{case}}'")
     if "channel" in fields_of(options.images) and not options.channels:
         raise UserError("{channel} in --images needs the channels in their order.", found=options.images,
-                        expected="the words that stand in the place of {channel}", fix="for example --channels T1 "
-                                                                                       "FLAIR")
+                        expected="the words that stand in the place of {channel}",
+                        fix="for example --channels T1 FLAIR")
     if options.raters and "rater" not in fields_of(masks_pattern):
         raise UserError("--raters needs masks of several raters.", found=f"--masks {masks_pattern}",
                         expected="{rater} in --masks",
@@ -300,10 +300,10 @@ def _file_ending(cases: list[Case]) -> str:
         for case in cases
     }
     if len(are_pictures) == 2:
-        raise UserError("The folder holds pictures and volumes.", found=f"{are_pictures[True].files[0].name}, "
-                                                                        f"{are_pictures[False].files[0].name}",
-                        expected="one kind in a dataset", fix="convert them one after the other, with patterns that "
-                                                              "have an ending")
+        raise UserError("The folder holds pictures and volumes.",
+                        found=f"{are_pictures[True].files[0].name}, {are_pictures[False].files[0].name}",
+                        expected="one kind in a dataset",
+                        fix="convert them one after the other, with patterns that have an ending")
     return ".png" if True in are_pictures else ".nii.gz"
 
 

@@ -47,11 +47,11 @@ class ISIC(Converter):
         homepage="https://challenge.isic-archive.com/data")
 
     def add_options(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--year", choices=sorted(YEARS), help="which year, where the folder holds several "
-                                                                  "(default: the only one)")
-        parser.add_argument("--official-validation", action="store_true",
-                            help="one fold that validates on the official validation images, instead of five drawn "
-                                 "ones")
+        parser.add_argument("--year", choices=sorted(YEARS),
+                            help="which year, where the folder holds several (default: the only one)")
+        parser.add_argument(
+            "--official-validation", action="store_true",
+            help="one fold that validates on the official validation images, instead of five drawn ones")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         year = options.year or _only_year(source)
@@ -70,10 +70,9 @@ class ISIC(Converter):
             if not found:
                 notes.append(f"the {part.lower().replace('_', ' ')} images are not at hand")
         if options.official_validation and not validation:
-            raise UserError(f"ISIC {year} has no official validation images here.",
-                            found=", ".join(notes[1:]) or f"the parts {', '.join(parts)}",
-                            expected="a Validation folder (2017 and 2018)", fix="add it, or leave out "
-                                                                                "--official-validation")
+            raise UserError(f"ISIC {year} has no official validation images here.", found=", ".join(notes[1:])
+                            or f"the parts {', '.join(parts)}", expected="a Validation folder (2017 and 2018)",
+                            fix="add it, or leave out --official-validation")
         return Contents(dataset_name=f"ISIC{year}", channel_names=RGB, labels={"background": 0, "lesion": 1},
                         cases=cases, problems=problems, file_ending=".png", version=year, notes=notes,
                         folds=[validation] if options.official_validation else None)

@@ -38,23 +38,23 @@ class LGG(Converter):
     """The folder kaggle_3m, as 2-D slices or, with --stacks, as one 3-D volume per patient."""
 
     about = About(
-        title="LGG segmentation dataset (kaggle_3m)", modality="MRI, 2-D slices or 3-D stacks: pre-contrast, FLAIR, "
-                                                               "post-contrast",
+        title="LGG segmentation dataset (kaggle_3m)",
+        modality="MRI, 2-D slices or 3-D stacks: pre-contrast, FLAIR, post-contrast",
         task="FLAIR abnormality of lower-grade glioma", licence="CC BY-NC-SA 4.0",
         citation="Buda, Saha, Mazurowski, Association of genomic subtypes of lower-grade gliomas with shape features "
-                 "automatically "
+        "automatically "
         "extracted by a deep learning algorithm, Computers in Biology and Medicine 109 (2019)",
         homepage="https://www.kaggle.com/datasets/mateuszbuda/lgg-mri-segmentation")
 
     def add_options(self, parser: ArgumentParser) -> None:
         parser.add_argument("--stacks", action="store_true", help="3-D: the slices of a patient as one volume")
-        parser.add_argument("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"),
-                            help="voxel size of the stacks in mm; the source does not have it (default: written as 1 1 "
-                                 "1)")
-        parser.add_argument("--missing", choices=("flair", "zero", "leave_out"), default="flair",
-                            help="a missing sequence is the copy of FLAIR that the files have, is set to 0, or its "
-                                 "patient is left "
-                                 "out (default: %(default)s)")
+        parser.add_argument(
+            "--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"),
+            help="voxel size of the stacks in mm; the source does not have it (default: written as 1 1 1)")
+        parser.add_argument(
+            "--missing", choices=("flair", "zero", "leave_out"), default="flair",
+            help="a missing sequence is the copy of FLAIR that the files have, is set to 0, or its patient is left "
+            "out (default: %(default)s)")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         require_files(

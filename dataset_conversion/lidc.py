@@ -60,8 +60,8 @@ class LIDC(Converter):
     has_raters = True
 
     def add_options(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--test", metavar="PREFIX", help="crops whose names begin like this are test cases "
-                                                             "(default: none)")
+        parser.add_argument("--test", metavar="PREFIX",
+                            help="crops whose names begin like this are test cases (default: none)")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         return _scan_crops(source, options.test) if (source / "images").is_dir() else _scan_collection(source)
@@ -123,8 +123,7 @@ def _scan_collection(source: Path) -> Contents:
             cases.append(Case(name, patient, (outlines[uid], *files), uid))
     return Contents(
         dataset_name="LIDC", channel_names=["CT"], labels=LABELS, cases=cases, problems=problems, left_out=left_out,
-        notes=[_CONSENSUS, "outlines of nodules of 3 mm and more; who is rater 1 differs from scan to "
-               "scan"])
+        notes=[_CONSENSUS, "outlines of nodules of 3 mm and more; who is rater 1 differs from scan to scan"])
 
 
 def _find_outlines(source: Path) -> tuple[dict[str, Path], list[Omission]]:

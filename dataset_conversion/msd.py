@@ -27,8 +27,8 @@ class MSD(Converter):
     """One task, the folder TaskXX_Name; the sequences of a four-dimensional image become channels."""
 
     about = About(
-        title="Medical Segmentation Decathlon", modality="MRI or CT, 3-D", task="ten tasks: brain tumour, heart, "
-                                                                                "liver, "
+        title="Medical Segmentation Decathlon", modality="MRI or CT, 3-D",
+        task="ten tasks: brain tumour, heart, liver, "
         "hippocampus, prostate, lung, pancreas, hepatic vessel, spleen, colon", licence="CC BY-SA 4.0",
         citation="Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128 (2022)",
         homepage="http://medicaldecathlon.com")
@@ -44,8 +44,8 @@ class MSD(Converter):
             image, label = source / entry["image"], source / entry["label"]
             missing = [file for file in (image, label) if not file.is_file()]
             if missing:
-                problems.append(Omission(_stem(image), f"{missing[0].relative_to(source)} is listed in dataset.json, "
-                                                       "but missing"))
+                problems.append(
+                    Omission(_stem(image), f"{missing[0].relative_to(source)} is listed in dataset.json, but missing"))
             else:
                 cases.append(Case(_stem(image), _stem(image), (image, label), renumbered))
         tests = [source / (entry["image"] if isinstance(entry, dict) else entry) for entry in task.get("test", [])]
@@ -79,11 +79,11 @@ def _read_task(path: Path) -> dict:
     except (ValueError, AttributeError) as failure:
         found = f"{type(failure).__name__}: {failure}"
     if found:
-        raise UserError(f"{path} does not describe a task of the Decathlon.", found=found,
-                        expected='{"modality": {"0": ...}, "labels": {"0": "background", ...}, "training": [{"image": '
-                                 '..., "label": ...}]}',
-                        fix="give the folder as it was unpacked; a dataset that is in nnU-Net's format already needs "
-                            "no conversion")
+        raise UserError(
+            f"{path} does not describe a task of the Decathlon.", found=found,
+            expected='{"modality": {"0": ...}, "labels": {"0": "background", ...}, "training": [{"image": '
+            '..., "label": ...}]}',
+            fix="give the folder as it was unpacked; a dataset that is in nnU-Net's format already needs no conversion")
     return task
 
 

@@ -80,9 +80,9 @@ class QUBIQ(Converter):
 
     def add_options(self, parser: ArgumentParser) -> None:
         parser.add_argument("--set", choices=SETS, required=True, help="the set of images")
-        parser.add_argument("--task", type=int, default=1, metavar="N",
-                            help="the structure, 1 for task01; prostate has two, brain-tumor three (default: "
-                                 "%(default)s)")
+        parser.add_argument(
+            "--task", type=int, default=1, metavar="N",
+            help="the structure, 1 for task01; prostate has two, brain-tumor three (default: %(default)s)")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         images = SETS[options.set]
@@ -91,10 +91,10 @@ class QUBIQ(Converter):
                  for folder in _case_folders(source, options.set, part, archive)]
         cases, problems = ([entry for entry in found if isinstance(entry, kind)] for kind in (Case, Omission))
         if not cases and not problems:
-            raise UserError(f"{source} holds no case of {options.set}.", found=shown_entries(source),
-                            expected=f"{options.set}/Training/case*/image.nii.gz, in {source.name} or in "
-                                     "training_data*",
-                            fix="give -i the folder in which the sets lie, or another --set")
+            raise UserError(
+                f"{source} holds no case of {options.set}.", found=shown_entries(source),
+                expected=f"{options.set}/Training/case*/image.nii.gz, in {source.name} or in training_data*",
+                fix="give -i the folder in which the sets lie, or another --set")
         notes = [f"{case.name} has the masks of {len(case.files) - 1} of {images.num_raters} experts"
                  for case in cases if 1 < len(case.files) <= images.num_raters]
         if len(images.channels) > 1:

@@ -63,13 +63,14 @@ class REFUGE2(Converter):
     has_raters = True
 
     def add_options(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--edition", type=int, choices=(1, 2),
-                            help="what Test400 is: test images, as in the first edition, or training images, as in the "
-                                 "second "
-                                 "(default: 2, and 1 where the raters are kept apart)")
-        parser.add_argument("--official-validation", action="store_true",
-                            help="one fold that validates on the 400 validation images of the first edition, instead "
-                                 "of five drawn ones")
+        parser.add_argument(
+            "--edition", type=int, choices=(1, 2),
+            help="what Test400 is: test images, as in the first edition, or training images, as in the second "
+            "(default: 2, and 1 where the raters are kept apart)")
+        parser.add_argument(
+            "--official-validation", action="store_true",
+            help="one fold that validates on the 400 validation images of the first edition, instead of five drawn ones"
+        )
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         with_raters = any((source / part).is_dir() for part in RATER_PARTS)
@@ -114,8 +115,8 @@ def _scan_references(source: Path, edition: int) -> tuple[list[Case], list[Omiss
         elif not masks and role == TEST:
             cases += [Case(name, name, (image,), part=TEST) for name, image in images.items()]
         elif not masks:
-            problems.append(Omission(part, f"{len(images)} images without a mask: {references}/Disc_Cup_Masks is "
-                                           "missing"))
+            problems.append(
+                Omission(part, f"{len(images)} images without a mask: {references}/Disc_Cup_Masks is missing"))
         else:
             cases += [Case(name, name, (images[name], masks[name]), part=role) for name in images if name in masks]
             problems += unpaired(images, masks)
@@ -123,9 +124,11 @@ def _scan_references(source: Path, edition: int) -> tuple[list[Case], list[Omiss
 
 
 def _scan_raters(source: Path, edition: int) -> tuple[list[Case], list[Omission], list[str]]:
-    require_files(source, {"Training-400/*/*.jpg": "photographs", "Training-400/*/*_seg_disc_1.png": "discs, one file "
-                                                                                                     "per rater",
-                           "Training-400/*/*_seg_cup_1.png": "cups"}, "REFUGE2 with its raters kept apart")
+    require_files(
+        source, {
+            "Training-400/*/*.jpg": "photographs", "Training-400/*/*_seg_disc_1.png": "discs, one file per rater",
+            "Training-400/*/*_seg_cup_1.png": "cups"
+        }, "REFUGE2 with its raters kept apart")
     cases, problems = [], []
     for part in RATER_PARTS:
         for folder in sorted(path for path in (source / part).glob("*") if path.is_dir()):
@@ -134,8 +137,8 @@ def _scan_raters(source: Path, edition: int) -> tuple[list[Case], list[Omission]
                      for number in range(1, NUM_RATERS + 1)}
             missing = [file.name for files in drawn.values() for file in files if not file.is_file()]
             if not image.is_file():
-                problems.append(Omission(name, f"mask without an image: {image.name} is missing in "
-                                               f"{part}/{folder.name}"))
+                problems.append(
+                    Omission(name, f"mask without an image: {image.name} is missing in {part}/{folder.name}"))
             elif missing:
                 problems.append(Omission(name, f"image without a mask: {missing[0]} is missing"))
             else:

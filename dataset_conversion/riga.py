@@ -60,18 +60,17 @@ class RIGA(Converter):
     """The folder with BinRushed, Magrabia and MESSIDOR, or RIGA+ with RIGA and RIGA-mask."""
 
     about = About(
-        title="RIGA", modality="colour fundus photography, 2-D", task="optic disc and cup as nested regions, six "
-                                                                      "raters",
+        title="RIGA", modality="colour fundus photography, 2-D",
+        task="optic disc and cup as nested regions, six raters",
         licence="CC BY-NC 4.0 by a secondary source; see the homepage",
         citation="Almazroa et al., Retinal fundus images for glaucoma analysis: the RIGA dataset, SPIE Medical Imaging "
-                 "2018, "
-        "doi 10.1117/12.2293584",
-        homepage="https://deepblue.lib.umich.edu/data/concern/data_sets/3b591905z")
+        "2018, "
+        "doi 10.1117/12.2293584", homepage="https://deepblue.lib.umich.edu/data/concern/data_sets/3b591905z")
     has_raters = True
 
     def add_options(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--test", choices=sorted(HOSPITALS), help="the photographs of this hospital become test "
-                                                                      "cases (default: none)")
+        parser.add_argument("--test", choices=sorted(HOSPITALS),
+                            help="the photographs of this hospital become test cases (default: none)")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         is_plus = (source / "RIGA-mask").is_dir()
@@ -82,8 +81,8 @@ class RIGA(Converter):
                              for key, files in listing.items() if key[0] == folder} for listing in (photographs, drawn))
             prefix = "_".join(folder)
             if not images or not maps:
-                left_out.append(Omission(prefix, f"{len(images)} photographs, outlines of {len(maps)}: nothing to "
-                                                 "pair"))
+                left_out.append(Omission(prefix,
+                                         f"{len(images)} photographs, outlines of {len(maps)}: nothing to pair"))
                 continue
             role = TEST if options.test and folder[0].startswith(HOSPITALS[options.test]) else TRAIN
             for name in sorted(images.keys() & maps.keys()):
@@ -118,8 +117,8 @@ class RIGA(Converter):
             require_size({f"rater_{number}": copy[..., 0]}, image.voxels.shape[:2])
             label = _outlined(image.voxels, copy, any(path.suffix.lower() in LOSSY for path in (case.files[0], file)))
             if label is None:
-                notes.append(f"rater_{number} is left out: {file.name} does not show two closed outlines, one within "
-                             "the other")
+                notes.append(
+                    f"rater_{number} is left out: {file.name} does not show two closed outlines, one within the other")
             else:
                 labels[f"rater_{number}"] = label
         require_size(labels, image.voxels.shape[:2])
@@ -145,12 +144,11 @@ def _list_deposit(source: Path) -> tuple[dict, dict]:
                 drawn.setdefault(key, {})[int(match[2])] = file
     if not photographs or not drawn:
         missing = "image1-1.tif or .jpg" if photographs else "image1prime.tif or .jpg"
-        raise UserError(f"{source} is not the folder of RIGA: {missing} is missing below BinRushed, Magrabia or "
-                        "MESSIDOR.",
-                        found=shown_entries(source),
-                        expected="BinRushed, Magrabia, MESSIDOR, or some of them: image1prime (photograph), image1-1 "
-                                 "to -6 (with outlines)",
-                        fix="give -i the folder into which the archives were unpacked")
+        raise UserError(
+            f"{source} is not the folder of RIGA: {missing} is missing below BinRushed, Magrabia or MESSIDOR.",
+            found=shown_entries(source),
+            expected="BinRushed, Magrabia, MESSIDOR, or some of them: image1prime (photograph), image1-1 "
+            "to -6 (with outlines)", fix="give -i the folder into which the archives were unpacked")
     return photographs, drawn
 
 

@@ -3,8 +3,8 @@
 RIM-ONE DL (313 normal, 172 glaucoma), two archives side by side in one folder:
 
     RIM-ONE_DL_images/{partitioned_randomly,partitioned_by_hospital}/{training_set,test_set}/{glaucoma,normal}/r1_Im001.png
-    RIM-ONE_DL_reference_segmentations/{glaucoma,normal}/r1_Im001-1-{Disc,Cup}-T.png
-    255 inside; .txt of the tool beside it
+    RIM-ONE_DL_reference_segmentations/{glaucoma,normal}/r1_Im001-1-{Disc,Cup}-T.png 255 inside; .txt of the tool beside
+    it
 
 The two partitions hold the same images. Layout: the authors' page and their tools, which name the files and write 255
 inside (https://github.com/miag-ull/rim-one-dl); the names of the folders as public users of the archives quote them.
@@ -53,14 +53,12 @@ class RimOne(Converter):
     """
 
     about = About(
-        title="RIM-ONE DL and r3", modality="colour fundus photography, 2-D", task="optic disc and cup as nested "
-                                                                                   "regions",
-        licence="free for research and education; not to be redistributed",
+        title="RIM-ONE DL and r3", modality="colour fundus photography, 2-D",
+        task="optic disc and cup as nested regions", licence="free for research and education; not to be redistributed",
         citation="DL: Fumero Batista et al., Image Analysis & Stereology 39(3):161-167 (2020), doi 10.5566/ias.2346; "
         "r3: Fumero et al., Interactive tool and database for optic disc and cup segmentation of stereo and monocular "
         "retinal fundus "
-        "images (2015)",
-        homepage="https://github.com/miag-ull/rim-one-dl")
+        "images (2015)", homepage="https://github.com/miag-ull/rim-one-dl")
     has_raters = True
 
     def add_options(self, parser: ArgumentParser) -> None:
@@ -104,8 +102,8 @@ def _scan_dl(source: Path, partition: str) -> tuple[list[Case], list[Omission], 
             used.add(image.stem)
             missing = [kind for kind in KINDS if image.stem not in masks[kind]]
             if missing:
-                problems.append(Omission(image.stem, f"image without a mask: {image.stem}-1-{missing[0]}-T.png is "
-                                                     "missing"))
+                problems.append(
+                    Omission(image.stem, f"image without a mask: {image.stem}-1-{missing[0]}-T.png is missing"))
             else:
                 files = tuple(masks[kind][image.stem] for kind in KINDS)
                 cases.append(Case(image.stem, image.stem, (image, *files), {REFERENCE: files}, part))

@@ -40,13 +40,14 @@ class TN3K(Converter):
         homepage="https://github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation")
 
     def add_options(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--own-folds", action="store_true", help="draw five folds, instead of those of "
-                                                                     "tn3k-trainval-fold*.json")
+        parser.add_argument("--own-folds", action="store_true",
+                            help="draw five folds, instead of those of tn3k-trainval-fold*.json")
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         require_files(source, {"trainval-image/*.jpg": "images", "trainval-mask/*.jpg": "masks"}, "TN3K")
-        cases, problems, notes = [], [], ["3,493 images are of 2,421 patients; the source does not say whose: each "
-                                          "counts as a patient"]
+        cases, problems, notes = [], [], [
+            "3,493 images are of 2,421 patients; the source does not say whose: each counts as a patient"
+        ]
         for part, role in PARTS:
             found, faults = _scan_part(source, part, role)
             cases, problems = cases + found, problems + faults

@@ -66,8 +66,8 @@ def parse_labels(words: list[str]) -> tuple[list[str], list[int | None], str | N
     for word in words:
         name, _, code = word.partition("=")
         if (code and not code.isdecimal() and not _COLOUR.fullmatch(code)) or not name or name.lower() == "background":
-            raise UserError("--labels has a word that names no structure.", found=word, expected="NAME, NAME=3 or "
-                                                                                                 "NAME=#ff0000",
+            raise UserError("--labels has a word that names no structure.", found=word,
+                            expected="NAME, NAME=3 or NAME=#ff0000",
                             fix="correct --labels; background needs no mention")
         names.append(name)
         codes.append(int(code[1:], 16) if code.startswith("#") else int(code) if code else None)
@@ -97,8 +97,8 @@ def _shown_by_values(names: list[str], masks: Sequence[Path], read: Callable) ->
                         expected="one value above 0, or up to 30 without 255",
                         fix="--grey for masks with soft edges, or --labels NAME=VALUE ... for all values")
     if names and len(names) != len(found):
-        raise UserError("--labels does not fit the masks.", found=f"{len(names)} names; the masks hold "
-                                                                  f"{', '.join(map(str, found))}",
+        raise UserError("--labels does not fit the masks.",
+                        found=f"{len(names)} names; the masks hold {', '.join(map(str, found))}",
                         expected="one name for each value, in their order", fix="--labels NAME=VALUE ...")
     names = names or (["foreground"] if len(found) == 1 else [f"label_{value}" for value in found])
     return Coding(VALUES, tuple(names), {0: 0} | {value: number for number, value in enumerate(found, start=1)})

@@ -100,8 +100,8 @@ def _convert_cases(request: Request, contents: Contents, folder: Path) -> tuple[
             done[result.name] = result
     if not any(record.part == TRAIN for record in done.values()):
         raise UserError("No training case could be converted.", found=f"{problems[0].name}: {problems[0].reason}",
-                        expected="at least one training case without a problem", fix="correct the files and give the "
-                                                                                     "command again")
+                        expected="at least one training case without a problem",
+                        fix="correct the files and give the command again")
     return [done[name] for name in sorted(done)], sorted(problems, key=lambda problem: problem.name)
 
 
@@ -116,10 +116,9 @@ def _write_splits(contents: Contents, records: list[CaseRecord], folder: Path, s
 
 def _require_request(request: Request, has_raters: bool) -> None:
     if not request.source.is_dir():
-        raise UserError(f"{request.source} is not a folder.",
-                        found="a file" if request.source.exists() else "nothing there",
-                        expected="the folder of the source, as it is distributed", fix="correct -i (unpack archives "
-                        "first)")
+        raise UserError(
+            f"{request.source} is not a folder.", found="a file" if request.source.exists() else "nothing there",
+            expected="the folder of the source, as it is distributed", fix="correct -i (unpack archives first)")
     if not 1 <= request.dataset_id <= 999:
         raise UserError("The dataset ID is out of range.", found=str(request.dataset_id), expected="1 to 999",
                         fix="give another -d")
@@ -156,8 +155,8 @@ def _require_contents(contents: Contents, request: Request) -> None:
 
 def _write_error(failure: OSError, raw_folder: Path) -> UserError:
     if failure.errno in FULL_DISK:
-        return UserError("The disk is full.", found=f"no space left in {raw_folder}", expected="space for the whole "
-                                                                                               "dataset",
+        return UserError("The disk is full.", found=f"no space left in {raw_folder}",
+                         expected="space for the whole dataset",
                          fix="make space and give the same command again; it continues where it stopped")
     return UserError("The dataset cannot be written.", found=f"{type(failure).__name__}: {failure}",
                      expected=f"a folder that can be written: {raw_folder}",

@@ -23,9 +23,9 @@ def disc_and_cup(disc: np.ndarray, cup: np.ndarray) -> np.ndarray:
     if disc.shape != cup.shape:
         raise CaseProblem(f"the masks of disc and cup differ in size: {_size(disc.shape)} and {_size(cup.shape)}")
     if np.count_nonzero(cup) > np.count_nonzero(disc):
-        raise CaseProblem(f"the cup ({np.count_nonzero(cup)} pixels) is larger than the disc "
-                          f"({np.count_nonzero(disc)}): "
-                          "the masks are inverted or exchanged")
+        raise CaseProblem(
+            f"the cup ({np.count_nonzero(cup)} pixels) is larger than the disc ({np.count_nonzero(disc)}): "
+            "the masks are inverted or exchanged")
     return nested([disc | cup, cup])
 
 
@@ -37,8 +37,8 @@ def require_size(labels: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> No
     """
     for owner, label in labels.items():
         if label.shape != shape:
-            raise CaseProblem(f"the label map of {owner} has the size {_size(label.shape)}, expected {_size(shape)} as "
-                              "the image")
+            raise CaseProblem(
+                f"the label map of {owner} has the size {_size(label.shape)}, expected {_size(shape)} as the image")
 
 
 def _size(shape: tuple[int, ...]) -> str:

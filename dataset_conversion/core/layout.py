@@ -23,8 +23,7 @@ def require_files(source: Path, patterns: Mapping[str, str], dataset: str) -> No
             raise UserError(
                 f"{source} is not the folder of {dataset}: {pattern} is missing.", found=shown_entries(source),
                 expected="; ".join(f"{name} ({what})" for name, what in patterns.items()),
-                fix=_did_you_mean(source, pattern) + f"give -i the folder in which {pattern.split('/')[0]} "
-                "lies")
+                fix=_did_you_mean(source, pattern) + f"give -i the folder in which {pattern.split('/')[0]} lies")
 
 
 def _did_you_mean(source: Path, pattern: str) -> str:

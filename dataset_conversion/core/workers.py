@@ -45,8 +45,8 @@ def _in_workers(converter_name, cases, target, num_processes) -> Iterator[CaseRe
         for done in as_completed([pool.submit(convert_case, converter_name, case, target) for case in cases]):
             yield done.result()
     except BrokenProcessPool as failure:
-        raise UserError("A worker process ended before its case was done.", found=f"{num_processes} workers, too "
-                                                                                  "little memory perhaps",
+        raise UserError("A worker process ended before its case was done.",
+                        found=f"{num_processes} workers, too little memory perhaps",
                         expected="enough memory for one case in each worker",
                         fix="give the same command with a smaller -np; it continues where it stopped") from failure
     finally:

@@ -30,11 +30,11 @@ def require_free_id(raw_folder: Path, dataset: str, overwrite: bool) -> None:
     others = sorted(name for name in known if name.startswith(f"{dataset_id}_") and name != dataset)
     if others:
         raise UserError(f"The ID {int(dataset_id[7:])} belongs to another dataset.", found=others[0],
-                        expected="an ID that is not in use", fix=f"give another ID with -d, or --name {others[0][11:]} "
-                                                                 "--overwrite")
+                        expected="an ID that is not in use",
+                        fix=f"give another ID with -d, or --name {others[0][11:]} --overwrite")
     if (raw_folder / dataset).exists() and not overwrite:
-        raise UserError(f"{dataset} exists already.", found=str(raw_folder / dataset), expected="an ID that is not in "
-                                                                                                "use",
+        raise UserError(f"{dataset} exists already.", found=str(raw_folder / dataset),
+                        expected="an ID that is not in use",
                         fix="give another ID with -d, or replace the dataset with --overwrite")
 
 

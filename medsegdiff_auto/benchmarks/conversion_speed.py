@@ -146,8 +146,8 @@ def _radius(shape: Sequence[int]) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=1000, help="pairs of PNG, 0 for none (default: %(default)s)")
-    parser.add_argument("--volumes", type=int, default=50, help="volumes of 240 x 240 x 155 x 4, 0 for none (default: "
-                                                                "%(default)s)")
+    parser.add_argument("--volumes", type=int, default=50,
+                        help="volumes of 240 x 240 x 155 x 4, 0 for none (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="repetitions (default: %(default)s)")
     parser.add_argument("-np", type=int, default=2, help="worker processes (default: %(default)s)")
     args = parser.parse_args()

@@ -73,10 +73,10 @@ def main() -> None:
     parser = model_parser(__doc__)
     parser.add_argument("-f", type=int, default=0, help="fold")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--published", action="store_true", help="MedSegDiff's own sampler settings too: minutes to "
-                                                                 "hours")
-    parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs "
-                                                                   "least")
+    parser.add_argument("--published", action="store_true",
+                        help="MedSegDiff's own sampler settings too: minutes to hours")
+    parser.add_argument("--cpu_seconds", action="store_true",
+                        help="of one thread: what other work beside it disturbs least")
     parser.add_argument("-o", help="picture to write")
     args = parser.parse_args()
     compute_on_cpu(1 if args.cpu_seconds else None)

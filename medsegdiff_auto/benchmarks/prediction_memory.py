@@ -120,8 +120,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-size", type=int, nargs=3, default=(512, 512, 600), metavar=("X", "Y", "Z"))
     parser.add_argument("-m", type=Path, metavar="FOLDER", help="model folder (default: an untrained one for phantoms)")
-    parser.add_argument("--spacing_mm", type=float, default=1.0, help="of the CT; the default model's is 1, others are "
-                                                                      "resampled")
+    parser.add_argument("--spacing_mm", type=float, default=1.0,
+                        help="of the CT; the default model's is 1, others are resampled")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--mirrors", type=int, default=1)

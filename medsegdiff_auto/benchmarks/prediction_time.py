@@ -108,12 +108,12 @@ def main() -> None:
     parser.add_argument("-f", default="0", help="fold, or all")
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--crop", type=int, nargs=3, metavar="VOXELS", help="only the middle of each case: large ones "
-                                                                            "have hundreds of tiles")
+    parser.add_argument("--crop", type=int, nargs=3, metavar="VOXELS",
+                        help="only the middle of each case: large ones have hundreds of tiles")
     parser.add_argument("--samples", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--steps", type=int, nargs="+", help="default: the plan's")
-    parser.add_argument("--cpu_seconds", action="store_true", help="of one thread: what other work beside it disturbs "
-                                                                   "least")
+    parser.add_argument("--cpu_seconds", action="store_true",
+                        help="of one thread: what other work beside it disturbs least")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     args = parser.parse_args()
     compute_on_cpu(1 if args.cpu_seconds else None)
@@ -133,8 +133,8 @@ def main() -> None:
         num_views = 2 ** len(model.mirroring_axes or ())
         for num_steps in steps:
             extra = extra_sample(dict(zip(methods, rows.T)), num_steps, num_views)
-            print(f"One more sample of {num_steps} steps: {np.median(extra):.3f} forwards of nnU-Net's network "
-                  "(median)")
+            print(
+                f"One more sample of {num_steps} steps: {np.median(extra):.3f} forwards of nnU-Net's network (median)")
 
 
 if __name__ == "__main__":

@@ -35,8 +35,9 @@ def read_dataset_json(raw_dataset_folder: Path) -> tuple[dict, list[Finding]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as failure:
-        return {}, [Finding(_FILE, "is not valid JSON", str(failure), "a JSON object", "correct the file at that "
-                                                                                       "place")]
+        return {}, [
+            Finding(_FILE, "is not valid JSON", str(failure), "a JSON object", "correct the file at that place")
+        ]
     if not isinstance(content, dict):
         return {}, [
             Finding(_FILE, "is not a JSON object",
@@ -69,8 +70,7 @@ def labels_findings(dataset_json: dict) -> list[Finding]:
     if "ignore" in labels and labels["ignore"] != values[-1] + 1:
         findings.append(
             _label_finding("has an ignore label that is not the highest label", f"ignore {labels['ignore']}",
-                           f"ignore {values[-1] + 1}", "renumber it in dataset.json and in the label "
-                           "files"))
+                           f"ignore {values[-1] + 1}", "renumber it in dataset.json and in the label files"))
     return findings + _regions_findings(dataset_json, labels)
 
 

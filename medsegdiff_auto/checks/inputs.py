@@ -66,9 +66,8 @@ def require_other_folder(input_folder: str | Path, output_folder: str | Path) ->
         UserError: the folders are the same.
     """
     if Path(input_folder).resolve() == Path(output_folder).resolve():
-        raise UserError("The output folder is the input folder.", found=str(output_folder), expected="a folder of its "
-                                                                                                     "own",
-                        fix="choose another folder with -o")
+        raise UserError("The output folder is the input folder.", found=str(output_folder),
+                        expected="a folder of its own", fix="choose another folder with -o")
 
 
 def require_writable(output_folder: str | Path) -> Path:

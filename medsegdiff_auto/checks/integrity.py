@@ -67,8 +67,7 @@ def _count_findings(folder: Path, dataset_json: dict, cases: dict[str, TrainingC
     if announced != len(cases):
         findings.append(
             Finding("dataset.json", "announces another number of training cases", f"numTraining {announced}",
-                    f"{len(cases)}, as in imagesTr", f"set numTraining to {len(cases)}, or add the missing "
-                    "cases"))
+                    f"{len(cases)}, as in imagesTr", f"set numTraining to {len(cases)}, or add the missing cases"))
     if len(cases) < 2:
         findings.append(Finding("imagesTr", "holds too few cases to train and validate on", f"{len(cases)} case(s)",
                                 f"at least 2 cases, {NUM_FOLDS} for {NUM_FOLDS} folds",
@@ -114,9 +113,10 @@ def _case_findings(folder: Path, dataset_json: dict, reader: BaseReaderWriter, c
 
     findings, grid = check_channels(case.images, reader, num_channels(dataset_json), shown)
     if not case.label.is_file():
-        return findings + [Finding(shown(next(iter(case.images.values()))), "is an image without a label",
-                                   f"no label {shown(case.label)}", shown(case.label), "add the label, or remove the "
-                                                                                       "image")]
+        return findings + [
+            Finding(shown(next(iter(case.images.values()))), "is an image without a label",
+                    f"no label {shown(case.label)}", shown(case.label), "add the label, or remove the image")
+        ]
     try:
         label = read_scan(case.label, reader, shown(case.label))
     except UnreadableScan as unreadable:

@@ -11,10 +11,10 @@ from medsegdiff_auto.run_record import command_line, recorded_commands, write_ru
 
 
 def main(argv=None) -> int:
-    parser = CommandParser(prog="medsegdiff_apply_postprocessing",
-                           description="Applies a postprocessing.pkl to the label maps of a prediction folder, and "
-                                       "copies "
-                                       "uncertainty, samples and tables beside the result.")
+    parser = CommandParser(
+        prog="medsegdiff_apply_postprocessing",
+        description="Applies a postprocessing.pkl to the label maps of a prediction folder, and copies "
+        "uncertainty, samples and tables beside the result.")
     parser.add_argument("-i", required=True, metavar="FOLDER", help="prediction folder")
     parser.add_argument("-o", required=True, metavar="FOLDER", help="output folder; existing files are replaced")
     parser.add_argument("-pp_pkl_file", required=True, metavar="FILE",

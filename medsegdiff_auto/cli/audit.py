@@ -12,14 +12,12 @@ HEADINGS = ("Dice", "ECE", "NLL", "Dice between samples", "Dice sample-reference
 
 
 def main(argv=None) -> int:
-    parser = CommandParser(prog="medsegdiff_audit",
-                           description="Shows on a fold's validation cases what scores and masks owe to the noisy "
-                                       "state: with another "
-                                       "sample's state, with fresh noise at every step, and beside the no-diffusion "
-                                       "twin "
-                                       f"(trained by medsegdiff_train -tr {TWIN}). Dice to own state: of each mask "
-                                       "with that of "
-                                       "the same sample under its own state; 1 where the state decides nothing.")
+    parser = CommandParser(
+        prog="medsegdiff_audit",
+        description="Shows on a fold's validation cases what scores and masks owe to the noisy state: with another "
+        "sample's state, with fresh noise at every step, and beside the no-diffusion twin "
+        f"(trained by medsegdiff_train -tr {TWIN}). Dice to own state: of each mask with that of "
+        "the same sample under its own state; 1 where the state decides nothing.")
     add_model_flags(parser, 0, "default: 0")
     add_sampling_flags(parser)
     parser.add_argument("--cases", type=int, metavar="N", help="only the first N validation cases")

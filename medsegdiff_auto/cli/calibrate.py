@@ -12,14 +12,12 @@ RUN_RECORD = "sampling_run.json"
 
 
 def main(argv=None) -> int:
-    parser = CommandParser(prog="medsegdiff_calibrate",
-                           description="Fits how far samples are drawn apart, the plain network's weight in the fused "
-                                       "mask, the "
-                                       "temperature of its probabilities, and the margin with which volume intervals "
-                                       "hold 90 % of "
-                                       "the references, on the validation cases of folds. Predictions with the model "
-                                       "then use all "
-                                       "four.")
+    parser = CommandParser(
+        prog="medsegdiff_calibrate",
+        description="Fits how far samples are drawn apart, the plain network's weight in the fused mask, the "
+        "temperature of its probabilities, and the margin with which volume intervals hold 90 % of "
+        "the references, on the validation cases of folds. Predictions with the model then use all "
+        "four.")
     add_model_flags(parser, [0], "each fold's network is judged on its own validation cases (default: 0)")
     add_sampling_flags(parser)
     parser.add_argument("--cases", type=int, metavar="N", help="only the first N validation cases of each fold")

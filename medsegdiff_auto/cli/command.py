@@ -112,9 +112,8 @@ def require_at_least(least: int, **values: int | None) -> None:
     """
     for name, value in values.items():
         if value is not None and value < least:
-            raise UserError(f"--{name} must be at least {least}.", found=str(value), expected="a whole number from "
-                                                                                              f"{least}",
-                            fix=f"leave out --{name}")
+            raise UserError(f"--{name} must be at least {least}.", found=str(value),
+                            expected=f"a whole number from {least}", fix=f"leave out --{name}")
 
 
 def run(function: Callable, *args, **kwargs) -> int:

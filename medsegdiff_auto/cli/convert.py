@@ -25,13 +25,13 @@ def main(argv=None) -> int:
     names = converter_names()
     if argv and argv[0] in names:
         return _main_of_converter(argv[0], argv[1:])
-    parser = CommandParser(prog=PROGRAM, description="Converts a dataset as its authors distribute it, or a folder of "
-                                                     "your own, to "
-                                                     "nnU-Net's raw format, with folds by patient.",
-                           epilog=f"{PROGRAM} NAME --help shows what else a source understands.")
+    parser = CommandParser(
+        prog=PROGRAM, description="Converts a dataset as its authors distribute it, or a folder of your own, to "
+        "nnU-Net's raw format, with folds by patient.",
+        epilog=f"{PROGRAM} NAME --help shows what else a source understands.")
     parser.add_argument("converter", nargs="?", metavar="NAME", help=f"the source, the first word: {', '.join(names)}")
-    parser.add_argument("--list", action="store_true", help="all sources: modality, task, licence, citation, where to "
-                                                            "get them")
+    parser.add_argument("--list", action="store_true",
+                        help="all sources: modality, task, licence, citation, where to get them")
     _add_common_flags(parser, required=False)
     args = parser.parse_args(argv)
     return run(_list_sources if args.list else _refuse_name, args.converter, names)
@@ -55,8 +55,8 @@ def _add_common_flags(parser: CommandParser, required: bool) -> None:
     parser.add_argument("--name", help="name of the dataset (default: that of the source)")
     parser.add_argument("--raters", action="store_true", help="also write each rater's label maps, to labelsTr_raters/")
     parser.add_argument("--overwrite", action="store_true", help="replace the dataset where it exists")
-    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: "
-                                                                                "%(default)s)")
+    parser.add_argument("-np", type=int, default=num_cores(), metavar="N",
+                        help="worker processes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the folds (default: %(default)s)")
 
 

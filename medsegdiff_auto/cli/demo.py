@@ -51,13 +51,13 @@ class CommandLine:
 
 def main(argv=None) -> int:
     """Entry point of ``medsegdiff_demo``."""
-    parser = CommandParser(prog="medsegdiff_demo",
-                           description="Runs the whole pipeline on synthetic cases: plan, train five folds, choose the "
-                                       "postprocessing, predict held-out cases, evaluate, report. Exits with 1 if "
-                                       "their "
-                                       f"mean Dice is below {MINIMUM_DICE}.")
-    parser.add_argument("-o", default="demo_output", metavar="FOLDER", help="everything goes here (default: "
-                                                                            "%(default)s)")
+    parser = CommandParser(
+        prog="medsegdiff_demo",
+        description="Runs the whole pipeline on synthetic cases: plan, train five folds, choose the "
+        "postprocessing, predict held-out cases, evaluate, report. Exits with 1 if their "
+        f"mean Dice is below {MINIMUM_DICE}.")
+    parser.add_argument("-o", default="demo_output", metavar="FOLDER",
+                        help="everything goes here (default: %(default)s)")
     parser.add_argument("--dimension", type=int, choices=(3, 2), default=3, help="(default: %(default)s)")
     parser.add_argument("--iterations", type=int, metavar="N",
                         help=f"training iterations of each fold (default: {VARIANTS[3].iterations} in 3-D, "
@@ -130,8 +130,8 @@ def _set_folders(folder: Path) -> None:
     """Makes nnU-Net's three folders in a new ``folder`` and points the environment at them."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError("The demonstration starts in an empty folder.", found=f"{folder} exists and is not empty",
-                        expected="a new or empty folder", fix="give another folder with -o, or remove that one "
-                                                              "yourself")
+                        expected="a new or empty folder",
+                        fix="give another folder with -o, or remove that one yourself")
     subfolders = {name: folder / name for name in paths.FOLDER_CONTENTS}
     try:
         for subfolder in subfolders.values():

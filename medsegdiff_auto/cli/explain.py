@@ -11,11 +11,11 @@ from medsegdiff_auto.run_record import command_line, recorded_commands, write_ru
 
 def main(argv=None) -> int:
     """Entry point of ``medsegdiff_explain``."""
-    parser = CommandParser(prog="medsegdiff_explain",
-                           description="Draws from a trained model and a validation case the noise schedule, the "
-                                       "forward and the reverse process, the learned filters, where the fusion "
-                                       "attends, "
-                                       "and the samples: one offline HTML page.")
+    parser = CommandParser(
+        prog="medsegdiff_explain",
+        description="Draws from a trained model and a validation case the noise schedule, the "
+        "forward and the reverse process, the learned filters, where the fusion attends, "
+        "and the samples: one offline HTML page.")
     add_model_flags(parser, 0, "default: 0")
     add_sampling_flags(parser, samples=4)
     parser.add_argument("--case", metavar="NAME", help="a validation case of the fold (default: the first)")

@@ -10,13 +10,12 @@ from medsegdiff_auto.cores import num_cores
 
 
 def main(argv=None) -> int:
-    parser = CommandParser(prog="medsegdiff_find_best_configuration",
-                           description="Compares the trained configurations and their ensembles by cross-validation, "
-                                       "determines the postprocessing, and prints the commands that predict with the "
-                                       "best. "
-                                       "Where medsegdiff_store_samples has stored samples of the best model, it also "
-                                       "chooses "
-                                       "steps, samples, fusion and temperature, without a network.")
+    parser = CommandParser(
+        prog="medsegdiff_find_best_configuration",
+        description="Compares the trained configurations and their ensembles by cross-validation, "
+        "determines the postprocessing, and prints the commands that predict with the best. "
+        "Where medsegdiff_store_samples has stored samples of the best model, it also chooses "
+        "steps, samples, fusion and temperature, without a network.")
     parser.add_argument("dataset", help="dataset ID or name")
     parser.add_argument("-c", nargs="+", metavar="CONFIGURATION",
                         help="configurations (default: all that are trained in all the folds)")
@@ -77,7 +76,7 @@ def _choose_sampling(information: dict, preprocessed: Path, dataset_results: Pat
     choice = selection.choice
     print(f"Chosen: {' '.join(sampling.flags())} and {len(choice.postprocessing)} step(s) of postprocessing, Dice "
           f"{choice.score:.4f} "
-          "on the cases that it was chosen on" + ("." if selection.held_out_score is None else
-                                                  f", {selection.held_out_score:.4f} on folds that had no part in the "
-                                                  "choice."))
+          "on the cases that it was chosen on" +
+          ("." if selection.held_out_score is
+           None else f", {selection.held_out_score:.4f} on folds that had no part in the choice."))
     return sampling

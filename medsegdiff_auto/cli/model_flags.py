@@ -33,8 +33,8 @@ class ModelPlace(NamedTuple):
 def add_model_flags(parser: argparse.ArgumentParser, folds: int | list[int], fold_help: str) -> None:
     """Adds what names a model, a fold or several, and the device."""
     parser.add_argument("-d", required=True, metavar="DATASET", help="dataset ID or name")
-    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="2d, 3d_fullres, 3d_lowres or "
-                                                                           "3d_cascade_fullres")
+    parser.add_argument("-c", required=True, metavar="CONFIGURATION",
+                        help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
     parser.add_argument("-f", type=int, nargs="+" if isinstance(folds, list) else None, default=folds, metavar="FOLD",
                         help=fold_help)
     parser.add_argument("-p", default=paths.OUR_PLANS, metavar="PLANS", help="name of the plans (default: %(default)s)")

@@ -8,10 +8,10 @@ from medsegdiff_auto.cli.command import CommandParser, run
 
 def main(argv=None) -> int:
     """Entry point of ``medsegdiff_phantoms``."""
-    parser = CommandParser(prog="medsegdiff_phantoms",
-                           description="Writes synthetic cases with ambiguous boundaries as a raw nnU-Net dataset. "
-                                       "Their "
-                                       "true posterior P(mask | image) is known and stored in posterior/.")
+    parser = CommandParser(
+        prog="medsegdiff_phantoms",
+        description="Writes synthetic cases with ambiguous boundaries as a raw nnU-Net dataset. Their "
+        "true posterior P(mask | image) is known and stored in posterior/.")
     parser.add_argument("-o", metavar="RAW_FOLDER", help="where the dataset's folder goes (default: $nnUNet_raw)")
     parser.add_argument("-d", type=int, required=True, metavar="ID", help="dataset ID, 1 to 999")
     parser.add_argument("--name", default="Phantoms", help="name of the dataset (default: %(default)s)")

@@ -71,8 +71,9 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
             chosen = prepare.preprocess(raw / name, folder, plans_name, args.c, args.np)
             fold = 0 if is_divisible(folder) else "all"
             named = "" if plans_name == paths.OUR_PLANS else f" -p {plans_name}"
-            print(f"Preprocessed {', '.join(chosen)}. Next: medsegdiff_train {int(name[7:10])} {chosen[-1]} "
-                  f"{fold}{named}")
+            print(
+                f"Preprocessed {', '.join(chosen)}. Next: medsegdiff_train {int(name[7:10])} {chosen[-1]} {fold}{named}"
+            )
 
 
 def _plan(name: str, plans_name: str, args) -> None:

@@ -31,46 +31,45 @@ def command_parser() -> CommandParser:
     model.add_argument("-d", metavar="DATASET", help="dataset ID or name")
     model.add_argument("-m", metavar="FOLDER", help="model folder, instead of -d -c -p; needs no environment variable")
     parser.add_argument("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres; with -d")
-    parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS", help="name of the plans (default: "
-                                                                               "MedSegDiffPlans)")
+    parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS",
+                        help="name of the plans (default: MedSegDiffPlans)")
     parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff", metavar="TRAINER",
                         help="trainer of the model (default: nnUNetTrainerMedSegDiff)")
     parser.add_argument("-f", nargs="+", metavar="FOLD", help="folds (default: all that are trained)")
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="default: checkpoint_final.pth")
     parser.add_argument("-step_size", type=float, default=0.5, help="of the sliding window, in patches (default: 0.5)")
     parser.add_argument("-prev_stage_predictions", metavar="FOLDER", help="predictions of 3d_lowres, for the cascade")
-    parser.add_argument("-num_parts", type=int, default=1, metavar="N", help="divide the cases among N commands "
-                                                                             "(default: 1)")
-    parser.add_argument("-part_id", type=int, default=0, metavar="I", help="which part this command predicts, 0 to N - "
-                                                                           "1")
+    parser.add_argument("-num_parts", type=int, default=1, metavar="N",
+                        help="divide the cases among N commands (default: 1)")
+    parser.add_argument("-part_id", type=int, default=0, metavar="I",
+                        help="which part this command predicts, 0 to N - 1")
     parser.add_argument("--continue_prediction", action="store_true",
                         help="leave out the cases whose files are all there")
-    parser.add_argument("--speed", choices=SPEEDS, default="default",
-                        help="fast: half of the plan's samples and steps, no mirrors; best: twice of both, all "
-                             "mirrors; --samples, "
-                             "--steps and --mirrors win, and a calibrated model keeps its steps (default: the plan's "
-                             "values)")
+    parser.add_argument(
+        "--speed", choices=SPEEDS, default="default",
+        help="fast: half of the plan's samples and steps, no mirrors; best: twice of both, all mirrors; --samples, "
+        "--steps and --mirrors win, and a calibrated model keeps its steps (default: the plan's values)")
     parser.add_argument("--samples", type=int, metavar="K", help="samples per fold (default: the plan's)")
     parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
     parser.add_argument("--mirrors", type=int, metavar="M", help="mirrored views, 1 for none (default: the plan's)")
     parser.add_argument("--solver", choices=SOLVERS.names(), help="default: the plan's")
     parser.add_argument("--fusion", choices=DECODERS.names(),
                         help="how probabilities and samples become one mask (default: the plan's)")
-    parser.add_argument("--temperature", type=float, metavar="T",
-                        help="of the fused probabilities, above 1 softens; the labels stay (default: as fitted, else "
-                             "1)")
-    parser.add_argument("--flag_below", type=float, metavar="DICE",
-                        help="list the structures that are expected to score less, for a person to look at; they are "
-                             "marked in "
-                             "the column flagged of cases.csv")
-    parser.add_argument("--max_memory", type=float, metavar="GB",
-                        help="of the whole process; what does not fit lies on the disk of -o (default: 60 %% of what "
-                             "is free)")
+    parser.add_argument(
+        "--temperature", type=float, metavar="T",
+        help="of the fused probabilities, above 1 softens; the labels stay (default: as fitted, else 1)")
+    parser.add_argument(
+        "--flag_below", type=float, metavar="DICE",
+        help="list the structures that are expected to score less, for a person to look at; they are marked in "
+        "the column flagged of cases.csv")
+    parser.add_argument(
+        "--max_memory", type=float, metavar="GB",
+        help="of the whole process; what does not fit lies on the disk of -o (default: 60 %% of what is free)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--save_uncertainty", action="store_true", help="write CASE_uncertainty.nii.gz")
-    parser.add_argument("--save_mutual_information", action="store_true",
-                        help="write CASE_mutual_information.nii.gz: the part of the doubt on which the samples "
-                             "disagree")
+    parser.add_argument(
+        "--save_mutual_information", action="store_true",
+        help="write CASE_mutual_information.nii.gz: the part of the doubt on which the samples disagree")
     parser.add_argument("--save_samples", action="store_true", help="write CASE_samples.nii.gz")
     parser.add_argument("--save_probabilities", action="store_true",
                         help="write CASE_probabilities.nii.gz, and CASE.npz for ensembling")
@@ -150,13 +149,11 @@ def _require_positive(args) -> None:
         raise UserError("--temperature must be positive.", found=str(args.temperature), expected="a number above 0",
                         fix="leave out --temperature for the fitted one")
     if args.flag_below is not None and not 0 < args.flag_below <= 1:
-        raise UserError("--flag_below must be a Dice.", found=str(args.flag_below), expected="a number above 0, at "
-                                                                                             "most 1",
-                        fix="give for example --flag_below 0.8")
+        raise UserError("--flag_below must be a Dice.", found=str(args.flag_below),
+                        expected="a number above 0, at most 1", fix="give for example --flag_below 0.8")
     if args.max_memory is not None and args.max_memory <= 0:
         raise UserError("--max_memory must be positive.", found=str(args.max_memory), expected="gigabytes above 0",
                         fix="leave out --max_memory for most of what is free")
     if not 0 < args.step_size <= 1:
-        raise UserError("-step_size must lie between 0 and 1.", found=str(args.step_size), expected="above 0, at most "
-                                                                                                    "1",
-                        fix="leave out -step_size for nnU-Net's 0.5")
+        raise UserError("-step_size must lie between 0 and 1.", found=str(args.step_size),
+                        expected="above 0, at most 1", fix="leave out -step_size for nnU-Net's 0.5")

@@ -8,24 +8,23 @@ from medsegdiff_auto.run_record import command_line
 
 def main(argv=None) -> int:
     """Entry point of ``medsegdiff_report``."""
-    parser = CommandParser(prog="medsegdiff_report", description="Write one offline HTML file about a trained model "
-                                                                 "and, "
-                                                                 "with -p, about predictions: scores, pictures, "
-                                                                 "calibration.")
+    parser = CommandParser(
+        prog="medsegdiff_report", description="Write one offline HTML file about a trained model and, "
+        "with -p, about predictions: scores, pictures, calibration.")
     model = parser.add_argument_group("the model: either -m, or -d and -c")
     model.add_argument("-m", metavar="FOLDER", type=Path,
                        help="model folder, .../DatasetXXX_Name/Trainer__Plans__CONFIGURATION")
     model.add_argument("-d", metavar="DATASET", help="dataset ID or name, looked up in nnUNet_results")
     model.add_argument("-c", metavar="CONFIGURATION", help="configuration, such as 3d_fullres")
-    model.add_argument("-tr", metavar="TRAINER", default="nnUNetTrainerMedSegDiff", help="trainer (default: "
-                                                                                         "%(default)s)")
-    model.add_argument("-plans", metavar="PLANS", default="MedSegDiffPlans", help="plans identifier (default: "
-                                                                                  "%(default)s)")
+    model.add_argument("-tr", metavar="TRAINER", default="nnUNetTrainerMedSegDiff",
+                       help="trainer (default: %(default)s)")
+    model.add_argument("-plans", metavar="PLANS", default="MedSegDiffPlans",
+                       help="plans identifier (default: %(default)s)")
     parser.add_argument("-p", metavar="FOLDER", type=Path, help="predictions, as medsegdiff_predict writes them")
     parser.add_argument("--references", metavar="FOLDER", type=Path, help="reference label maps of the predicted cases")
     parser.add_argument("--images", metavar="FOLDER", type=Path, help="images of the predicted cases (CASE_0000...)")
-    parser.add_argument("--posterior", metavar="FOLDER", type=Path, help="known posteriors CASE.npz, which phantoms "
-                                                                         "have")
+    parser.add_argument("--posterior", metavar="FOLDER", type=Path,
+                        help="known posteriors CASE.npz, which phantoms have")
     parser.add_argument("-o", metavar="FILE", type=Path,
                         help="the report (default: report.html in the folder of -p, or else of the model)")
     return run(_report, parser.parse_args(argv), command_line(parser.prog, argv))
@@ -49,8 +48,8 @@ def _model_folder(args) -> Path:
     if (args.m is None) == (args.d is None or args.c is None):
         raise UserError("The model is not named.",
                         found="neither -m nor both of -d and -c" if args.m is None else "-m together with -d and -c",
-                        expected="-m FOLDER, or -d DATASET -c CONFIGURATION", fix="name the model in one of the two "
-                                                                                  "ways")
+                        expected="-m FOLDER, or -d DATASET -c CONFIGURATION",
+                        fix="name the model in one of the two ways")
     if args.m is not None:
         return args.m
     folder = model_folder(args.d, args.c, args.plans, args.tr)

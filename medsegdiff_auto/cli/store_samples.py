@@ -10,19 +10,17 @@ from medsegdiff_auto.cli.model_flags import ModelPlace, add_model_flags, place_o
 
 def main(argv=None) -> int:
     """Entry point of ``medsegdiff_store_samples``."""
-    parser = CommandParser(prog="medsegdiff_store_samples",
-                           description="Draws samples of each fold's validation cases at several numbers of steps and "
-                                       "keeps "
-                                       "them. medsegdiff_find_best_configuration then chooses steps, samples, fusion, "
-                                       "temperature "
-                                       "and postprocessing from them. Run it after medsegdiff_calibrate; cases that "
-                                       "are there "
-                                       "already are left out.")
+    parser = CommandParser(
+        prog="medsegdiff_store_samples",
+        description="Draws samples of each fold's validation cases at several numbers of steps and keeps "
+        "them. medsegdiff_find_best_configuration then chooses steps, samples, fusion, temperature "
+        "and postprocessing from them. Run it after medsegdiff_calibrate; cases that are there "
+        "already are left out.")
     add_model_flags(parser, [0, 1, 2, 3, 4], "default: 0 1 2 3 4")
-    parser.add_argument("--samples", type=int, metavar="K", help="samples per case; 1 to K are compared (default: the "
-                                                                 "plan's)")
-    parser.add_argument("--steps", type=int, nargs="+", metavar="S", help="network evaluations per sample (default: "
-                                                                          "the plan's)")
+    parser.add_argument("--samples", type=int, metavar="K",
+                        help="samples per case; 1 to K are compared (default: the plan's)")
+    parser.add_argument("--steps", type=int, nargs="+", metavar="S",
+                        help="network evaluations per sample (default: the plan's)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     return run(_store, parser.parse_args(argv))
 

@@ -15,37 +15,37 @@ from medsegdiff_auto.run_record import command_line, write_run
 
 
 def main(argv=None) -> int:
-    parser = CommandParser(prog="medsegdiff_train", description="Trains and validates one fold of a planned "
-                                                                "configuration.")
+    parser = CommandParser(prog="medsegdiff_train",
+                           description="Trains and validates one fold of a planned configuration.")
     parser.add_argument("dataset", help="dataset ID or name")
     parser.add_argument("configuration", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
     parser.add_argument("fold", help="0 to 4, or all")
-    parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS", help="name of the plans (default: "
-                                                                               "MedSegDiffPlans)")
-    parser.add_argument("-tr", default="nnUNetTrainerMedSegDiff",
-                        choices=("nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin", "nnUNetTrainer"),
-                        help="for comparison on the same plan: nnUNetTrainer trains plain nnU-Net, "
-                             "nnUNetTrainerMedSegDiffTwin "
-                             "the same network without diffusion")
+    parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS",
+                        help="name of the plans (default: MedSegDiffPlans)")
+    parser.add_argument(
+        "-tr", default="nnUNetTrainerMedSegDiff",
+        choices=("nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin", "nnUNetTrainer"),
+        help="for comparison on the same plan: nnUNetTrainer trains plain nnU-Net, nnUNetTrainerMedSegDiffTwin "
+        "the same network without diffusion")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=int, metavar="N", help="epochs of 250 iterations (default: 1000)")
     length.add_argument("--iterations", type=int, metavar="N", help="training iterations in all")
     parser.add_argument("--max_hours", type=float, metavar="H",
                         help="end after this time; the learning rate decays towards it")
-    parser.add_argument("--c", action="store_true", help="continue from the latest checkpoint; with --epochs or "
-                                                         "--iterations to a new end")
+    parser.add_argument("--c", action="store_true",
+                        help="continue from the latest checkpoint; with --epochs or --iterations to a new end")
     parser.add_argument("--val", action="store_true", help="only validate a finished training")
     parser.add_argument("--val_best", action="store_true", help="validate checkpoint_best instead of checkpoint_final")
     parser.add_argument("--npz", action="store_true", help="save the validation's probabilities, for ensembling")
-    parser.add_argument("--upgrade", metavar="CHECKPOINT",
-                        help="checkpoint of a trained nnU-Net of this fold: it stays as it is, and only a denoiser on "
-                             "its "
-                             "features is trained, by default for a tenth of its epochs")
+    parser.add_argument(
+        "--upgrade", metavar="CHECKPOINT",
+        help="checkpoint of a trained nnU-Net of this fold: it stays as it is, and only a denoiser on its "
+        "features is trained, by default for a tenth of its epochs")
     parser.add_argument("--overwrite", action="store_true", help="train anew although the fold is finished")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
-    parser.add_argument("-num_gpus", type=int, default=1, metavar="N",
-                        help="processes that share the batch: GPUs, or with -device cpu processes on the CPU (default: "
-                             "1)")
+    parser.add_argument(
+        "-num_gpus", type=int, default=1, metavar="N",
+        help="processes that share the batch: GPUs, or with -device cpu processes on the CPU (default: 1)")
     add_machine_flags(parser)
     args = parser.parse_args(argv)
     return run(_train, args, command_line("medsegdiff_train", argv))
@@ -95,10 +95,9 @@ def _train(args, command: list[str]) -> None:
 def _prepare_upgrade(checkpoint: Path, args, preprocessed_folder: Path, fold: int | str):
     """Name of the plans of an upgrade, and its length where none is given."""
     if args.tr == "nnUNetTrainer" or args.c or args.val:
-        raise UserError("--upgrade begins a training of a denoiser.", found="--upgrade with -tr nnUNetTrainer, --c or "
-                                                                            "--val",
-                        expected="--upgrade without them", fix="continue or validate an upgrade with -p and the name "
-                                                               "of its plans")
+        raise UserError("--upgrade begins a training of a denoiser.",
+                        found="--upgrade with -tr nnUNetTrainer, --c or --val", expected="--upgrade without them",
+                        fix="continue or validate an upgrade with -p and the name of its plans")
     from medsegdiff_auto.planning.upgrade import read_nnunet_model, require_fitting_model, write_upgrade_plans
     from medsegdiff_auto.training.checkpoints import epochs_of
     from medsegdiff_auto.training.schedule import TrainingLength
@@ -113,8 +112,8 @@ def _fold(text: str) -> int | str:
     if text == "all":
         return text
     if not text.isdigit():
-        raise UserError("The fold is not a number.", found=text, expected="0 to 4, or all", fix="give the fold as a "
-                                                                                                "number")
+        raise UserError("The fold is not a number.", found=text, expected="0 to 4, or all",
+                        fix="give the fold as a number")
     return int(text)
 
 

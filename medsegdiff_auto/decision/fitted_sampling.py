@@ -66,6 +66,6 @@ def read_fitted_sampling(model_folder: Path) -> FittedSampling | None:
             raise ValueError("one margin per structure, as an earlier version fitted it")
         return fitted
     except (ValueError, TypeError) as failure:
-        raise UserError(f"{file} cannot be read.", found=str(failure), expected="a file written by "
-                                                                                "medsegdiff_calibrate",
+        raise UserError(f"{file} cannot be read.", found=str(failure),
+                        expected="a file written by medsegdiff_calibrate",
                         fix="run medsegdiff_calibrate again, or delete the file") from failure

@@ -63,14 +63,14 @@ class NetworkSection:
     def __post_init__(self):
         check_fields(self, "network")
         if self.filter_grid_size % 2 == 0:
-            raise ValueError(f"network.filter_grid_size is {self.filter_grid_size}, expected an odd number: zero is "
-                             "one point")
+            raise ValueError(
+                f"network.filter_grid_size is {self.filter_grid_size}, expected an odd number: zero is one point")
         if not self.features_per_stage:
             raise ValueError("network.features_per_stage is empty, expected a number of channels per stage")
         heads, lowest = self.bottleneck_attention_heads, self.features_per_stage[-1]
         if heads and lowest % heads:
-            raise ValueError(f"network.bottleneck_attention_heads is {heads}, expected a divisor of the {lowest} "
-                             "channels")
+            raise ValueError(
+                f"network.bottleneck_attention_heads is {heads}, expected a divisor of the {lowest} channels")
         if self.frozen_conditioner and (self.gradient_into_conditioner or self.architecture != "conditioned"):
             raise ValueError("network.frozen_conditioner needs a conditioner that gets no gradient")
 
@@ -94,8 +94,8 @@ class NoiseSection:
     def __post_init__(self):
         check_fields(self, "noise")
         if self.schedule == "linear" and self.reference_vox is not None:
-            raise ValueError(f"noise.reference_vox is {self.reference_vox}, expected nothing: the linear schedule has "
-                             "no shift")
+            raise ValueError(
+                f"noise.reference_vox is {self.reference_vox}, expected nothing: the linear schedule has no shift")
 
     @property
     def log_snr_shift(self) -> float:

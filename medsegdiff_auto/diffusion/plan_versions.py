@@ -39,8 +39,8 @@ def upgraded(section: Any) -> dict:
     if version == 1:
         return _from_version_1(section)
     if version != VERSION:
-        raise ValueError(f"the diffusion section of the plan has version {version!r}, this program knows 1 to "
-                         f"{VERSION}")
+        raise ValueError(
+            f"the diffusion section of the plan has version {version!r}, this program knows 1 to {VERSION}")
     return section
 
 
@@ -48,13 +48,13 @@ def _from_version_1(section: dict) -> dict:
     """Four sections from the flat one; keys that version 1 did not have are left for the check of keys to name."""
     for key, neutral in _LEFT.items():
         if section.get(key, neutral) != neutral:
-            raise ValueError(f"{key} is {section[key]!r}, which left with version 2 of the plan; only {neutral!r} can "
-                             "be read")
+            raise ValueError(
+                f"{key} is {section[key]!r}, which left with version 2 of the plan; only {neutral!r} can be read")
     x_start = section.get("parameterisation") == "x_start"
     if x_start and section.get("cross_entropy_weight", 1.0) != 1.0:
-        raise ValueError(f"cross_entropy_weight is {section['cross_entropy_weight']!r}, which left with version 2 of "
-                         "the plan; "
-                         "only 1.0 can be read")
+        raise ValueError(
+            f"cross_entropy_weight is {section['cross_entropy_weight']!r}, which left with version 2 of the plan; "
+            "only 1.0 can be read")
     known = {*_LEFT, "cross_entropy_weight", "preset", "target", "network", "log_snr_shift", "denoiser_cost",
              *(key for keys in _SECTIONS_2.values() for key in keys)}
     unknown, missing = sorted(set(section) - known), sorted(known - set(section))

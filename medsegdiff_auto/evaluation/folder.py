@@ -90,16 +90,16 @@ def _evaluate_case(job: tuple) -> list[dict]:
 
 def _pair_up(references: Path, predictions: Path, file_ending: str, chill: bool) -> tuple[dict, list[str]]:
     if not references.is_dir():
-        raise UserError("The reference folder does not exist.", found=str(references), expected="a folder of label "
-                                                                                                "maps",
+        raise UserError("The reference folder does not exist.", found=str(references),
+                        expected="a folder of label maps",
                         fix="correct the path, such as nnUNet_raw/DatasetXXX_Name/labelsTs")
     predicted = list_predictions(predictions, file_ending)
     pairs = pair_with_references(references, predicted, file_ending)
     unmatched = sorted(set(predicted) - set(pairs))
     if unmatched:
         raise UserError(f"{len(unmatched)} prediction(s) have no reference.", found=_few(unmatched),
-                        expected=f"{references}/CASE{file_ending} for each prediction", fix="correct the reference "
-                                                                                            "folder")
+                        expected=f"{references}/CASE{file_ending} for each prediction",
+                        fix="correct the reference folder")
     known = {path.name[:-len(file_ending)] for path in references.iterdir() if path.name.endswith(file_ending)}
     missing = sorted(known - set(pairs))
     if missing and not chill:

@@ -71,11 +71,11 @@ def attention_section(tile: Tile, gates: list[Gate], steps: list[RecordedStep], 
         after = text("What changes from row to row is owed to the state and the time, what stays, to the image. "
                      "Correlation of the first step's map with the last step's: "
                      f"{', '.join(f'{value:.2f} at stage {i}' for i, value in enumerate(constancy(gates), 1))}.")
-    return section("attention", heading, words, draw_attention(tile, gates, steps),
-                   "Maps of where image and mask features are fused, per stage and step",
-                   "Sample 1. White: outline of the reference. Finest stage first; below its name the size of its "
-                   "maps.",
-                   after + source(credit))
+    return section(
+        "attention", heading, words, draw_attention(tile, gates, steps),
+        "Maps of where image and mask features are fused, per stage and step",
+        "Sample 1. White: outline of the reference. Finest stage first; below its name the size of its maps.",
+        after + source(credit))
 
 
 def _fusion_words(c: DiffusionConfiguration) -> tuple[str, str]:
@@ -85,10 +85,10 @@ def _fusion_words(c: DiffusionConfiguration) -> tuple[str, str]:
     words += equation(f"A(m<sub>I</sub>, m<sub>x</sub>) = ({upright('LN')}(m<sub>I</sub>) · "
                       f"{upright('LN')}(m′<sub>x</sub>)) · m<sub>I</sub>")
     if c.network == "conditioned":
-        words += text("<i>m</i>′<sub>x</sub> are the mask features behind the FF-Parser. Here the result goes, "
-                      "together "
-                      "with the image features, back to the mask features: <i>m</i><sub>x</sub> + <i>W</i> [<i>A</i>, "
-                      "<i>m</i><sub>I</sub>].")
+        words += text(
+            "<i>m</i>′<sub>x</sub> are the mask features behind the FF-Parser. Here the result goes, together "
+            "with the image features, back to the mask features: <i>m</i><sub>x</sub> + <i>W</i> [<i>A</i>, "
+            "<i>m</i><sub>I</sub>].")
     words += text("Drawn is the size of the weight, |LN(<i>m</i><sub>I</sub>) · LN(<i>m</i>′<sub>x</sub>)|, averaged "
                   "over the channels and divided by its largest value in the slice: 1 is where the image is listened "
                   "to most, 0 where it is not.")

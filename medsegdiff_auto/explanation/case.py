@@ -153,8 +153,8 @@ def first_stage_folder(model: TrainedModel) -> Path | None:
     folder = next_stage_folder(model.folder.with_name(f"{kind}__{stage}"), configuration)
     if not folder.is_dir():
         raise UserError("The cascade lacks the predictions of its first stage.", found=f"no {folder}",
-                        expected="what the validation of the first stage wrote", fix=f"train and validate {stage} "
-                                                                                     "first")
+                        expected="what the validation of the first stage wrote",
+                        fix=f"train and validate {stage} first")
     return folder
 
 

@@ -112,22 +112,19 @@ def filters_section(found: list[Response], dimension: int) -> Section:
                   "per channel what to let through. <i>m</i> are the features, <i>A</i> the learned complex map, one "
                   "value per channel and frequency:")
     before += equation(f"m′ = {upright('IFFT')}(A · {upright('FFT')}(m))")
-    before += text("|A| &gt; 1 (red) lets a frequency through stronger than before, |A| &lt; 1 (blue) damps it, and a "
-                   "phase moves it in space. Before training every filter is the identity, A = 1. The maps are what "
-                   "the "
-                   "modules of the averaged network do to an "
-                   "impulse" +
-                   ("; they show the plane of zero frequency along the first axis." if dimension == 3 else "."))
-    after = text("Frequencies are in cycles per voxel of the stage's own grid: 1/2 is a pattern that changes from "
-                 "voxel "
-                 "to voxel, 0 the mean. A coarser stage sees longer structures at the same frequency. Where the maps "
-                 "stay near 1, training has hardly changed the filter.")
+    before += text(
+        "|A| &gt; 1 (red) lets a frequency through stronger than before, |A| &lt; 1 (blue) damps it, and a "
+        "phase moves it in space. Before training every filter is the identity, A = 1. The maps are what the "
+        "modules of the averaged network do to an "
+        "impulse" + ("; they show the plane of zero frequency along the first axis." if dimension == 3 else "."))
+    after = text(
+        "Frequencies are in cycles per voxel of the stage's own grid: 1/2 is a pattern that changes from voxel "
+        "to voxel, 0 the mean. A coarser stage sees longer structures at the same frequency. Where the maps "
+        "stay near 1, training has hardly changed the filter.")
     after += source("MedSegDiff (Wu et al. 2022), equations 5 and 6; here A is kept on a grid of frequencies and "
                     "interpolated, so that one filter serves every patch size. MedSegDiff-V2 (Wu et al. 2023) filters "
                     "query and key of its transformer instead, depending on t; its filters are shown at t = 1/2.")
-    return section("filters", heading, before, draw_filters(found), "Learned filters as frequency maps before and "
-                                                                    "after "
-                                                                    "training",
-                   "Zero frequency in the middle of each map. Axes in cycles per voxel. One colour scale per column; "
-                   "the first two share theirs.",
-                   after)
+    return section(
+        "filters", heading, before, draw_filters(found), "Learned filters as frequency maps before and after "
+        "training", "Zero frequency in the middle of each map. Axes in cycles per voxel. One colour scale per column; "
+        "the first two share theirs.", after)

@@ -91,17 +91,17 @@ def forward_section(tile: Tile, c: DiffusionConfiguration) -> Section:
                   f"scaled to one channel per {'class' if tile.target == 'classes' else 'region'}, −1 outside and +1 "
                   "inside; a colour stands for each, mixed in the shares (<i>x</i> + 1) / 2.")
     before += equation("x<sub>t</sub> = α<sub>t</sub> x<sub>0</sub> + σ<sub>t</sub> ε, &nbsp; ε ~ N(0, 1)")
-    before += text("Below each state stands what no network is needed for: the best linear guess of "
-                   f"<i>x</i><sub>0</sub> from the mean <i>m</i> over a box of <i>n</i> = {' · '.join(map(str, box))} "
-                   "= "
-                   f"{int(np.prod(box))} voxels, about half a structure wide. An even colour is no idea.")
+    before += text(
+        "Below each state stands what no network is needed for: the best linear guess of "
+        f"<i>x</i><sub>0</sub> from the mean <i>m</i> over a box of <i>n</i> = {' · '.join(map(str, box))} = "
+        f"{int(np.prod(box))} voxels, about half a structure wide. An even colour is no idea.")
     before += equation("x̂<sub>0</sub> = α<sub>t</sub> m / (α<sub>t</sub><sup>2</sup> + σ<sub>t</sub><sup>2</sup> / n)")
     after = ""
     if c.noise.log_snr_shift:
-        after = text("Without the shift the guess keeps the shape of the mask until almost the end of the schedule: "
-                     "there is nothing to learn at most times. With it the mask is gone earlier, and the network has "
-                     "to "
-                     "look at the image.")
+        after = text(
+            "Without the shift the guess keeps the shape of the mask until almost the end of the schedule: "
+            "there is nothing to learn at most times. With it the mask is gone earlier, and the network has to "
+            "look at the image.")
     after += source("Ho et al. 2020, equation 4, in the notation of Hoogeboom et al. 2023; the guess is the linear "
                     "least-squares estimate for a mask of unit variance that is even within the box.")
     return section("forward", "The forward process of the reference", before, draw_forward(tile, c),

@@ -78,10 +78,10 @@ def _draw_result(axes, name: str, trajectory: Trajectory, tile: Tile) -> None:
 
 def reverse_section(tile: Tile, trajectories: list[Trajectory], c: DiffusionConfiguration, solver: str) -> Section:
     """The section about the reverse process."""
-    before = text("Every sample starts from its own noise and goes to <i>t</i> = 0 in "
-                  f"{len(trajectories[0].steps)} steps. At each step the network looks at the image <i>I</i> and at "
-                  "the "
-                  "state. " + PREDICTIONS[c.network.parameterisation])
+    before = text(
+        "Every sample starts from its own noise and goes to <i>t</i> = 0 in "
+        f"{len(trajectories[0].steps)} steps. At each step the network looks at the image <i>I</i> and at the "
+        "state. " + PREDICTIONS[c.network.parameterisation])
     before += equation(PREDICTION_EQUATIONS[c.network.parameterisation]) + _field_words(c)
     before += text("The solver then goes to the next, less noisy time <i>s</i> &lt; <i>t</i>:") + _step_words(solver)
     after = text(_parting_words(tile, trajectories, c)) if len(trajectories) > 1 else ""

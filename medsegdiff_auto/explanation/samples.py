@@ -77,10 +77,10 @@ def _outline(axes, tile: Tile) -> None:
 def samples_section(tile: Tile, drawing: Drawing, c: DiffusionConfiguration) -> Section:
     """The section about the samples."""
     between, reference = agreement(tile, [trajectory.probabilities for trajectory in drawing.trajectories])
-    before = text("Each sample is one plausible mask. Their mean says how likely each voxel is, their spread where "
-                  "they "
-                  "disagree: the standard deviation over the samples of the probability of a structure, the largest "
-                  "over the structures.")
+    before = text(
+        "Each sample is one plausible mask. Their mean says how likely each voxel is, their spread where they "
+        "disagree: the standard deviation over the samples of the probability of a structure, the largest "
+        "over the structures.")
     before += equation("p̄ = (1 / S) Σ<sub>k</sub> p<sub>k</sub>, &nbsp; spread = max<sub>structures</sub> "
                        "√((1 / S) Σ<sub>k</sub> (p<sub>k</sub> − p̄)<sup>2</sup>)")
     fused = ""
@@ -90,11 +90,11 @@ def samples_section(tile: Tile, drawing: Drawing, c: DiffusionConfiguration) -> 
     if len(drawing.trajectories) > 1:
         alike = between > reference + CLEAR_DIFFERENCE
         verdict = " The first is larger: here the samples are more alike than that." if alike else ""
-        after = text(f"{fused}Samples are honest when the reference could be one of them, that is when they are as far "
-                     "from each other as from the reference. On this tile the Dice between two samples is "
-                     f"{dice_words(between)} and between a sample and the reference {dice_words(reference)}, mean over "
-                     "the "
-                     f"structures.{verdict}")
+        after = text(
+            f"{fused}Samples are honest when the reference could be one of them, that is when they are as far "
+            "from each other as from the reference. On this tile the Dice between two samples is "
+            f"{dice_words(between)} and between a sample and the reference {dice_words(reference)}, mean over the "
+            f"structures.{verdict}")
     after += source("MedSegDiff (Wu et al. 2022) fuses 5 or 25 samples by STAPLE; this project takes the mean of their "
                     "probabilities.")
     return section("samples", "The samples beside the reference", before, draw_samples(tile, drawing),

@@ -106,19 +106,19 @@ def _draw_parts(axes: Axes, c: DiffusionConfiguration) -> None:
 
 def schedule_section(c: DiffusionConfiguration, num_steps: int, structures: list[dict]) -> Section:
     """The section about the schedule; ``structures`` from :func:`structure_rows`."""
-    before = text("A sample is a mask that is drawn out of noise. At time <i>t</i> the state is a mixture of the mask "
-                  "<i>x</i><sub>0</sub> and of noise; the schedule says how much is left of the mask, from <i>t</i> = "
-                  "0 "
-                  "(the mask alone) to <i>t</i> = 1 (the noise alone).")
+    before = text(
+        "A sample is a mask that is drawn out of noise. At time <i>t</i> the state is a mixture of the mask "
+        "<i>x</i><sub>0</sub> and of noise; the schedule says how much is left of the mask, from <i>t</i> = 0 "
+        "(the mask alone) to <i>t</i> = 1 (the noise alone).")
     before += equation("α<sub>t</sub><sup>2</sup> + σ<sub>t</sub><sup>2</sup> = 1, &nbsp; λ<sub>t</sub> = "
                        f"{upright('log')}(α<sub>t</sub><sup>2</sup> / σ<sub>t</sub><sup>2</sup>)")
     before += _shift_words(c, structures) if c.noise.schedule == "cosine" else _linear_words(c)
     times = ", ".join(number(t) for t in trailing_times(num_steps)[:-1].tolist()[:12])
-    after = text(f"The solver ({escape(c.sampling.solver)}) asks the network at t = "
-                 f"{times}{' ...' if num_steps > 12 else ''} "
-                 "(circles). They are evenly spaced and begin at the start time itself, so that the first state is "
-                 "what "
-                 "the network was trained on there.")
+    after = text(
+        f"The solver ({escape(c.sampling.solver)}) asks the network at t = "
+        f"{times}{' ...' if num_steps > 12 else ''} "
+        "(circles). They are evenly spaced and begin at the start time itself, so that the first state is what "
+        "the network was trained on there.")
     return section("schedule", "The noise schedule", before, draw_schedule(c, num_steps),
                    "Log signal-to-noise ratio, alpha and sigma over time",
                    "Solid: the plan's schedule. Dashed: the cosine schedule without a shift. Circles: where the solver "
@@ -134,9 +134,9 @@ def _shift_words(c: DiffusionConfiguration, structures: list[dict]) -> str:
                   "planner lowers the signal by the size of the structures in voxels, axis by axis:")
     terms = " + ".join(
         f"{upright('log')}({number(c.noise.reference_vox)} / {d:g})" for d in c.noise.structure_diameter_vox)
-    words += equation(f"{upright('shift')} = Σ<sub>i</sub> {upright('log(ref')} / d<sub>i</sub>{upright(')')} = "
-                      f"{terms} = "
-                      f"{number(c.noise.log_snr_shift)}")
+    words += equation(
+        f"{upright('shift')} = Σ<sub>i</sub> {upright('log(ref')} / d<sub>i</sub>{upright(')')} = {terms} = "
+        f"{number(c.noise.log_snr_shift)}")
     if structures:
         axes = [key for key in structures[0] if key != "name"]
         words += text("These are the median diameters, in voxels of the network's grid, that the planner measured; "
@@ -150,9 +150,9 @@ def _shift_words(c: DiffusionConfiguration, structures: list[dict]) -> str:
 def _linear_words(c: DiffusionConfiguration) -> str:
     words = equation("α<sub>t</sub><sup>2</sup> = Π<sub>j ≤ tT</sub> (1 − β<sub>j</sub>), &nbsp; T = "
                      f"{c.noise.num_train_steps}")
-    words += text("The β<sub>j</sub> rise linearly. This schedule is fixed: the planner does not shift it with the "
-                  "size "
-                  f"of the structures ({' x '.join(f'{d:g}' for d in c.noise.structure_diameter_vox)} voxels here).")
-    return words + source("Ho et al. 2020, “Denoising diffusion probabilistic models”, section 4; MedSegDiff (Wu et "
-                          "al. "
-                          "2022) takes it over.")
+    words += text(
+        "The β<sub>j</sub> rise linearly. This schedule is fixed: the planner does not shift it with the size "
+        f"of the structures ({' x '.join(f'{d:g}' for d in c.noise.structure_diameter_vox)} voxels here).")
+    return words + source(
+        "Ho et al. 2020, “Denoising diffusion probabilistic models”, section 4; MedSegDiff (Wu et al. "
+        "2022) takes it over.")

@@ -30,8 +30,8 @@ def list_predictions(folder: str | Path, file_ending: str) -> dict[str, Path]:
     cases = _cases_by_file_name(folder, file_ending) if named is None else named
     if not cases:
         raise UserError(f"{folder} holds no prediction.", found=f"no case with the file ending {file_ending}",
-                        expected=f"CASE{file_ending} for each case", fix="correct the path, or run medsegdiff_predict "
-                                                                         "first")
+                        expected=f"CASE{file_ending} for each case",
+                        fix="correct the path, or run medsegdiff_predict first")
     predictions = {case: folder / f"{case}{file_ending}" for case in sorted(cases)}
     _require_files(folder, predictions)
     return predictions
@@ -85,10 +85,9 @@ def _cases_of_table(cases_csv: Path) -> set[str] | None:
     with cases_csv.open(newline="", encoding="utf-8") as table:
         reader = csv.DictReader(table)
         if "case" not in (reader.fieldnames or ()):
-            raise UserError(f"{cases_csv} has no column named case.", found=", ".join(reader.fieldnames
-                                                                                      or ("an empty file", )),
-                            expected="the table that medsegdiff_predict writes", fix="predict again, or delete the "
-                            "file")
+            raise UserError(f"{cases_csv} has no column named case.", found=", ".join(
+                reader.fieldnames or ("an empty file", )), expected="the table that medsegdiff_predict writes",
+                            fix="predict again, or delete the file")
         return {row["case"] for row in reader}
 
 

@@ -108,9 +108,9 @@ def _require_complete_gzip(path: Path, shown: str) -> None:
             while stream.read(_GZIP_CHUNK_BYTES):
                 continue
     except EOFError:
-        raise UnreadableScan(Finding(shown, "is truncated", "a gzip stream that ends early, after "
-                                                            f"{path.stat().st_size} bytes",
-                                     "a complete file", "copy or convert the file again")) from None
+        raise UnreadableScan(
+            Finding(shown, "is truncated", f"a gzip stream that ends early, after {path.stat().st_size} bytes",
+                    "a complete file", "copy or convert the file again")) from None
     except (OSError, zlib.error) as failure:
         raise UnreadableScan(Finding(shown, "is damaged", _one_line(failure), "an intact gzip stream",
                                      "copy or convert the file again")) from None
@@ -129,10 +129,9 @@ def _require_at_most_3d(path: Path, shown: str) -> None:
                     "a 2-D or 3-D image, one file per channel",
                     "save each channel or time point as a file of its own (_0000, _0001, ...)"))
     if header.GetNumberOfComponents() > 1:
-        raise UnreadableScan(Finding(shown, "has several values per voxel", f"{header.GetNumberOfComponents()} "
-                                                                            "components",
-                                     "one value per voxel", "save each component as a channel of its own (_0000, "
-                                                            "_0001, ...)"))
+        raise UnreadableScan(
+            Finding(shown, "has several values per voxel", f"{header.GetNumberOfComponents()} components",
+                    "one value per voxel", "save each component as a channel of its own (_0000, _0001, ...)"))
 
 
 def _geometry(voxels: np.ndarray, properties: dict) -> Geometry:

@@ -69,8 +69,8 @@ def written(image: sitk.Image, file: Path) -> Path:
 def _require_format(paths: Sequence[Path], file_ending: str) -> None:
     for path in paths:
         if not path.name.endswith(file_ending):
-            raise UserError(f"{path} is not of the model's format.", found=path.name, expected="a name that ends in "
-                                                                                               f"{file_ending}",
+            raise UserError(f"{path} is not of the model's format.", found=path.name,
+                            expected=f"a name that ends in {file_ending}",
                             fix=f"give SimpleITK.ReadImage({str(path)!r}) instead, which is converted")
 
 
@@ -80,6 +80,6 @@ def _case_of(paths: Sequence[Path], file_ending: str) -> str:
     numbers = [name[1] for name in names if name is not None]
     if len(paths) > 1 and len(numbers) == len(paths) and numbers != list(range(len(paths))):
         raise UserError("The channels are not in their order.", found=", ".join(path.name for path in paths),
-                        expected=", ".join(f"_{number:04d}" for number in range(len(paths))), fix="sort the list of "
-                                                                                                  "files")
+                        expected=", ".join(f"_{number:04d}" for number in range(len(paths))),
+                        fix="sort the list of files")
     return names[0][0] if names[0] is not None else paths[0].name[:-len(file_ending)]

@@ -53,8 +53,8 @@ def require_folds(folder: Path, folds: list[int | str] | None, checkpoint_name: 
     """
     if not (folder / "plans.json").is_file():
         raise UserError("There is no trained model.", found=f"no plans.json in {folder}",
-                        expected="a folder written by medsegdiff_train", fix="train the model, or correct -d, -c, -p "
-                                                                             "or -m")
+                        expected="a folder written by medsegdiff_train",
+                        fix="train the model, or correct -d, -c, -p or -m")
     available = trained_folds(folder, checkpoint_name)
     missing = [fold for fold in folds or [] if fold not in available and not (
         folder / f"fold_{fold}" / checkpoint_name).is_file()]

@@ -104,10 +104,10 @@ class Segmenter:
     def _require_previous_stage(self, previous_stage: PathLike | sitk.Image | None) -> None:
         stage = self.model.configuration_manager.previous_stage_name
         if stage is not None and previous_stage is None:
-            raise UserError("The cascade needs the prediction of its first stage.", found="previous_stage=None",
-                            expected=f"the label map that {stage} predicts for this image",
-                            fix=f"predict with a Segmenter of {stage} first, then give "
-                                "prediction.image(prediction.segmentation)")
+            raise UserError(
+                "The cascade needs the prediction of its first stage.", found="previous_stage=None",
+                expected=f"the label map that {stage} predicts for this image",
+                fix=f"predict with a Segmenter of {stage} first, then give prediction.image(prediction.segmentation)")
         if stage is None and previous_stage is not None:
             raise UserError("The model has no previous stage.", found="previous_stage",
                             expected="a model of 3d_cascade_fullres", fix="leave out previous_stage")

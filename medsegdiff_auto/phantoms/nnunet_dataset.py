@@ -113,7 +113,8 @@ def dataset_json(name: str, num_training: int, kind: PhantomKind, labelling: Lab
         labels = {names[k - 1]: k for k in structures}
     labels = {"background": 0, **labels} | ({"ignore": num_structures + 1} if labelling.ignore else {})
     return {
-        "channel_names": {str(index): channel for index, channel in enumerate(kind.channel_names)},
+        "channel_names": {str(index): channel
+                          for index, channel in enumerate(kind.channel_names)},
         "labels": labels,
         **({"regions_class_order": [*structures]} if labelling.regions else {}),
         "numTraining": num_training,

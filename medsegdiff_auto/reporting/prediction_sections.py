@@ -36,16 +36,16 @@ def headline(record: PredictionRecord) -> str:
             tiles.append((value, name, note.format(tolerance=_tolerance(record)) + best))
     flagged = [row["flagged"] == "yes" for row in record.rows if row.get("flagged")]
     if flagged:
-        tiles.append((f"{sum(flagged)} of {len(flagged)}", "Flagged", "structures whose expected Dice is below the "
-                                                                      "limit"))
+        tiles.append(
+            (f"{sum(flagged)} of {len(flagged)}", "Flagged", "structures whose expected Dice is below the limit"))
     return page.tiles(tiles) if tiles else ""
 
 
 def scores(record: PredictionRecord) -> str:
     """The mean of each metric per structure, then one row per case and structure."""
     if not record.rows:
-        return page.missing("There are neither scores nor sizes: give the references, or predict with "
-                            "medsegdiff_predict.")
+        return page.missing(
+            "There are neither scores nor sizes: give the references, or predict with medsegdiff_predict.")
     columns = _columns(record)
     parts = []
     if record.is_scored:
@@ -89,8 +89,9 @@ def pictures(record: PredictionRecord, image_folder: Path | None) -> str:
         return page.missing("Pictures need the references of the predicted cases.")
     few = len(ranking) <= 2 * NUM_EXTREME_CASES
     chosen = ranking if few else ranking[:NUM_EXTREME_CASES] + ranking[-NUM_EXTREME_CASES:]
-    parts = [] if image_folder is not None else [page.missing("The images were not given: the contours are drawn "
-                                                              "without them.")]
+    parts = [] if image_folder is not None else [
+        page.missing("The images were not given: the contours are drawn without them.")
+    ]
     dice = mean_dice_by_case(record)
     for case in chosen[::-1]:
         rank = "" if few else (
@@ -155,8 +156,8 @@ def sizes(record: PredictionRecord) -> str:
         f" The interval of {n} perfect samples would hold {nominal_coverage(n):.0%} of them." for n in sorted(counts))
     share = f"{covered} of {total} references ({covered / total:.0%})"
     text = f"The 5 to 95 % interval of the {kind} holds {share}.{nominal}"
-    return page.paragraph(text) + page.picture(figures.size_intervals(intervals, unit), f"{kind} intervals against the "
-                                                                                        "reference")
+    return page.paragraph(text) + page.picture(figures.size_intervals(intervals, unit),
+                                               f"{kind} intervals against the reference")
 
 
 def _columns(record: PredictionRecord) -> list[Column]:

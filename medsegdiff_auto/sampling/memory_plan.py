@@ -115,8 +115,9 @@ def require_space(folder: Path, num_bytes: float) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
-        raise UserError("The case does not fit into the memory, and not on the disk either.", found=f"{free / GB:.1f} "
-                        f"GB free in {folder}", expected=f"{num_bytes / GB:.1f} GB for the states of its samples",
+        raise UserError("The case does not fit into the memory, and not on the disk either.",
+                        found=f"{free / GB:.1f} GB free in {folder}",
+                        expected=f"{num_bytes / GB:.1f} GB for the states of its samples",
                         fix="free some space, choose a folder on another disk with -o, or allow more --max_memory")
 
 

@@ -58,6 +58,6 @@ def resident_bytes() -> float:
 
 @cache
 def _say_that_memory_is_unknown() -> None:
-    logger.warning("This system does not say how much memory the process takes: stated peaks are what a case adds to "
-                   "it, "
-                   "and %.0f GB are taken as free where --max_memory does not say otherwise.", UNKNOWN_FREE_BYTES / 1e9)
+    logger.warning(
+        "This system does not say how much memory the process takes: stated peaks are what a case adds to it, "
+        "and %.0f GB are taken as free where --max_memory does not say otherwise.", UNKNOWN_FREE_BYTES / 1e9)

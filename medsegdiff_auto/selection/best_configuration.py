@@ -110,8 +110,8 @@ def _incomplete(model: NamedModel, validated: dict[NamedModel, list[int]], reque
         found = f"folds {_join(present)}" if present else ""
     option = "" if model.trainer == OUR_TRAINER else f" -tr {model.trainer}"
     fewer = f", or compare on fewer folds: -f {_join(present, ' ')}" if present else ""
-    return UserError(what, found=found or "no finished fold", expected=f"folds {_join(request.folds)} of "
-                                                                       f"{model.trainer}",
+    return UserError(what, found=found or "no finished fold",
+                     expected=f"folds {_join(request.folds)} of {model.trainer}",
                      fix=f"medsegdiff_train {request.dataset_name} {model.configuration} {missing[0]}{option}{fewer}")
 
 
@@ -120,12 +120,11 @@ def _require_probabilities(models: Sequence[NamedModel], folds: Sequence[int], d
         for fold in folds:
             validation = model.folder(dataset_results) / f"fold_{fold}" / "validation"
             if not any(validation.glob("*.npz")):
-                raise UserError("Ensembling needs the probabilities of the validation.", found="no .npz file in "
-                                                                                               f"{validation}",
-                                expected="CASE.npz beside each prediction",
-                                fix=f"medsegdiff_train {dataset_results.name} {model.configuration} {fold} --val "
-                                    "--npz, "
-                                    "or compare single models: --disable_ensembling")
+                raise UserError(
+                    "Ensembling needs the probabilities of the validation.", found=f"no .npz file in {validation}",
+                    expected="CASE.npz beside each prediction",
+                    fix=f"medsegdiff_train {dataset_results.name} {model.configuration} {fold} --val --npz, "
+                    "or compare single models: --disable_ensembling")
 
 
 def _require_references(dataset_preprocessed: Path) -> None:

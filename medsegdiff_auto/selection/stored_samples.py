@@ -100,8 +100,8 @@ def read_settings(folder: Path) -> Settings:
         return Settings(**json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as failure:
         raise UserError(f"{folder / SETTINGS_FILE} cannot be read.", found=str(failure),
-                        expected="a file of medsegdiff_store_samples", fix=f"delete {folder}, and store the samples "
-                                                                           "again") from failure
+                        expected="a file of medsegdiff_store_samples",
+                        fix=f"delete {folder}, and store the samples again") from failure
 
 
 def settings_of(predictor: MedSegDiffPredictor, model: TrainedModel, checkpoint: Path) -> Settings:

@@ -27,8 +27,8 @@ def test_every_case_of_a_source_is_converted_and_nothing_is_left_behind(monkeypa
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(conversion_speed.tempfile, "tempdir", str(tmp_path))
-    assert measure(converter, lambda folder, count: write(folder, count, shape), 6, 1, 2).startswith(f"| {converter} | "
-                                                                                                     "6 |")
+    assert measure(converter, lambda folder, count: write(folder, count, shape), 6, 1,
+                   2).startswith(f"| {converter} | 6 |")
     assert not list(tmp_path.iterdir())
 
 

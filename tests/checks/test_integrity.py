@@ -108,8 +108,8 @@ def test_an_rgb_image_counts_as_its_three_channels(tmp_path):
     ({"labels": {"0": "background", "1": "edema", "2": "core"}
       }, "has labels that are not names with numbers", '"0": "backg'),
     ({"labels": {"edema": 1, "core": 2}}, "does not declare background as label 0", '{"edema": 1'),
-    ({"labels": {"background": 0, "edema": 1, "core": 2, "ignore": 4}}, "has an ignore label that is not the highest "
-     "label", "ignore 4"),
+    ({"labels": {"background": 0, "edema": 1, "core": 2, "ignore": 4}
+      }, "has an ignore label that is not the highest label", "ignore 4"),
     ({"labels": {"background": 0, "whole": [1, 2], "core": 2}
       }, "has regions without a fitting regions_class_order", "null"),
     ({"channel_names": {"1": "T1", "2": "T2"}}, "has channel_names that are not numbered from 0", '{"1": "T1"'),
@@ -163,30 +163,32 @@ def cut(file: str, share: float):
 
 ROTATED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 FAULTS = {
-    "label value": (overwrite(LABEL, volume(with_value(label_map(), 4))), LABEL,
-                    "contains a label that dataset.json does not list", "0, 1, 2, 4"),
-    "fractional label": (overwrite(LABEL, volume(with_value(label_map().astype(np.float32), 0.5))), LABEL,
-                         "holds label values that are no whole numbers", "0.5"),
+    "label value": (overwrite(LABEL, volume(with_value(
+        label_map(), 4))), LABEL, "contains a label that dataset.json does not list", "0, 1, 2, 4"),
+    "fractional label": (overwrite(LABEL, volume(with_value(label_map().astype(
+        np.float32), 0.5))), LABEL, "holds label values that are no whole numbers", "0.5"),
     "size": (overwrite(LABEL, volume(label_map((6, 8, 9)))), LABEL, f"differs in size from {IMAGE}", "9 x 8 x 6"),
-    "spacing": (overwrite(LABEL, volume(label_map(), spacing=(0.7, 0.8, 3.0))), LABEL, "differs in spacing from "
-                                                                                       f"{IMAGE}",
-                "0.7, 0.8, 3 mm"),
-    "origin": (overwrite(LABEL, volume(label_map(), origin=(0.0, 30.0, 7.25))), LABEL, "differs in origin from "
-                                                                                       f"{IMAGE}",
-               "0, 30, 7.25"),
-    "direction": (overwrite(LABEL, volume(label_map(), direction=ROTATED)), LABEL, f"differs in direction from {IMAGE}",
-                  "0, -1, 0, 1, 0, 0, 0, 0, 1"),
-    "channel grids": (overwrite(SECOND_CHANNEL, volume(intensities((5, 8, 10)))), SECOND_CHANNEL,
-                      f"differs in size from {IMAGE}", "10 x 8 x 5"),
-    "NaN": (overwrite(IMAGE, volume(with_value(intensities(), np.nan))), IMAGE, "holds NaN or infinite values",
-            "1 of 480 voxels"),
-    "infinity": (overwrite(IMAGE, volume(with_value(intensities(), np.inf))), IMAGE, "holds NaN or infinite values",
-                 "1 of 480 voxels"),
-    "NaN in a label": (overwrite(LABEL, volume(with_value(label_map().astype(np.float32), np.nan))), LABEL,
-                       "holds NaN or infinite values", "1 of 480 voxels"),
+    "spacing": (overwrite(LABEL, volume(
+        label_map(), spacing=(0.7, 0.8, 3.0))), LABEL, f"differs in spacing from {IMAGE}", "0.7, 0.8, 3 mm"),
+    "origin": (overwrite(LABEL,
+                         volume(label_map(),
+                                origin=(0.0, 30.0, 7.25))), LABEL, f"differs in origin from {IMAGE}", "0, 30, 7.25"),
+    "direction": (overwrite(LABEL, volume(
+        label_map(), direction=ROTATED)), LABEL, f"differs in direction from {IMAGE}", "0, -1, 0, 1, 0, 0, 0, 0, 1"),
+    "channel grids": (overwrite(SECOND_CHANNEL, volume(intensities(
+        (5, 8, 10)))), SECOND_CHANNEL, f"differs in size from {IMAGE}", "10 x 8 x 5"),
+    "NaN": (overwrite(IMAGE, volume(with_value(intensities(),
+                                               np.nan))), IMAGE, "holds NaN or infinite values", "1 of 480 voxels"),
+    "infinity": (overwrite(IMAGE,
+                           volume(with_value(intensities(),
+                                             np.inf))), IMAGE, "holds NaN or infinite values", "1 of 480 voxels"),
+    "NaN in a label": (overwrite(LABEL,
+                                 volume(with_value(label_map().astype(np.float32),
+                                                   np.nan))), LABEL, "holds NaN or infinite values", "1 of 480 voxels"),
     "4-D": (overwrite(IMAGE, four_dimensional()), IMAGE, "is 4-D", "10 x 8 x 6 x 3"),
-    "vectors": (overwrite(IMAGE, sitk.Compose(volume(intensities()), volume(intensities()))), IMAGE,
-                "has several values per voxel", "2 components"),
+    "vectors": (overwrite(IMAGE,
+                          sitk.Compose(volume(intensities()),
+                                       volume(intensities()))), IMAGE, "has several values per voxel", "2 components"),
     "no label": (lambda folder: (folder / LABEL).unlink(), IMAGE, "is an image without a label", f"no label {LABEL}"),
     "no channel": (lambda folder: (folder / IMAGE).unlink(), SECOND_CHANNEL, "belongs to a case that lacks a channel",
                    "0001 (1 channel(s))"),

@@ -232,9 +232,9 @@ def test_a_cascade_is_predicted_after_its_first_stage_and_plain_nnunet_by_its_ow
     first, second, last = inference_commands(information(cascade), tmp_path / DATASET)
     assert " ".join(first) == ("medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER_PREVIOUS_STAGE "
                                f"-d {DATASET} -c 3d_lowres -f 0 1 -p MyPlans")
-    assert " ".join(second) == (f"medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER -d {DATASET} -c "
-                                "3d_cascade_fullres -f 0 1 "
-                                "-prev_stage_predictions OUTPUT_FOLDER_PREVIOUS_STAGE -p MyPlans")
+    assert " ".join(second) == (
+        f"medsegdiff_predict -i INPUT_FOLDER -o OUTPUT_FOLDER -d {DATASET} -c 3d_cascade_fullres -f 0 1 "
+        "-prev_stage_predictions OUTPUT_FOLDER_PREVIOUS_STAGE -p MyPlans")
     assert last[-2:] == ["-dataset_json", "/m/dataset.json"]
     plain = {"trainer": "nnUNetTrainer", "plans_identifier": "MyPlans", "configuration": "2d"}
     assert " ".join(inference_commands(information(plain), tmp_path / DATASET)[0]) == (

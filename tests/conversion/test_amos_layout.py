@@ -77,8 +77,7 @@ def test_broken_cases_are_listed_and_the_rest_is_converted(convert, amos22, nift
     (amos22 / "imagesTr" / "amos_0500.nii.gz").write_bytes(b"no gzip")
     done = convert("amos", amos22)
     assert done.code == 1 and numbers(done, "labelsTr") == [2, 507, 508]
-    for line in ("amos_0001: image without a mask: amos_0001.nii.gz", "amos_0510: mask without an image: "
-                                                                      "amos_0510.nii.gz",
-                 "amos_0004: the label map holds the label 16", "amos_0005: the label map has the size 4 x 4 x 3",
-                 "amos_0500: amos_0500.nii.gz cannot be read"):
+    for line in ("amos_0001: image without a mask: amos_0001.nii.gz",
+                 "amos_0510: mask without an image: amos_0510.nii.gz", "amos_0004: the label map holds the label 16",
+                 "amos_0005: the label map has the size 4 x 4 x 3", "amos_0500: amos_0500.nii.gz cannot be read"):
         assert line in done.out

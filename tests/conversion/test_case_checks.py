@@ -38,23 +38,23 @@ def test_the_displacement_of_a_corner_is_measured_in_the_smallest_edge_of_a_voxe
 
 
 @pytest.mark.parametrize("sample, reason", [
-    (lambda: Sample([volume()], volume(shift_mm=0.3)), "the label map lies elsewhere than the image: a corner is "
-                                                       "displaced by 0.3 voxels"),
-    (lambda: Sample([volume()], volume(shape=(5, 4, 2))), "the label map has the size 5 x 4 x 2, expected 5 x 4 x 3 as "
-                                                          "the image"),
+    (lambda: Sample([volume()], volume(shift_mm=0.3)),
+     "the label map lies elsewhere than the image: a corner is displaced by 0.3 voxels"),
+    (lambda: Sample([volume()], volume(shape=(5, 4, 2))),
+     "the label map has the size 5 x 4 x 2, expected 5 x 4 x 3 as the image"),
     (lambda: Sample([volume()], volume(np.full(SHAPE, 7, np.uint8))), "the label map holds the label 7, expected 0, 1"),
-    (lambda: Sample([volume()], volume(np.full(SHAPE, 0.5))), "the label map holds label values that are no whole "
-                                                              "numbers"),
+    (lambda: Sample([volume()], volume(np.full(SHAPE, 0.5))),
+     "the label map holds label values that are no whole numbers"),
     (lambda: Sample([volume()], volume(np.full(SHAPE, -1, np.int16))), "holds label values from -1 to -1"),
-    (lambda: Sample([volume()], volume(), {"b": volume(np.full(SHAPE, 3, np.uint8))}), "the label map of b holds the "
-                                                                                       "label 3"),
+    (lambda: Sample([volume()], volume(), {"b": volume(np.full(SHAPE, 3, np.uint8))}),
+     "the label map of b holds the label 3"),
     (lambda: Sample([volume(shear=0.2)], volume(shear=0.2)), "its axes are not perpendicular (cosine 0.2)"),
-    (lambda: Sample([volume(np.full(SHAPE, np.nan, np.float32))], volume()), "channel 0 holds NaN or infinite values "
-                                                                             "(60 of 60 voxels)"),
+    (lambda: Sample([volume(np.full(SHAPE, np.nan, np.float32))], volume()),
+     "channel 0 holds NaN or infinite values (60 of 60 voxels)"),
     (lambda: Sample([volume(), volume()], volume()), "it has 2 channels, expected 1"),
     (lambda: Sample([Picture(np.zeros((3, 2, 3), np.uint8))], None), "it has 3 channels, expected 1"),
-    (lambda: Sample([Picture(np.zeros((3, 2), np.uint8))], Picture(np.zeros((3, 2, 3), np.uint8))), "the label map is "
-                                                                                                    "a colour image"),
+    (lambda: Sample([Picture(np.zeros((3, 2), np.uint8))], Picture(np.zeros(
+        (3, 2, 3), np.uint8))), "the label map is a colour image"),
 ])
 def test_a_case_with_a_fault_is_refused_with_what_was_found_and_expected(sample, reason):
     assert reason in problem(sample())

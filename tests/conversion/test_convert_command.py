@@ -123,9 +123,10 @@ def test_a_preprocessed_folder_of_the_former_dataset_is_pointed_out(convert, msd
 
 
 @pytest.mark.parametrize("flags, what", [
-    (["-d", "1000"], "The dataset ID is out of range."), (["-np", "0"], "-np must be at least 1."),
-    (["--seed", "-1"], "--seed must be at least 0."), (["--name", "a/b"], "The name of the dataset cannot be part of a "
-                                                                          "folder's name."),
+    (["-d", "1000"], "The dataset ID is out of range."),
+    (["-np", "0"], "-np must be at least 1."),
+    (["--seed", "-1"], "--seed must be at least 0."),
+    (["--name", "a/b"], "The name of the dataset cannot be part of a folder's name."),
     (["--raters"], "msd has one reference per case."),
 ])
 def test_values_out_of_range_are_refused(convert, msd_task, flags, what):

@@ -177,8 +177,8 @@ def test_a_palette_says_labels_by_index_and_colours_by_its_colours(convert, mine
 @pytest.mark.parametrize("pixels, what, fix", [
     (np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]],
               np.uint8)[LABEL], "error: The masks are colour images.", "NAME=#0000ff NAME=#ff0000"),
-    (np.linspace(0, 255, 30).astype(np.uint8).reshape(SHAPE), "error: The masks do not show which structures they "
-     "have.", "--grey"),
+    (np.linspace(0, 255, 30).astype(
+        np.uint8).reshape(SHAPE), "error: The masks do not show which structures they have.", "--grey"),
     (LABEL * 127 + 1, "error: The masks do not show which structures they have.", "--labels NAME=VALUE"),
     (LABEL * 0, "error: The masks do not show which structures they have.", "--labels NAME=VALUE"),
 ])
@@ -323,8 +323,7 @@ def test_faults_of_single_cases_are_listed_and_the_rest_is_converted(convert, mi
     assert done.code == 1 and done.files("labelsTr") == ["gina.png"]
     for line in ("anna: image without a mask: anna.png", "bert: mask without an image: bert.png",
                  "carl: carl.png cannot be read", "dora: the label map has the size 5 x 5, expected 6 x 5 as the image",
-                 "emil: emil.png holds the "
-                 "label 9, 18, expected 0, 1, 2", "fred: several images: fred.jpg, fred.png"):
+                 "emil: emil.png holds the label 9, 18, expected 0, 1, 2", "fred: several images: fred.jpg, fred.png"):
         assert line in done.out
     require_intact(done.folder)
 

@@ -74,11 +74,11 @@ def test_faulty_cases_are_listed_and_the_others_converted(convert, refuge, pictu
     (source / FIRST_FORM["Test400_T0001"][1]).write_bytes(b"BM broken")
     done = convert("refuge2", source)
     assert done.code == 1 and done.files("labelsTr") == ["Training400_n0003.png"]
-    for line in ("Training400_g0001: image without a mask: g0001.jpg", "REFUGE-Validation400_V0001: mask without an "
-                                                                       "image: V0001.bmp",
+    for line in ("Training400_g0001: image without a mask: g0001.jpg",
+                 "REFUGE-Validation400_V0001: mask without an image: V0001.bmp",
                  "Training400_n0001: the label map has the size 4 x 6, expected 5 x 6 as the image",
-                 "Training400_n0002: n0002.bmp holds the label 64, expected 0, 128, 255", "Test400_T0001: T0001.bmp "
-                                                                                          "cannot be read"):
+                 "Training400_n0002: n0002.bmp holds the label 64, expected 0, 128, 255",
+                 "Test400_T0001: T0001.bmp cannot be read"):
         assert line in done.out
 
 

@@ -134,8 +134,8 @@ def test_faulty_cases_are_listed_and_the_others_converted(convert, riga, picture
         picture(female / f"image1-{rater}.tif", io.imread(female / "image1prime.tif"))
     done = convert("riga", riga)
     assert done.code == 1 and len(done.files("labelsTr")) == 10 - 4
-    for line in ("MESSIDOR_image1: mask without an image: image1-1.tif", "MESSIDOR_image3: image without a mask: "
-                                                                         "image3prime.tif",
+    for line in ("MESSIDOR_image1: mask without an image: image1-1.tif",
+                 "MESSIDOR_image3: image without a mask: image3prime.tif",
                  "MESSIDOR_image2: the label map of rater_3 has the size 50 x 70, expected 60 x 70 as the image",
                  "MagrabiaMale_image1: image1-2.tif cannot be read", "MagrabiaMale_image2: rater_5 has no file",
                  "MagrabiFemale_image1: no rater's copy shows two closed outlines"):
@@ -150,8 +150,8 @@ def test_one_archive_is_enough_and_the_absent_ones_are_named(convert, riga):
     assert "note: BinRushed is not at hand" in done.out and "note: Magrabia is not at hand" in done.out
 
 
-@pytest.mark.parametrize("pattern, missing", [("*prime.*", "image1prime.tif or .jpg"), ("*-[1-6].*", "image1-1.tif or "
-                                                                                                     ".jpg")])
+@pytest.mark.parametrize("pattern, missing", [("*prime.*", "image1prime.tif or .jpg"),
+                                              ("*-[1-6].*", "image1-1.tif or .jpg")])
 def test_files_that_are_missing_are_named(convert, riga, pattern, missing):
     for file in list(riga.rglob(pattern)):
         file.unlink()

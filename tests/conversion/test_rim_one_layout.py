@@ -61,8 +61,8 @@ def test_dl_faulty_cases_are_listed_and_the_others_converted(convert, rim_one_dl
                  "r2_Im001: the label map has the size 5 x 8, expected 6 x 8 as the image",
                  "r3_Im002: the cup (44 pixels) is larger than the disc (28): the masks are inverted or exchanged",
                  "r1_Im003: the masks of disc and cup differ in size: 6 x 8 and 6 x 7",
-                 "r2_Im004: r2_Im004-1-Disc-T.png cannot be read", "r3_Im005: mask without an image: "
-                                                                   "r3_Im005-1-Disc-T.png"):
+                 "r2_Im004: r2_Im004-1-Disc-T.png cannot be read",
+                 "r3_Im005: mask without an image: r3_Im005-1-Disc-T.png"):
         assert line in done.out
     require_intact(done.folder)
 
@@ -127,8 +127,8 @@ def test_r3_faulty_cases_are_listed_and_the_others_converted(convert, rim_one_r3
     (others / "Stereo Images" / "G-2-R.jpg").unlink()
     done = convert("rim_one", rim_one_r3)
     assert done.code == 1 and done.files("labelsTr") == ["S-1-L.png"]
-    for line in ("N-1-L: image without a mask: Average_masks/N-1-L-Cup-Avg.png is missing", "N-2-R: N-2-R.jpg cannot "
-                 "be read", "N-3-L: its masks lie in both views of the stereo photograph",
+    for line in ("N-1-L: image without a mask: Average_masks/N-1-L-Cup-Avg.png is missing",
+                 "N-2-R: N-2-R.jpg cannot be read", "N-3-L: its masks lie in both views of the stereo photograph",
                  "G-1-L: the label map of Average has the size 6 x 8, expected 6 x 16 as the image",
                  "G-2-R: mask without an image: G-2-R"):
         assert line in done.out

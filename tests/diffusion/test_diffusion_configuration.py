@@ -74,8 +74,8 @@ NAN = float("nan")
 
 
 @pytest.mark.parametrize("change, named", [
-    ({"architecture": "unet"}, "network.architecture is 'unet', expected one of conditioned, two_encoders, "
-     "concatenated"),
+    ({"architecture": "unet"
+      }, "network.architecture is 'unet', expected one of conditioned, two_encoders, concatenated"),
     ({"target": "class"}, "target is 'class', expected one of classes, regions"),
     ({"parameterisation": "eps"}, "network.parameterisation is 'eps'"),
     ({"solver": "heun"}, "sampling.solver is 'heun', expected one of ddim, ddpm, dpm_solver_pp_2m"),
@@ -87,8 +87,7 @@ NAN = float("nan")
     ({"num_steps": "2"}, "sampling.num_steps is '2'"),
     ({"num_samples": -1}, "sampling.num_samples"),
     ({"num_mirrors": 0}, "sampling.num_mirrors"),
-    ({"fusion": "vote"}, "sampling.fusion is 'vote', expected one of "
-     "dice, mean"),
+    ({"fusion": "vote"}, "sampling.fusion is 'vote', expected one of dice, mean"),
     ({"dispersion": -0.1}, "sampling.dispersion"),
     ({"dispersion": NAN}, "sampling.dispersion is nan"),
     ({"dispersion": float("inf")}, "sampling.dispersion"),
@@ -99,8 +98,7 @@ NAN = float("nan")
     ({"features_per_stage": ()}, "network.features_per_stage is empty"),
     ({"features_per_stage": (8, 0)}, "features_per_stage"),
     ({"features_per_stage": [8, 8]}, "features_per_stage"),
-    ({"features_per_stage": (8, 6)}, "heads is 4, expected a "
-     "divisor of the 6"),
+    ({"features_per_stage": (8, 6)}, "heads is 4, expected a divisor of the 6"),
     ({"filter_grid_size": 8}, "network.filter_grid_size is 8, expected an odd number"),
     ({"filter_grid_size": 1}, "filter_grid_size"),
     ({"first_stage": -1}, "network.first_stage"),
@@ -116,8 +114,8 @@ NAN = float("nan")
     ({"ema_length": 1.0}, "loss.ema_length is 1.0, expected a number above 0 and below 1"),
     ({"frozen_conditioner": True, "gradient_into_conditioner": True}, "frozen_conditioner needs a conditioner"),
     ({"frozen_conditioner": True, "architecture": "concatenated"}, "frozen_conditioner needs a conditioner"),
-    ({"schedule": "linear", "reference_vox": None, "num_train_steps": 10, "num_steps": 11}, "num_steps is 11, expected "
-     "at most the 10"),
+    ({"schedule": "linear", "reference_vox": None, "num_train_steps": 10, "num_steps": 11
+      }, "num_steps is 11, expected at most the 10"),
 ], ids=str)
 def test_a_value_that_does_not_exist_or_does_not_fit_is_named_in_the_error(change, named):
     with pytest.raises(ValueError) as raised:

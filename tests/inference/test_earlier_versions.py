@@ -70,14 +70,16 @@ def test_every_value_of_then_stands_in_its_section():
                 assert value == (tuple(SECTION[name]) if isinstance(SECTION[name], list) else SECTION[name]), name
 
 
-@pytest.mark.parametrize("change, named", [
-    ({"state_guidance": 2.0}, "state_guidance is 2.0, which left"), ({"start_time": 0.6}, "start_time is 0.6"),
-    ({"self_conditioning": True}, "self_conditioning is True"), ({"zero_terminal_snr": True}, "zero_terminal_snr is "
-                                                                                              "True"),
-    ({"time_weighting": "min_snr"}, "time_weighting is 'min_snr'"), ({"dice_weight": 0.5}, "dice_weight is 0.5"),
-    ({"cross_entropy_weight": 2.0}, "cross_entropy_weight is 2.0"), ({"log_snr_shift": -1.23456}, "log_snr_shift is "
-                                                                                                  "-1.23456"),
-    ({"solver": "heun"}, "sampling.solver is 'heun'"), ({"sovler": "ddim"}, "unknown keys ['sovler']")], ids=str)
+@pytest.mark.parametrize("change, named", [({"state_guidance": 2.0}, "state_guidance is 2.0, which left"),
+                                           ({"start_time": 0.6}, "start_time is 0.6"),
+                                           ({"self_conditioning": True}, "self_conditioning is True"),
+                                           ({"zero_terminal_snr": True}, "zero_terminal_snr is True"),
+                                           ({"time_weighting": "min_snr"}, "time_weighting is 'min_snr'"),
+                                           ({"dice_weight": 0.5}, "dice_weight is 0.5"),
+                                           ({"cross_entropy_weight": 2.0}, "cross_entropy_weight is 2.0"),
+                                           ({"log_snr_shift": -1.23456}, "log_snr_shift is -1.23456"),
+                                           ({"solver": "heun"}, "sampling.solver is 'heun'"),
+                                           ({"sovler": "ddim"}, "unknown keys ['sovler']")], ids=str)
 def test_what_this_version_cannot_do_is_refused_by_name_in_four_lines(change, named):
     with pytest.raises(UserError) as raised:
         read_section(SECTION | change)

@@ -35,12 +35,11 @@ def cascade(chain_3d, folders, tmp_path_factory):
     folders(chain_3d.root)
     folder = tmp_path_factory.mktemp("cascade")
     (folder / "plans.json").write_text(json.dumps(cascade_plans(chain_3d)))
-    for line in ("plan_and_preprocess -d 903 --plans "
-                 f"{{0}} -overwrite_plans_name {PLANS} -c 3d_lowres 3d_fullres -np 1 "
-                 "--no_integrity_check",
-                 f"train 903 3d_lowres all -p {PLANS} --iterations 4 -device cpu --seed 0",
-                 f"train 903 3d_cascade_fullres 0 -p {PLANS} --iterations 4 -device cpu --seed 0",
-                 f"predict -i {{1}} -o {{2}} -d 903 -c 3d_lowres -p {PLANS} -f all -device cpu --samples 2 --steps 1"):
+    for line in (
+            f"plan_and_preprocess -d 903 --plans {{0}} -overwrite_plans_name {PLANS} -c 3d_lowres 3d_fullres -np 1 "
+            "--no_integrity_check", f"train 903 3d_lowres all -p {PLANS} --iterations 4 -device cpu --seed 0",
+            f"train 903 3d_cascade_fullres 0 -p {PLANS} --iterations 4 -device cpu --seed 0",
+            f"predict -i {{1}} -o {{2}} -d 903 -c 3d_lowres -p {PLANS} -f all -device cpu --samples 2 --steps 1"):
         assert command(line, folder / "plans.json", chain_3d.raw / "imagesTs", folder / "first_stage") == 0, line
     return folder
 

@@ -58,9 +58,9 @@ def test_files_give_the_voxels_of_the_command_without_any_variable_and_nothing_i
     assert prediction.case == case and capfd.readouterr() == ("", "")
     require_as_the_command_wrote_it(prediction, chain, case)
     assert prediction.samples.shape == (3 * len(FOLDS), *prediction.segmentation.shape)
-    assert repr(segmenter).endswith("folds=[0, 1], device='cpu', samples=3, steps=2, "
-                                    f"mirrors={len(segmenter.predictor.views)}, "
-                                    "fusion='mean', seed=0)")
+    assert repr(segmenter).endswith(
+        f"folds=[0, 1], device='cpu', samples=3, steps=2, mirrors={len(segmenter.predictor.views)}, "
+        "fusion='mean', seed=0)")
 
 
 def test_a_case_that_the_memory_does_not_hold_gives_the_same_voxels_from_the_disk(chain, without_variables,

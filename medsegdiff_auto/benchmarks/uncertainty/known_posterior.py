@@ -30,10 +30,11 @@ from medsegdiff_auto.phantoms.posterior_file import load_posterior
 
 NUM_ANNOTATOR_PAIRS = 200
 NUM_RANK_BINS = 10
-COLUMNS = {"size_bias": "mean size, sampled over true, - 1", "spread_ratio": "standard deviation of size, sampled over "
-                                                                             "true",
-           "in_interval": "true sizes in the 90 % interval",
-           "between_samples": "Dice between samples", "between_annotators": "between annotations"}
+COLUMNS = {
+    "size_bias": "mean size, sampled over true, - 1", "spread_ratio": "standard deviation of size, sampled over true",
+    "in_interval": "true sizes in the 90 % interval", "between_samples": "Dice between samples",
+    "between_annotators": "between annotations"
+}
 
 
 def test_cases(dataset: str, num_cases: int | None) -> Iterator[tuple[str, list[Path], Posterior]]:
