@@ -220,7 +220,7 @@ def compare_masks(solver: str, subject: Subject, settings: Settings, is_compiled
                      for key, what in (("dice", "mask"), ("sample_dice", "samples")) for one in structures]
     return Measured(
         [*of_structures,
-         *(Measurement(f"mask, {one.name}, of the CPU's, all cases", sum(row["voxels"][one.name] for row in rows), "voxels")
+         *(Measurement(f"mask, {one.name}, size of the CPU's", sum(row["voxels"][one.name] for row in rows), "voxels")
            for one in structures),
          *(Measurement(f"{what}, share of voxels with the CPU's label", float(np.mean([row[key] for row in rows])))
            for key, what in (("equal", "mask"), ("sample_equal", "samples"))),
@@ -273,7 +273,8 @@ def memory_of_training(subject: Subject, settings: Settings, is_compiled: bool) 
     manager, device = PlansManager(plans), settings.device
     predicted = predicted_peak_gb(manager, manager.get_configuration(subject.configuration), dataset_json,
                                   half_precision=device.type in HALF_PRECISION)
-    return peaks(predicted, allocated_peak_gb(lambda: train(plans, subject.configuration, dataset_json, device), device))
+    measured = allocated_peak_gb(lambda: train(plans, subject.configuration, dataset_json, device), device)
+    return peaks(predicted, measured)
 
 
 def memory_of_prediction(subject: Subject, settings: Settings, is_compiled: bool) -> Measured:

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff_auto.benchmarks import first_light
+from medsegdiff_auto.benchmarks import first_light, first_light_steps
 from medsegdiff_auto.benchmarks.first_light_steps import STEPS, Measured, Measurement, Step, Subject, agreement
-from medsegdiff_auto.benchmarks.planned_training import predicted_peak_gb, read_plans
 from medsegdiff_auto.benchmarks.training_memory import allocated_peak_gb
 from medsegdiff_auto.benchmarks.training_time import median_ratio
 from medsegdiff_auto.cli.plan_and_preprocess import main as plan_and_preprocess
 from medsegdiff_auto.inference.predictor import CaseDistribution
-from medsegdiff_auto.nnunet.managers import LabelManager, PlansManager
+from medsegdiff_auto.nnunet.managers import LabelManager
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.phantoms.nnunet_dataset import Labelling, write_phantom_dataset
 from medsegdiff_auto.phantoms.phantom import PhantomKind
@@ -98,16 +97,22 @@ def test_ratios_follow_from_the_recorded_seconds(seen, step, methods):
             assert found[f"{method}, median"]["value"] == np.median(seconds[method])
 
 
-def test_the_planned_peak_of_training_is_the_measured_one_and_that_of_prediction_covers_it(seen, datasets):
-    for configuration, found in measured(seen[1], "memory of training").items():
-        plans, dataset_json = read_plans(datasets[configuration] / "MedSegDiffPlans.json")
-        manager = PlansManager(plans)
-        in_float32 = predicted_peak_gb(manager, manager.get_configuration(configuration), dataset_json, False)
-        assert found["peak, planned"]["value"] == in_float32
+def test_the_planned_peak_of_training_is_the_measured_one_and_that_of_prediction_covers_it(seen):
+    for found in measured(seen[1], "memory of training").values():
         assert found["planned / measured"]["value"] == pytest.approx(1, rel=0.15)
     for found in measured(seen[1], "memory of prediction").values():
         planned, peak = (found[f"peak, {which}"]["value"] for which in ("planned", "measured"))
         assert found["planned / measured"]["value"] == planned / peak > 1
+
+
+@pytest.mark.parametrize("device, planned", [("cuda", 1.0), ("cpu", 3.0)])
+def test_the_peak_of_training_is_planned_in_the_precision_of_the_device(datasets, monkeypatch, device, planned):
+    monkeypatch.setattr(first_light_steps, "predicted_peak_gb", lambda *_, half_precision: 1.0
+                        if half_precision else 3.0)
+    monkeypatch.setattr(first_light_steps, "allocated_peak_gb", lambda run, device: 2.0)
+    settings = SimpleNamespace(device=torch.device(device))
+    found = first_light_steps.memory_of_training(Subject(datasets["2d"], "2d", "MedSegDiffPlans"), settings, False)
+    assert [one.value for one in found.measurements] == [2.0, planned, planned / 2]
 
 
 def test_the_trainings_learn_from_their_seed_and_leave_small_checkpoints(seen):
@@ -206,7 +211,8 @@ def test_agreement_by_hand():
                       LabelManager(dataset_json["labels"], None), structures_of(dataset_json))
     of_second_sample = 2 * 1 / 3  # one of two voxels
     fused = 0.5 * 0.25 + 0.5 * (0.9 + 0.25) / 2  # 0.4125: the second voxel is lost in the fused mask as well
-    assert found["dice"] == {"organ": pytest.approx(2 / 3)} and found["equal"] == 0.75 and found["voxels"] == {"organ": 1}
+    assert found["dice"] == {"organ": pytest.approx(2 / 3)
+                             } and found["equal"] == 0.75 and found["voxels"] == {"organ": 1}
     assert found["sample_dice"] == {"organ": pytest.approx((1 + of_second_sample) / 2)}
     assert found["sample_equal"] == 7 / 8
     assert found["difference"] == pytest.approx(0.9 - fused) and found["plain_difference"] == pytest.approx(0.65)
