@@ -107,8 +107,7 @@ def test_the_planned_peak_of_training_is_the_measured_one_and_that_of_prediction
 
 @pytest.mark.parametrize("device, planned", [("cuda", 1.0), ("cpu", 3.0)])
 def test_the_peak_of_training_is_planned_in_the_precision_of_the_device(datasets, monkeypatch, device, planned):
-    monkeypatch.setattr(first_light_steps, "predicted_peak_gb", lambda *_, half_precision: 1.0
-                        if half_precision else 3.0)
+    monkeypatch.setattr(first_light_steps, "predicted_peak_gb", lambda *_, half_precision: [3.0, 1.0][half_precision])
     monkeypatch.setattr(first_light_steps, "allocated_peak_gb", lambda run, device: 2.0)
     settings = SimpleNamespace(device=torch.device(device))
     found = first_light_steps.memory_of_training(Subject(datasets["2d"], "2d", "MedSegDiffPlans"), settings, False)
@@ -211,8 +210,8 @@ def test_agreement_by_hand():
                       LabelManager(dataset_json["labels"], None), structures_of(dataset_json))
     of_second_sample = 2 * 1 / 3  # one of two voxels
     fused = 0.5 * 0.25 + 0.5 * (0.9 + 0.25) / 2  # 0.4125: the second voxel is lost in the fused mask as well
-    assert found["dice"] == {"organ": pytest.approx(2 / 3)
-                             } and found["equal"] == 0.75 and found["voxels"] == {"organ": 1}
+    assert found["dice"] == {"organ": pytest.approx(2 / 3)}
+    assert found["voxels"] == {"organ": 1} and found["equal"] == 0.75
     assert found["sample_dice"] == {"organ": pytest.approx((1 + of_second_sample) / 2)}
     assert found["sample_equal"] == 7 / 8
     assert found["difference"] == pytest.approx(0.9 - fused) and found["plain_difference"] == pytest.approx(0.65)
