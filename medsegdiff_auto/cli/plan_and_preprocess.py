@@ -60,7 +60,7 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
             prepare.check(raw / name, folder, args.np)
         prepare.fingerprint(name, args.np, args.clean)
         if finished:
-            plans_name = prepare.adopt_plans(finished, folder, args.overwrite_plans_name)
+            plans_name = prepare.adopt_plans(finished, raw / name, folder, args.overwrite_plans_name)
             print(f"Plan: {args.plans}, here {folder / plans_name}.json")
         else:
             plans_name = args.overwrite_plans_name or paths.OUR_PLANS

@@ -74,7 +74,7 @@ class PhantomKind:
 
     @property
     def channel_names(self) -> tuple[str, ...]:
-        """Of the image's channels, in their order."""
+        """Names of the image's channels, in their order."""
         return tuple(appearance.name for appearance in channel_appearances(self.modality, self.num_channels))
 
 

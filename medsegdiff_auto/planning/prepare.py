@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,10 +36,11 @@ def plan(planner: MedSegDiffPlanner) -> dict:
     return planner.plan_experiment()
 
 
-def adopt_plans(plans_file: Path, preprocessed_folder: Path, plans_identifier: str | None) -> str:
+def adopt_plans(plans_file: Path, raw_folder: Path, preprocessed_folder: Path, plans_identifier: str | None) -> str:
     """Takes finished plans, of this dataset or of another one with the same channels and labels, instead of planning.
 
     Args:
+        raw_folder: of the dataset, whose ``dataset.json`` goes along, as it does when nnU-Net plans.
         plans_identifier: their name here; None keeps their own.
 
     Returns:
@@ -61,6 +63,7 @@ def adopt_plans(plans_file: Path, preprocessed_folder: Path, plans_identifier: s
                         fix="correct --plans, or leave it out to plan anew") from failure
     plans |= {"dataset_name": preprocessed_folder.name, "plans_name": plans_identifier}
     save_json(plans, str(preprocessed_folder / f"{plans_identifier}.json"), sort_keys=False)
+    shutil.copyfile(raw_folder / "dataset.json", preprocessed_folder / "dataset.json")
     return plans_identifier
 
 

@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class Agreement:
-    """The same answer in every process of a training; in a single process, its own.
+    """Gives every process of a training the same answer; in a single process, its own.
 
     Clocks, files and signals differ from process to process, and one that acts by itself leaves the others waiting. All
     processes call a method at the same point of the training. Their messages go from CPU to CPU (gloo), in a group of

@@ -198,7 +198,7 @@ def require_same_plan(model_folder: Path, plans: dict, configuration: str) -> No
 
 
 def set_length(trainer: nnUNetTrainer, length: TrainingLength | None, max_hours: float | None) -> None:
-    """The same length for either trainer; nnU-Net's own knows no limit in hours."""
+    """Sets the length of either trainer; nnU-Net's own knows no limit in hours."""
     if isinstance(trainer, nnUNetTrainerMedSegDiff):
         trainer.max_hours = max_hours
         if length is not None:

@@ -18,7 +18,7 @@ def without_state(plans: dict) -> dict:
 
 
 class nnUNetTrainerMedSegDiffTwin(nnUNetTrainerMedSegDiff):
-    """The same network, loss, batches and budget, but the denoiser never sees a state: x_t = 0, t = 1, one step.
+    """Trains the network, loss, batches and budget of its model, but the denoiser never sees a state: x_t = 0, t = 1.
 
     What the twin reaches as well, diffusion has not contributed.
     """

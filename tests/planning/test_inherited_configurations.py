@@ -23,10 +23,16 @@ def preprocessed(tmp_path):
     assert plans["plans_name"] == "MedSegDiffPlans"
     plans["configurations"] |= CHILDREN
     (tmp_path / "plans.json").write_text(json.dumps(plans))
-    folder = tmp_path / "Dataset004_Hippocampus"
+    folder, raw = tmp_path / "Dataset004_Hippocampus", tmp_path / "raw" / "Dataset004_Hippocampus"
     folder.mkdir()
-    assert prepare.adopt_plans(tmp_path / "plans.json", folder, "Mine") == "Mine"
+    raw.mkdir(parents=True)
+    (raw / "dataset.json").write_text('{"name": "mine"}')
+    assert prepare.adopt_plans(tmp_path / "plans.json", raw, folder, "Mine") == "Mine"
     return folder
+
+
+def test_adopted_plans_bring_the_datasets_description_as_planning_does(preprocessed):
+    assert json.loads((preprocessed / "dataset.json").read_text()) == {"name": "mine"}
 
 
 def test_adopted_plans_rename_the_data_of_every_configuration_that_has_data(preprocessed):

@@ -32,7 +32,9 @@ def test_a_name_that_no_finished_plans_have_is_refused_with_those_that_exist():
 
 
 def test_the_command_adopts_finished_plans_by_their_name(tmp_path, monkeypatch):
-    (tmp_path / "raw" / "Dataset009_Mine").mkdir(parents=True)
+    raw = tmp_path / "raw" / "Dataset009_Mine"
+    raw.mkdir(parents=True)
+    (raw / "dataset.json").write_text("{}")
     (tmp_path / "preprocessed" / "Dataset009_Mine").mkdir(parents=True)
     monkeypatch.setattr(prepare, "fingerprint", lambda *_: {})
     for variable in ("raw", "preprocessed", "results"):
