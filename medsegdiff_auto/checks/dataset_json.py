@@ -4,8 +4,11 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 
+from medsegdiff_auto.files.case_names import EXPECTED, case_name_fault
+from medsegdiff_auto.files.listing import commonest_ending, files_of, is_foreign
 from medsegdiff_auto.findings import Finding
 
 REQUIRED_KEYS = {
@@ -95,21 +98,30 @@ def label_names(dataset_json: dict) -> dict[int, str] | None:
 
 
 def training_cases(raw_dataset_folder: Path, dataset_json: dict) -> tuple[dict[str, TrainingCase], list[Finding]]:
-    """The training cases by name, as nnU-Net would list them, and the files that belong to none."""
+    """The training cases by name, as nnU-Net would list them, and the files that belong to none.
+
+    Without a case the findings say why there is none.
+    """
     if isinstance(dataset_json.get("dataset"), dict):
-        return _listed_cases(raw_dataset_folder, dataset_json["dataset"]), []
+        return _listed_cases(raw_dataset_folder, dataset_json["dataset"])
     findings = [Finding(folder, "does not exist", f"no such folder in {raw_dataset_folder}",
                         f"the folder of the training {folder[:-2]}", "create it, with nnU-Net's file names")
                 for folder in ("imagesTr", "labelsTr") if not (raw_dataset_folder / folder).is_dir()]
     if findings:
         return {}, findings
-    images, findings = channel_files(raw_dataset_folder / "imagesTr", dataset_json["file_ending"], "imagesTr/")
     ending = dataset_json["file_ending"]
+    images, findings = channel_files(raw_dataset_folder / "imagesTr", ending, "imagesTr/", is_for_training=True)
+    common = None if images else commonest_ending(raw_dataset_folder / "imagesTr")
+    if common not in (None, ending):
+        return {}, [_ending_finding(ending, common)]
+    findings += _hidden_findings(raw_dataset_folder / "imagesTr", ending)
+    labels, passed_over = files_of(raw_dataset_folder / "labelsTr", ending, "labelsTr/")
+    findings += passed_over
     cases = {
         case: TrainingCase(files, raw_dataset_folder / "labelsTr" / f"{case}{ending}")
         for case, files in images.items()
     }
-    for path in sorted((raw_dataset_folder / "labelsTr").glob(f"*{ending}")):
+    for path in labels:
         if path.name[:-len(ending)] not in cases:
             findings.append(
                 Finding(f"labelsTr/{path.name}", "is a label without an image", f"no image {_image_name(path, ending)}",
@@ -117,19 +129,20 @@ def training_cases(raw_dataset_folder: Path, dataset_json: dict) -> tuple[dict[s
     return cases, findings
 
 
-def channel_files(folder: Path, file_ending: str, prefix: str = "") -> tuple[dict[str, dict[int, Path]], list[Finding]]:
-    """The files ``CASE_XXXX`` of a folder as ``{case: {channel number: path}}``, and findings for names without
-    ``_XXXX``.
-    """
+def channel_files(folder: Path, file_ending: str, prefix: str = "",
+                  is_for_training: bool = False) -> tuple[dict[str, dict[int, Path]], list[Finding]]:
+    """The files ``CASE_XXXX`` of a folder as ``{case: {channel number: path}}``, and findings for all others."""
     cases: dict[str, dict[int, Path]] = {}
-    findings = []
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or not path.name.endswith(file_ending):
-            continue
+    files, findings = files_of(folder, file_ending, prefix)
+    for path in files:
         name = channel_of(path, file_ending)
+        fault = name and case_name_fault(name[0], is_for_training)
         if name is None:
             findings.append(Finding(f"{prefix}{path.name}", "has no channel number in its name", path.name,
                                     f"{path.name[:-len(file_ending)]}_0000{file_ending}", "rename the file"))
+        elif fault:
+            findings.append(Finding(f"{prefix}{path.name}", f"belongs to a case whose name {fault}", name[0], EXPECTED,
+                                    "rename the files of the case"))
         else:
             cases.setdefault(name[0], {})[name[1]] = path
     return cases, findings
@@ -141,15 +154,36 @@ def channel_of(path: Path, file_ending: str) -> tuple[str, int] | None:
     return None if name is None else (name.group(1), int(name.group(2)))
 
 
-def _listed_cases(raw_dataset_folder: Path, listing: dict) -> dict[str, TrainingCase]:
+def _listed_cases(raw_dataset_folder: Path, listing: dict) -> tuple[dict[str, TrainingCase], list[Finding]]:
     def locate(file: str) -> Path:
         return raw_dataset_folder / os.path.expandvars(file)
 
+    faults = {case: case_name_fault(case, is_for_training=True) for case in listing}
+    findings = [Finding(_FILE, f"lists a case whose name {fault}", case, EXPECTED, 'rename the case in "dataset"')
+                for case, fault in faults.items() if fault]
     return {
         case: TrainingCase({channel: locate(file)
                             for channel, file in enumerate(files["images"])}, locate(files["label"]))
-        for case, files in listing.items()
-    }
+        for case, files in listing.items() if not faults[case]
+    }, findings
+
+
+def _ending_finding(file_ending: str, common: str) -> Finding:
+    fix = f'set "file_ending" to "{common}"' if common == common.lower() else \
+        f'rename the files to end in {common.lower()}, and set "file_ending" to "{common.lower()}"'
+    return Finding(_FILE, "has a file_ending that no image of imagesTr has", f"file_ending {json.dumps(file_ending)}",
+                   f"{json.dumps(common)}, as the images have", fix)
+
+
+def _hidden_findings(images_folder: Path, file_ending: str) -> list[Finding]:
+    """One finding for all hidden files that nnU-Net would take for images."""
+    hidden = sorted(path.name for path in images_folder.iterdir()
+                    if is_foreign(path.name) and path.name.endswith(file_ending))
+    are_of_macos = all(name.startswith("._") for name in hidden)
+    fix = f"find {shlex.quote(str(images_folder))} -name '._*' -delete" if are_of_macos else "rename or remove them"
+    return hidden and [Finding(f"imagesTr/{hidden[0]}", "is a hidden file that nnU-Net would take for an image",
+                               f"{len(hidden)} of them" + " (macOS leaves them on other disks)" * are_of_macos,
+                               "images only", fix)]
 
 
 def _channel_names_findings(dataset_json: dict) -> list[Finding]:

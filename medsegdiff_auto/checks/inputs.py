@@ -11,6 +11,7 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.checks.channels import check_channels
 from medsegdiff_auto.checks.dataset_json import channel_files, num_channels
 from medsegdiff_auto.findings import Finding, errors_among, findings_table, raise_errors
+from medsegdiff_auto.files.listing import commonest_ending, visible
 from medsegdiff_auto.nnunet.readers import find_reader
 
 logger = logging.getLogger(__name__)
@@ -94,12 +95,15 @@ def _list_cases(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Pat
         raise UserError("The input folder does not exist." if not folder.exists() else "The input is not a folder.",
                         found=str(folder), expected=f"a folder of images CASE_0000{file_ending}", fix="correct -i")
     cases, findings = channel_files(folder, file_ending)
-    if not cases and not findings:
-        present = sorted(path.name for path in folder.iterdir())
+    common = None if cases else commonest_ending(folder)
+    if (not cases and not errors_among(findings)) or common not in (None, file_ending):
+        present = [path.name for path in visible(folder)]
+        is_renamed = common is not None and common.lower() == file_ending.lower()
         shown = ", ".join(present[:3]) + (", ..." if len(present) > 3 else "") if present else "an empty folder"
         raise UserError(f"The input folder {folder} holds no image that the model can read.", found=shown,
                         expected=f"images named CASE_0000{file_ending}",
-                        fix=f"convert the images to {file_ending}, as in the model's training data")
+                        fix=f"rename the images to end in {file_ending}" if is_renamed else
+                        f"convert the images to {file_ending}, as in the model's training data")
     return cases, findings
 
 

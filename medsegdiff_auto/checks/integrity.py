@@ -46,6 +46,8 @@ def check_dataset(raw_dataset_folder: str | Path, num_processes: int = 2) -> lis
             findings += of_one_case
     return findings
 
+    if unpaired and not cases:
+        return findings + unpaired
 
 def require_intact(raw_dataset_folder: str | Path, report_json: str | Path, num_processes: int = 2) -> list[Finding]:
     """Check a dataset, write all findings to ``report_json``, log the table of them, and return the warnings.

@@ -141,3 +141,39 @@ def test_an_output_folder_whose_place_a_file_takes_is_refused(tmp_path, below):
     with pytest.raises(UserError, match="cannot be written"):
         require_writable(tmp_path / "taken" / below)
     assert (tmp_path / "taken").read_text(encoding="utf-8") == "a file"
+
+
+PASSED_OVER = {
+    "plain_0000.nii": lambda path: path.write_bytes(b""),
+    "upper_0000.NII.GZ": lambda path: path.write_bytes(b""),
+    "gone_0000.nii.gz": lambda path: path.symlink_to("/nowhere.nii.gz"),
+    "pipe_0000.nii.gz": os.mkfifo,
+    "folder_0000.nii.gz": lambda path: path.mkdir(),
+    "old_0000.hdr": lambda path: path.write_bytes(b""),
+    "tissue_samples_0000.nii.gz": lambda path: sitk.WriteImage(image(), path),
+}
+
+
+def test_images_that_cannot_be_taken_are_left_out_one_by_one_while_hidden_files_are_nobodys(images, caplog):
+    for name, make in PASSED_OVER.items():
+        make(images / name)
+    for name in ("._a_0000.nii.gz", ".DS_Store", "Thumbs.db"):
+        (images / name).write_bytes(b"")
+    (images / "notes.txt").write_text("a note")
+    with caplog.at_level("INFO"):
+        intact, left_out = check_inputs(images, MODEL)
+    assert list(intact) == ["a", "b"] and sorted(left_out) == sorted(PASSED_OVER)
+    assert "notes.txt" in caplog.text and "DS_Store" not in caplog.text
+
+
+def test_images_whose_ending_is_in_capitals_are_refused_with_the_ending_to_give_them(images):
+    for path in [*images.iterdir()]:
+        path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
+    with pytest.raises(UserError, match="holds no image") as raised:
+        check_inputs(images, MODEL)
+    assert raised.value.fix == "rename the images to end in .nii.gz"
+
+
+def test_a_file_that_is_no_image_of_the_folder_leaves_no_case_out(images):
+    (images / "cases.csv").write_text("case")
+    assert check_inputs(images, MODEL)[1] == []

@@ -113,17 +113,71 @@ def test_an_rgb_image_counts_as_its_three_channels(tmp_path):
     ({"labels": {"background": 0, "whole": [1, 2], "core": 2}
       }, "has regions without a fitting regions_class_order", "null"),
     ({"channel_names": {"1": "T1", "2": "T2"}}, "has channel_names that are not numbered from 0", '{"1": "T1"'),
-    ({"file_ending": ".jpg"}, None, None),
+    ({"file_ending": ".jpg"}, "has a file_ending that no image of imagesTr has", 'file_ending ".jpg"'),
 ])
 def test_a_fault_of_dataset_json_is_found_with_its_value(dataset, change, check, found):
     edit_dataset_json(dataset, **change)
-    findings = check_dataset(dataset)
-    if check is None:
-        assert findings[-1].check == "has a file_ending that nnU-Net cannot read" and findings[-1].found == ".jpg"
-    else:
-        of_dataset_json = [finding for finding in findings if finding.file == "dataset.json"]
-        assert [finding.check for finding in of_dataset_json] == [check]
-        assert found in of_dataset_json[0].found
+    of_dataset_json = [finding for finding in check_dataset(dataset) if finding.file == "dataset.json"]
+    assert [finding.check for finding in of_dataset_json] == [check]
+    assert found in of_dataset_json[0].found
+
+
+def rename_endings(folder: Path, old: str, new: str) -> None:
+    for path in [*folder.glob(f"*Tr/*{old}")]:
+        path.rename(path.with_name(path.name.removesuffix(old) + new))
+
+
+def test_an_ending_that_nnunet_cannot_read_is_found(dataset):
+    edit_dataset_json(dataset, file_ending=".jpg")
+    rename_endings(dataset, ".nii.gz", ".jpg")
+    finding = check_dataset(dataset)[-1]
+    assert (finding.check, finding.found) == ("has a file_ending that nnU-Net cannot read", ".jpg")
+
+
+@pytest.mark.parametrize("file_ending", ["nii.gz", ".gz", ".nii", ".NII.GZ", ".nii.gz ", "*.nii.gz", ""])
+def test_an_ending_that_no_image_has_is_the_only_finding_and_its_fix_the_right_ending(dataset, file_ending):
+    edit_dataset_json(dataset, file_ending=file_ending)
+    finding = the_finding(dataset)
+    assert (finding.file, finding.expected) == ("dataset.json", '".nii.gz", as the images have')
+    assert finding.fix == 'set "file_ending" to ".nii.gz"'
+
+
+def test_images_that_all_end_in_capitals_are_one_finding_with_the_names_to_give(dataset):
+    rename_endings(dataset, ".nii.gz", ".NII.GZ")
+    assert the_finding(dataset).fix.startswith("rename the files to end in .nii.gz")
+
+
+def test_hidden_images_which_nnunet_would_list_are_one_finding_and_other_foreign_files_none(dataset):
+    for path in [*dataset.glob("labelsTr/*")]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (dataset / "imagesTr" / name).write_bytes(b"")
+    assert check_dataset(dataset) == []
+    for path in [*dataset.glob("imagesTr/case*")]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    finding = the_finding(dataset)
+    assert finding.file == "imagesTr/._case_001_0000.nii.gz" and finding.found.startswith("10 of them (macOS")
+    assert finding.fix == f"find {dataset / 'imagesTr'} -name '._*' -delete"
+    (dataset / "imagesTr" / ".mine_0000.nii.gz").write_bytes(b"")
+    assert the_finding(dataset).fix == "rename or remove them"
+
+
+@pytest.mark.parametrize("name, why", [("../../../evil", "is a path"), ("/tmp/evil", "is a path"),
+                                       ("case_seg", "ends in _seg"), (".case", "begins with a dot")])
+def test_a_listed_case_whose_name_no_case_can_have_is_found_by_name(dataset, name, why):
+    cases = ("case_001", "case_002", "case_003", "case_004", name)
+    listing = {case: {"images": [f"imagesTr/case_00{number}_000{channel}.nii.gz" for channel in (0, 1)],
+                      "label": f"labelsTr/case_00{number}.nii.gz"} for number, case in enumerate(cases, 1)}
+    edit_dataset_json(dataset, dataset=listing)
+    finding = check_dataset(dataset)[0]
+    assert (finding.file, finding.found, finding.severity) == ("dataset.json", name, "error") and why in finding.check
+
+
+def test_a_case_that_nnunet_would_take_for_the_labels_of_another_is_found_by_name(dataset):
+    for path in [*dataset.glob("*Tr/case_003*")]:
+        path.rename(path.with_name(path.name.replace("case_003", "case_002_seg")))
+    checks = {finding.file: finding.check for finding in check_dataset(dataset)}
+    assert "ends in _seg" in checks["imagesTr/case_002_seg_0000.nii.gz"]
 
 
 def test_a_missing_or_invalid_dataset_json_is_found(dataset):
@@ -199,6 +253,12 @@ FAULTS = {
                  "Unable to determine ImageIO reader"),
     "name": (lambda folder: sitk.WriteImage(volume(intensities()), folder / "imagesTr/other.nii.gz"),
              "imagesTr/other.nii.gz", "has no channel number in its name", "other.nii.gz"),
+    "image in capitals": (lambda folder: (folder / "imagesTr/other_0000.NII.GZ").write_bytes(b""),
+                          "imagesTr/other_0000.NII.GZ", "has the file ending in other letters", ".NII.GZ"),
+    "label of another format": (lambda folder: (folder / "labelsTr/other.nrrd").write_bytes(b""),
+                                "labelsTr/other.nrrd", "has another file ending and is not read", ".nrrd"),
+    "link to nowhere": (lambda folder: (folder / "imagesTr/other_0000.nii.gz").symlink_to("/gone.nii.gz"),
+                        "imagesTr/other_0000.nii.gz", "is a link to nowhere in the place of an image", "/gone.nii.gz"),
     "label without image": (lambda folder: sitk.WriteImage(volume(label_map()), folder / "labelsTr/other.nii.gz"),
                             "labelsTr/other.nii.gz", "is a label without an image", "no image other_0000.nii.gz"),
 }
