@@ -1,15 +1,14 @@
 """What a check of a dataset found: one record per fault, as a table, as JSON, and as a four-line error."""
 
 import dataclasses
-import json
 import logging
-import os
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.writing import write_json
 
 ERROR = "error"
 WARNING = "warning"
@@ -82,12 +81,7 @@ def findings_table(findings: Sequence[Finding]) -> str:
 def write_findings(findings: Sequence[Finding], path_json: str | Path) -> None:
     """Write the findings as JSON (``{"findings": [{file, check, found, expected, fix, severity}, ...]}``), atomically.
     """
-    path = Path(path_json)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    content = {"findings": [dataclasses.asdict(finding) for finding in findings]}
-    unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_json({"findings": [dataclasses.asdict(finding) for finding in findings]}, path_json)
 
 
 def list_values(values: Sequence[float]) -> str:

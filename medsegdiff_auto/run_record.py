@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from medsegdiff_auto.writing import write_json
+
 RUN_FILE = "run.json"
 
 
@@ -22,7 +24,7 @@ def write_run(folder: str | Path, command: Sequence[str], previous: Sequence[Seq
     """
     content = {"command": list(command)} | ({"previous": [list(words)
                                                           for words in previous]} if previous else {}) | facts
-    (Path(folder) / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(content, Path(folder) / file)
 
 
 def recorded_commands(folder: str | Path) -> list[list[str]]:

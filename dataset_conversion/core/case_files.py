@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medsegdiff_auto.dataset_conversion.core.atomic import write_json
 from medsegdiff_auto.dataset_conversion.core.checks import checked
 from medsegdiff_auto.dataset_conversion.core.registry import load_converter
 from medsegdiff_auto.dataset_conversion.core.source import TRAIN, Case, CaseProblem, Omission
+from medsegdiff_auto.writing import write_json
 
 RECORDS = ".records"
 

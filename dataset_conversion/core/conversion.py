@@ -11,7 +11,6 @@ from collections import Counter
 from pathlib import Path
 
 from medsegdiff_auto.dataset_conversion.core import folds
-from medsegdiff_auto.dataset_conversion.core.atomic import write_json
 from medsegdiff_auto.dataset_conversion.core.case_files import CaseRecord, Target, read_records
 from medsegdiff_auto.dataset_conversion.core.description import dataset_json, label_values
 from medsegdiff_auto.dataset_conversion.core.layout import listing_checksum
@@ -21,6 +20,7 @@ from medsegdiff_auto.dataset_conversion.core.source import TEST, TRAIN, Contents
 from medsegdiff_auto.dataset_conversion.core.workers import convert_cases
 from medsegdiff_auto.dataset_conversion.core.workplace import publish, require_free_id, workplace
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.writing import write_json
 
 SPLITS = "splits_final.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

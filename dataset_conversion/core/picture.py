@@ -10,9 +10,9 @@ import imageio.v3 as iio
 import numpy as np
 from skimage import io
 
-from medsegdiff_auto.dataset_conversion.core.atomic import atomically
 from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
+from medsegdiff_auto.writing import atomically
 
 ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif")
 

@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from medsegdiff_auto.dataset_conversion.core.atomic import atomically
 from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
+from medsegdiff_auto.writing import atomically
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _STORED_AS = {np.dtype(bool): np.uint8, np.dtype(np.int64): np.int32, np.dtype(np.uint64): np.uint32,

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.dataset_conversion.core.atomic import write_json
 from medsegdiff_auto.dataset_conversion.core.case_files import RECORDS
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.locks import alone
+from medsegdiff_auto.writing import write_json
 
 STATE = ".conversion.json"
 

@@ -6,6 +6,7 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
 from medsegdiff_auto.cli.model_flags import ModelPlace, add_model_flags, add_sampling_flags, place_of
 from medsegdiff_auto.run_record import command_line, write_run
+from medsegdiff_auto.writing import write_text
 
 TWIN = f"{paths.OUR_TRAINER}Twin"
 HEADINGS = ("Dice", "ECE", "NLL", "Dice between samples", "Dice sample-reference", "Dice to own state")
@@ -39,7 +40,7 @@ def _audit(args, command: list[str]) -> None:
     target.mkdir(exist_ok=True)
     write_rows(rows, target / "audit.csv")
     table = audit_table(summary(rows))
-    (target / "audit.md").write_text(table + "\n", encoding="utf-8")
+    write_text(table + "\n", target / "audit.md")
     write_run(target, command)
     print(table)
     if not any(row["state"] == "no-diffusion twin" for row in rows):

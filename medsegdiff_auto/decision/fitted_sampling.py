@@ -11,6 +11,7 @@ from pathlib import Path
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.decision.conformal import Margins
+from medsegdiff_auto.writing import write_json
 
 FILE = "sampling.json"
 
@@ -42,7 +43,7 @@ class FittedSampling:
     def write(self, model_folder: Path) -> Path:
         """Writes the file and returns its path."""
         file = model_folder / FILE
-        file.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(asdict(self), file)
         return file
 
     def applied_to(self, diffusion: DiffusionConfiguration) -> DiffusionConfiguration:

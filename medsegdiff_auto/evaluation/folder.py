@@ -15,6 +15,7 @@ from medsegdiff_auto.evaluation.metrics_table import metrics_header, write_rows
 from medsegdiff_auto.evaluation.score import evaluate_structure
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
 from medsegdiff_auto.files.prediction_folder import list_predictions, staged_predictions
+from medsegdiff_auto.writing import atomically, write_json
 
 TOLERANCE_MM = 1.0
 CASES_PER_PROCESS = 4    # fewer do not repay the start of a process, which takes seconds where torch is imported
@@ -43,7 +44,7 @@ def evaluate_folder(reference_folder: str | Path, prediction_folder: str | Path,
     rows = evaluate_cases(pairs, dataset_json, num_processes, tolerance_mm=tolerance_mm, rater_folders=rater_folders)
     header = metrics_header(rows, tolerance_mm, missing)
     write_rows(rows, output_json.with_name("metrics.csv"))
-    output_json.with_name("metrics.json").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+    write_json(header, output_json.with_name("metrics.json"))
     return {"summary": summary, "rows": rows, "header": header}
 
 
@@ -125,7 +126,8 @@ def _nnunet_summary(reference_folder, prediction_folder, dataset_json: dict, pla
                                             labels.ignore_label, num_processes)
     for case in summary["metric_per_case"]:
         case["prediction_file"] = str(Path(prediction_folder) / Path(case["prediction_file"]).name)
-    save_summary_json(summary, str(output_json))
+    with atomically(output_json) as unfinished:
+        save_summary_json(summary, str(unfinished))
     return summary
 
 

@@ -1,12 +1,12 @@
 """The table of metrics: one row per case and structure, what its numbers mean, and the means per structure."""
 
-import csv
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from medsegdiff_auto.evaluation.score import scores_among
 from medsegdiff_auto.overlap import mean_without_nan
+from medsegdiff_auto.writing import read_table, write_table
 
 LIBRARIES = ("medsegdiff-auto", "nnunetv2", "numpy")
 
@@ -42,11 +42,7 @@ def means_by_structure(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 def write_rows(rows: list[dict], path: Path) -> None:
     """Write metrics.csv: NaN as an empty field, floats with six digits."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with path.open("w", newline="", encoding="utf-8") as table:
-        writer = csv.DictWriter(table, columns, restval="")
-        writer.writeheader()
-        writer.writerows({column: _text(value) for column, value in row.items()} for row in rows)
+    write_table([{column: _text(value) for column, value in row.items()} for row in rows], path)
 
 
 TEXT_COLUMNS = ("case", "structure", "interval", "flagged")
@@ -54,9 +50,8 @@ TEXT_COLUMNS = ("case", "structure", "interval", "flagged")
 
 def read_rows(path: Path) -> list[dict]:
     """Read metrics.csv or cases.csv: an empty field is NaN, what is not a number stays text."""
-    with path.open(newline="", encoding="utf-8") as table:
-        return [{column: value if column in TEXT_COLUMNS else float(value or "nan") for column, value in row.items()}
-                for row in csv.DictReader(table)]
+    return [{column: value if column in TEXT_COLUMNS else float(value or "nan") for column, value in row.items()}
+            for row in read_table(path)]
 
 
 def _by_structure(rows: list[dict], reduce) -> dict[str, dict]:

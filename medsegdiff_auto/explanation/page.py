@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.explanation.attention import attention_section
 from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.filters import filters_section
@@ -23,6 +21,7 @@ from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 from medsegdiff_auto.nnunet.dataset_files import FINGERPRINT_FILE
 from medsegdiff_auto.reporting import page
 from medsegdiff_auto.reporting.tables import key_value_table
+from medsegdiff_auto.writing import staged_output
 
 PAGE_FILE = "explained.html"
 NETWORK_WORDS = {
@@ -111,20 +110,10 @@ def sections_of(facts: Facts, network: SamplingNetwork, tile: Tile, drawing: Dra
 
 
 def write_page(folder: Path, facts: Facts, sections: list[Section]) -> None:
-    """Writes every picture and, last, the page.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
+    """Writes every picture and the page, all at once."""
     html = page.document(facts.title, facts.subtitle, [(s.anchor, s.heading, s.html) for s in sections])
-    unfinished = folder / f".{PAGE_FILE}.unfinished"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with staged_output(folder, last=PAGE_FILE) as stage:
         for one in sections:
             if one.png is not None:
-                (folder / f"{one.anchor}.png").write_bytes(one.png)
-        unfinished.write_text(html, encoding="utf-8")
-        os.replace(unfinished, folder / PAGE_FILE)
-    except OSError as error:
-        raise UserError("The page cannot be written.", found=f"{folder}: {error.strerror}",
-                        expected="a folder that can be written", fix="choose another folder with -o") from error
+                (stage / f"{one.anchor}.png").write_bytes(one.png)
+        (stage / PAGE_FILE).write_text(html, encoding="utf-8")

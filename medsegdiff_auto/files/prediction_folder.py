@@ -1,6 +1,5 @@
 """Which files of a prediction folder are predictions, and which are the companions that lie beside them."""
 
-import csv
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.writing import read_table
 
 CASES_FILE = "cases.csv"
 COMPANION_SUFFIXES = ("_uncertainty", "_mutual_information", "_samples", "_probabilities")
@@ -56,21 +56,6 @@ def staged_predictions(folder: str | Path, file_ending: str) -> Iterator[Path]:
         yield Path(stage)
 
 
-@contextmanager
-def staged_output(folder: str | Path, last: str | None = None) -> Iterator[Path]:
-    """A temporary folder whose files move into ``folder`` if the block succeeds, and vanish if it does not.
-
-    Each file is replaced atomically, so that an interrupted command leaves what was there before. The file named
-    ``last`` moves after the others: where it lies, all of them do.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".unfinished_", dir=folder) as stage:
-        yield Path(stage)
-        for path in sorted(Path(stage).iterdir(), key=lambda path: (path.name == last, path.name)):
-            path.replace(folder / path.name)
-
-
 def link(source: Path, target: Path) -> None:
     """Make ``target`` a symbolic link to ``source``, or a hard link on systems that refuse the former."""
     try:
@@ -82,13 +67,11 @@ def link(source: Path, target: Path) -> None:
 def _cases_of_table(cases_csv: Path) -> set[str] | None:
     if not cases_csv.is_file():
         return None
-    with cases_csv.open(newline="", encoding="utf-8") as table:
-        reader = csv.DictReader(table)
-        if "case" not in (reader.fieldnames or ()):
-            raise UserError(f"{cases_csv} has no column named case.", found=", ".join(
-                reader.fieldnames or ("an empty file", )), expected="the table that medsegdiff_predict writes",
-                            fix="predict again, or delete the file")
-        return {row["case"] for row in reader}
+    rows = read_table(cases_csv)
+    if not rows or "case" not in rows[0]:
+        raise UserError(f"{cases_csv} has no column named case.", found=", ".join(rows[0] if rows else ["no row"]),
+                        expected="the table that medsegdiff_predict writes", fix="predict again, or delete the file")
+    return {row["case"] for row in rows}
 
 
 def _cases_by_file_name(folder: Path, file_ending: str) -> set[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from medsegdiff_auto.decision.uncertainty import describe_structure
 from medsegdiff_auto.locks import alone
 from medsegdiff_auto.sampling.volume_store import VolumeStore, in_memory
 from medsegdiff_auto.planning.fingerprint import structure_labels
+from medsegdiff_auto.writing import read_table, write_table
 
 LOCK = f".{CASES_FILE}.lock"
 
@@ -97,20 +96,13 @@ def flag_cases(folder: Path, below: float) -> list[dict]:
 
 
 def write_case_table(rows: list[dict], folder: Path) -> None:
-    """Writes the table anew, atomically; a column that a row lacks is left empty there."""
-    unfinished = folder / f".{CASES_FILE}"
-    with unfinished.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(column for row in rows for column in row)),
-                                restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(unfinished, folder / CASES_FILE)
+    """Writes the table anew."""
+    write_table(rows, folder / CASES_FILE)
 
 
 def read_case_table(folder: Path) -> list[dict]:
     """The rows of a folder's table, values as text."""
-    with (folder / CASES_FILE).open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_table(folder / CASES_FILE)
 
 
 def with_sizes_of(rows: list[dict], folder: Path, dataset_json: dict) -> list[dict]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.checks.inputs import require_writable
 from medsegdiff_auto.files.nifti_geometry import copy_geometries
-from medsegdiff_auto.files.prediction_folder import CASES_FILE, staged_output
+from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.tables import DECODERS
+from medsegdiff_auto.writing import staged_output
 
 
 def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilities: bool, num_processes: int,

@@ -16,11 +16,11 @@ from medsegdiff_auto.decision.fused_mean import SAMPLE, FusedMean
 from medsegdiff_auto.decision.decoder import decode
 from medsegdiff_auto.inference.image_grid import ImageGrid
 from medsegdiff_auto.files.nifti_geometry import NIFTI_ENDINGS, copy_geometry
-from medsegdiff_auto.files.prediction_folder import staged_output
 from medsegdiff_auto.decision.temperature import at_temperature
 from medsegdiff_auto.decision.uncertainty import MutualInformation, entropy_map
 from medsegdiff_auto.sampling.volume_store import VolumeStore
 from medsegdiff_auto.tables import DECODERS
+from medsegdiff_auto.writing import staged_output
 
 
 @dataclass(frozen=True)

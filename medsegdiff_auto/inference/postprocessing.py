@@ -10,8 +10,8 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.case_table import read_case_table, with_sizes_of, write_case_table
 from medsegdiff_auto.checks.inputs import require_other_folder, require_writable
 from medsegdiff_auto.files.nifti_geometry import copy_geometries
-from medsegdiff_auto.files.prediction_folder import (CASES_FILE, list_companions, staged_output,
-                                                         staged_predictions)
+from medsegdiff_auto.files.prediction_folder import CASES_FILE, list_companions, staged_predictions
+from medsegdiff_auto.writing import staged_output
 
 EVALUATIONS = ("summary.json", "metrics.csv", "metrics.json")  # of the predictions before postprocessing
 _STEPS_MODULE = "nnunetv2.postprocessing.remove_connected_components"

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import SimpleITK as sitk
-from batchgenerators.utilities.file_and_folder_operations import save_json
 
 from medsegdiff_auto.inference.case_table import StructureSize, add_to_case_table, case_rows, structure_sizes
 from medsegdiff_auto.inference.export import ImageGridPrediction, Outputs, to_image_grid, write_case
@@ -19,6 +18,7 @@ from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.nnunet.managers import PlansManager, previous_stage_channels
 from medsegdiff_auto.nnunet.properties import spacing_of
 from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore
+from medsegdiff_auto.writing import write_json
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class Prediction:
 
 def write_model_files(plans_manager: PlansManager, dataset_json: dict, folder: Path) -> None:
     """``dataset.json`` and ``plans.json``, which postprocessing and evaluation read beside predictions."""
-    save_json(dataset_json, str(folder / "dataset.json"), sort_keys=False)
-    save_json(plans_manager.plans, str(folder / "plans.json"), sort_keys=False)
+    write_json(dataset_json, folder / "dataset.json")
+    write_json(plans_manager.plans, folder / "plans.json")
 
 
 def prepare_case(model: TrainedModel, files: list[Path], previous_stage: Path | None = None) -> tuple[np.ndarray, dict]:

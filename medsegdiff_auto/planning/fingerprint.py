@@ -11,13 +11,14 @@ from multiprocessing.pool import ThreadPool
 
 import cc3d
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import join, load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import join, load_json
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.paths import nnUNet_preprocessed
 
 from medsegdiff_auto.nnunet.dataset_files import FINGERPRINT_FILE
 from medsegdiff_auto.nnunet.properties import spacing_of
+from medsegdiff_auto.writing import write_json
 
 STRUCTURES_KEY = "structures"
 
@@ -88,7 +89,7 @@ class MedSegDiffFingerprintExtractor(DatasetFingerprintExtractor):
         fingerprint = load_json(file)
         if overwrite_existing or STRUCTURES_KEY not in fingerprint:
             fingerprint[STRUCTURES_KEY] = self.measure_structures()
-            save_json(fingerprint, file)
+            write_json(fingerprint, file, sort_keys=True)
         return fingerprint
 
     def measure_structures(self) -> dict[str, dict]:

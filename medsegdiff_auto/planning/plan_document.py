@@ -9,6 +9,7 @@ from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfigur
 from medsegdiff_auto.nnunet.inheritance import NETWORK, holder, network_arguments
 from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
 from medsegdiff_auto.tables import DECODERS
+from medsegdiff_auto.writing import write_text
 
 NETWORK_WORDS = {"conditioned": "on the features of nnU-Net's network", "two_encoders": "two encoders and one decoder",
                  "concatenated": "with the image beside the state"}
@@ -145,4 +146,4 @@ def write_plan_document(file: Path, plans: dict, fingerprint: dict, costs: dict[
                      f"{fits} the target of {target_gb:g} GB; scratch memory of the convolutions comes on top.")
         diffusion = DiffusionConfiguration.from_plan(configuration[PLANS_KEY])
         lines += diffusion_lines(diffusion, cost.denoiser, len(configuration["patch_size"]))
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text("\n".join(lines) + "\n", file)

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
@@ -17,6 +17,7 @@ from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.checks.integrity import require_intact
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner, require_configurations
 from medsegdiff_auto.planning.raters import preprocess_raters
+from medsegdiff_auto.writing import atomically, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +63,9 @@ def adopt_plans(plans_file: Path, raw_folder: Path, preprocessed_folder: Path, p
                         expected="plans JSON written by medsegdiff_plan_and_preprocess of this version",
                         fix="correct --plans, or leave it out to plan anew") from failure
     plans |= {"dataset_name": preprocessed_folder.name, "plans_name": plans_identifier}
-    save_json(plans, str(preprocessed_folder / f"{plans_identifier}.json"), sort_keys=False)
-    shutil.copyfile(raw_folder / "dataset.json", preprocessed_folder / "dataset.json")
+    write_json(plans, preprocessed_folder / f"{plans_identifier}.json")
+    with atomically(preprocessed_folder / "dataset.json") as unfinished:
+        shutil.copyfile(raw_folder / "dataset.json", unfinished)
     return plans_identifier
 
 

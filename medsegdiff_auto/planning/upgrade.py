@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.errors import UserError
@@ -14,6 +14,7 @@ from medsegdiff_auto.nnunet.inheritance import NETWORK, holder, resolved
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner
 from medsegdiff_auto.planning.resources import RESOURCES
+from medsegdiff_auto.writing import write_json
 
 PLANS_PREFIX = "MedSegDiffUpgrade_"
 
@@ -73,5 +74,5 @@ def write_upgrade_plans(model: NnUNetModel, preprocessed_folder: Path, configura
     owner = holder(plans, configuration, NETWORK)
     plans["configurations"][owner][PLANS_KEY] = planner.diffusion_section(resolved(
         plans, owner)).changed(frozen_conditioner=True).to_plan()
-    save_json(plans, str(preprocessed_folder / f"{plans['plans_name']}.json"), sort_keys=False)
+    write_json(plans, preprocessed_folder / f"{plans['plans_name']}.json")
     return plans["plans_name"]

@@ -1,7 +1,6 @@
 """``report.html``: one offline file about a model and its predictions."""
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.reporting import model_sections, page, prediction_sections
 from medsegdiff_auto.reporting.model_record import ModelRecord, read_model
 from medsegdiff_auto.reporting.prediction_record import pool_curves, read_predictions
+from medsegdiff_auto.writing import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def write_report(output_html: Path, model_folder: Path, prediction_folder: Path 
     ``CASE.npz`` with the known probabilities; ``commands`` are listed behind those found in the folders' ``run.json``.
 
     Raises:
-        UserError: a folder is missing or is not what it should be, or the report cannot be written.
+        UserError: a folder is missing or is not what it should be.
     """
     for folder, flag in ((model_folder, "-m"), (prediction_folder, "-p"), (reference_folder, "--references"),
                          (image_folder, "--images"), (posterior_folder, "--posterior")):
@@ -36,7 +36,8 @@ def write_report(output_html: Path, model_folder: Path, prediction_folder: Path 
     if prediction_folder is None:
         sections.append(("predictions", "Predictions", page.missing("No prediction folder was given.")))
     sections.append(("commands", "Commands", model_sections.commands(model, prediction_folder, commands or ())))
-    _write(output_html, page.document(f"{model.dataset_name}: {model.configuration_name}", model_folder.name, sections))
+    write_text(page.document(f"{model.dataset_name}: {model.configuration_name}", model_folder.name, sections),
+               output_html)
     logger.info("Report: %s", output_html)
 
 
@@ -62,14 +63,3 @@ def _require_folder(folder: Path, flag: str) -> None:
         raise UserError(f"The folder of {flag} does not exist.",
                         found=f"{folder}{' (a file)' if folder.exists() else ''}", expected="an existing folder",
                         fix=f"correct {flag}")
-
-
-def _write(output_html: Path, html: str) -> None:
-    unfinished = output_html.with_name(f".{output_html.name}.unfinished")
-    try:
-        output_html.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(html, encoding="utf-8")
-        os.replace(unfinished, output_html)
-    except OSError as error:
-        raise UserError("The report cannot be written.", found=f"{output_html}: {error.strerror}",
-                        expected="a file that can be written", fix="choose another file with -o") from error

@@ -1,13 +1,13 @@
 """The commands that produce the prediction which cross-validation chose."""
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medsegdiff_auto.paths import OUR_PLANS, OUR_TRAINER, model_name
+from medsegdiff_auto.writing import write_text
 
 INSTRUCTIONS_FILE = "inference_instructions.txt"
 
@@ -62,9 +62,7 @@ def write_instructions(information: dict, dataset_results: Path, sampling: Sampl
     lines = ["# Replace INPUT_FOLDER and the OUTPUT_FOLDERs, then run line by line."]
     lines += [shlex.join(command) for command in inference_commands(information, dataset_results, sampling)]
     target = dataset_results / INSTRUCTIONS_FILE
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}.part")
-    unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    unfinished.replace(target)
+    write_text("\n".join(lines) + "\n", target)
     return target
 
 

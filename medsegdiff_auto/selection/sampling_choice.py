@@ -21,6 +21,7 @@ from medsegdiff_auto.selection.stored_samples import (Settings, checkpoint_diges
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
 from medsegdiff_auto.decision.fitted_sampling import read_fitted_sampling
 from medsegdiff_auto.selection.instructions import Sampling
+from medsegdiff_auto.writing import atomically, write_json
 
 CHOICE_FILE, POSTPROCESSING_FILE = "choice.json", "postprocessing.pkl"
 FEWEST_SAMPLES = 4  # an interval, an expected Dice and a mutual information of fewer say next to nothing
@@ -104,8 +105,9 @@ def _written(selection: Selection, scores: Scores, seed: int, folder: Path) -> S
     folder.mkdir(exist_ok=True)
     choice = selection.choice
     steps = [scores.steps[number] for number in choice.postprocessing]
-    with (folder / POSTPROCESSING_FILE).open("wb") as file:
-        pickle.dump(([remove_all_but_largest_component_from_segmentation] * len(steps), steps), file)
+    with atomically(folder / POSTPROCESSING_FILE) as unfinished:
+        unfinished.write_bytes(
+            pickle.dumps(([remove_all_but_largest_component_from_segmentation] * len(steps), steps)))
     content = {
         "choice": asdict(choice), "held_out": {str(fold): asdict(one)
                                                for fold, one in selection.held_out.items()},
@@ -114,7 +116,7 @@ def _written(selection: Selection, scores: Scores, seed: int, folder: Path) -> S
             for candidate, (score, nll) in selection.by_candidate.items()
         ]
     }
-    (folder / CHOICE_FILE).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    write_json(content, folder / CHOICE_FILE, default=str)
     candidate = choice.candidate
     return Sampling(candidate.num_samples, candidate.num_steps, candidate.fusion, choice.temperature, seed,
                     str(folder / POSTPROCESSING_FILE))

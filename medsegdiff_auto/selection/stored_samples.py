@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from collections.abc import Iterable
@@ -29,6 +28,7 @@ from medsegdiff_auto.inference.image_grid import ImageGrid
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.sampling.volume_store import VolumeStore
+from medsegdiff_auto.writing import atomically, write_json
 
 SETTINGS_FILE = "settings.json"
 logger = logging.getLogger(__name__)
@@ -66,11 +66,9 @@ class StoredCase:
     nll: np.ndarray
 
     def write(self, file: Path) -> None:
-        """Writes the file atomically; label maps compress to a few hundredths."""
-        unfinished = file.with_name(f".{file.name}")
-        with unfinished.open("wb") as stream:
-            np.savez_compressed(stream, **asdict(self))
-        os.replace(unfinished, file)
+        """Writes the file; label maps compress to a few hundredths."""
+        with atomically(file) as unfinished:
+            np.savez_compressed(unfinished, **asdict(self))
 
 
 def read_stored_case(file: Path) -> StoredCase:
@@ -133,7 +131,7 @@ def store_fold(predictor: MedSegDiffPredictor, model: TrainedModel, preprocessed
     if not (folder / SETTINGS_FILE).is_file() or read_settings(folder) != settings:
         for file in folder.glob("*.npz"):
             file.unlink()
-    (folder / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+    write_json(asdict(settings), folder / SETTINGS_FILE)
     for case, image, _, properties in validation_cases(model, preprocessed_folder, fold):
         file = folder / f"{case}.npz"
         if not file.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 from pathlib import Path
@@ -11,16 +10,16 @@ import numpy as np
 import torch
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.writing import atomically
 
 NUMPY_SCALARS = [np._core.multiarray.scalar, np.dtype, type(np.dtype("float64")), type(np.dtype("float32")),
                  type(np.dtype("int64"))]
 
 
 def save_atomically(checkpoint: dict, file: str | Path) -> None:
-    """Writes beside the target and renames, so that the old checkpoint stays whole until the new one is."""
-    unfinished = f"{file}.unfinished"
-    torch.save(checkpoint, unfinished)
-    os.replace(unfinished, file)
+    """Keeps the old checkpoint whole until the new one is."""
+    with atomically(file) as unfinished:
+        torch.save(checkpoint, unfinished)
 
 
 def load_safely(file: str | Path, device: torch.device | str = "cpu") -> dict:

@@ -11,6 +11,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.label_handling.label_handling import LabelManager, convert_labelmap_to_one_hot
 
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
+from medsegdiff_auto.writing import atomically
 
 NUM_CASES, NUM_SAMPLES, NUM_PICTURES = 2, 3, 5
 SEED = 20_211
@@ -98,7 +99,8 @@ class Previews:
                 axis.set_title(title, fontsize=8)
                 axis.set_xticks([])
                 axis.set_yticks([])
-        figure.savefig(file, dpi=110)
+        with atomically(file) as unfinished:
+            figure.savefig(unfinished, dpi=110)
 
 
 def slice_with_most_foreground(reference: np.ndarray):

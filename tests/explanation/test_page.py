@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.explanation.case import state_of
 from medsegdiff_auto.explanation.page import Facts, sections_of, write_page
 from medsegdiff_auto.explanation.plane import Plane
@@ -75,7 +74,7 @@ def test_a_tile_without_foreground_and_a_single_sample_of_one_step_are_drawn_too
 
 def test_a_folder_that_cannot_be_written_is_refused(make, tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(OSError, match="exists"):
         write_page(tmp_path / "out", FACTS, [])
     assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
 

@@ -3,8 +3,8 @@
 import pytest
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.files.prediction_folder import (list_companions, list_predictions, staged_output,
-                                                         staged_predictions)
+from medsegdiff_auto.files.prediction_folder import list_companions, list_predictions, staged_predictions
+from medsegdiff_auto.writing import staged_output
 
 COMPANIONS = ("a_uncertainty.nii.gz", "a_samples.nii.gz", "a_probabilities.nii.gz", "a.npz", "a.pkl", "dataset.json")
 
