@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.checks.channels import check_channels
-from medsegdiff_auto.checks.dataset_json import channel_files, num_channels
+from medsegdiff_auto.checks.dataset_json import channel_files
 from medsegdiff_auto.findings import Finding, errors_among, findings_table, raise_errors
 from medsegdiff_auto.files.listing import commonest_ending, visible
 from medsegdiff_auto.nnunet.readers import find_reader
@@ -31,7 +31,7 @@ def check_inputs(input_folder: str | Path, dataset_json: dict,
     folder = Path(input_folder)
     cases, findings = _list_cases(folder, dataset_json["file_ending"])
     reader = find_reader(dataset_json, [path for files in cases.values() for path in files.values()])
-    check = functools.partial(_case_findings, reader, num_channels(dataset_json), str)
+    check = functools.partial(_case_findings, reader, dataset_json, str)
     with ThreadPoolExecutor(max(1, num_processes)) as pool:
         of_cases = dict(zip(cases, pool.map(check, cases.values())))
     left_out = [finding.file for finding in errors_among(findings)]  # files that belong to no case
@@ -55,8 +55,7 @@ def check_case(files: list[Path], dataset_json: dict, shown: Callable[[Path], st
     Raises:
         UserError: the case is not intact.
     """
-    findings = _case_findings(find_reader(dataset_json, files), num_channels(dataset_json), shown,
-                              dict(enumerate(files)))
+    findings = _case_findings(find_reader(dataset_json, files), dataset_json, shown, dict(enumerate(files)))
     raise_errors(findings, "The image", "the log")
 
 
@@ -98,8 +97,8 @@ def _list_cases(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Pat
     common = None if cases else commonest_ending(folder)
     if (not cases and not errors_among(findings)) or common not in (None, file_ending):
         present = [path.name for path in visible(folder)]
-        is_renamed = common is not None and common.lower() == file_ending.lower()
         shown = ", ".join(present[:3]) + (", ..." if len(present) > 3 else "") if present else "an empty folder"
+        is_renamed = common is not None and common.lower() == file_ending.lower()
         raise UserError(f"The input folder {folder} holds no image that the model can read.", found=shown,
                         expected=f"images named CASE_0000{file_ending}",
                         fix=f"rename the images to end in {file_ending}" if is_renamed else
@@ -107,6 +106,5 @@ def _list_cases(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Pat
     return cases, findings
 
 
-def _case_findings(reader, expected_channels: int, shown: Callable[[Path], str], files: dict[int,
-                                                                                             Path]) -> list[Finding]:
-    return check_channels(files, reader, expected_channels, shown)[0]
+def _case_findings(reader, dataset_json: dict, shown: Callable[[Path], str], files: dict[int, Path]) -> list[Finding]:
+    return check_channels(files, reader, dataset_json, shown)[0]

@@ -1,5 +1,6 @@
 """The check of a raw dataset: all that is wrong with it at once, before hours are spent on it."""
 
+import dataclasses
 import functools
 import json
 import logging
@@ -7,18 +8,31 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from medsegdiff_auto.checks.channels import check_channels
-from medsegdiff_auto.checks.dataset_json import (TrainingCase, label_names, num_channels, read_dataset_json,
+from medsegdiff_auto.checks.dataset_json import (TrainingCase, label_names, labels_findings, read_dataset_json,
                                                  training_cases)
-from medsegdiff_auto.findings import ERROR, WARNING, Finding, findings_table, raise_errors, write_findings
+from medsegdiff_auto.findings import ERROR, WARNING, Finding, errors_among, findings_table, raise_errors, write_findings
 from medsegdiff_auto.nnunet.dataset_files import NUM_FOLDS, SPLITS_FILE
-from medsegdiff_auto.checks.scan_findings import geometry_findings, label_findings
-from medsegdiff_auto.files.scans import UnreadableScan, read_scan
+from medsegdiff_auto.checks.scan_findings import geometry_findings, label_findings, label_values
+from medsegdiff_auto.checks.whole_dataset import empty_structure_findings, flat_plane_findings
+from medsegdiff_auto.files.rater_folders import rater_folders
+from medsegdiff_auto.files.scans import Geometry, UnreadableScan, read_scan
 from medsegdiff_auto.nnunet.readers import BaseReaderWriter, find_reader
 
 __all__ = ["Finding", "check_dataset", "findings_table", "require_intact", "write_findings"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _CheckedCase:
+    """What was found in a case; ``label_values`` is None where its label map has an error."""
+
+    findings: list[Finding]
+    label_values: np.ndarray | None
+    grid: Geometry | None
 
 
 def check_dataset(raw_dataset_folder: str | Path, num_processes: int = 2) -> list[Finding]:
@@ -32,6 +46,8 @@ def check_dataset(raw_dataset_folder: str | Path, num_processes: int = 2) -> lis
     if not isinstance(dataset_json.get("file_ending"), str):
         return findings
     cases, unpaired = training_cases(folder, dataset_json)
+    if unpaired and not cases:
+        return findings + unpaired
     findings += unpaired + _count_findings(folder, dataset_json, cases) + _splits_findings(folder, cases)
     try:
         reader = find_reader(dataset_json, [path for case in cases.values() for path in case.images.values()])
@@ -40,14 +56,15 @@ def check_dataset(raw_dataset_folder: str | Path, num_processes: int = 2) -> lis
             Finding("dataset.json", "has a file_ending that nnU-Net cannot read", dataset_json["file_ending"],
                     ".nii.gz, .nrrd, .mha, .png, .bmp or .tif", "convert the files")
         ]
-    check = functools.partial(_case_findings, folder, dataset_json, reader)
+    check = functools.partial(_check_case, folder, dataset_json, reader, rater_folders(folder))
     with ThreadPoolExecutor(max(1, num_processes)) as pool:
-        for of_one_case in pool.map(check, cases.values()):
-            findings += of_one_case
-    return findings
+        checked = list(pool.map(check, cases.values()))
+    findings += [finding for case in checked for finding in case.findings]
+    values = [case.label_values for case in checked]
+    if not labels_findings(dataset_json) and all(of_one_case is not None for of_one_case in values):
+        findings += empty_structure_findings(dataset_json, values)
+    return findings + flat_plane_findings([case.grid for case in checked if case.grid is not None])
 
-    if unpaired and not cases:
-        return findings + unpaired
 
 def require_intact(raw_dataset_folder: str | Path, report_json: str | Path, num_processes: int = 2) -> list[Finding]:
     """Check a dataset, write all findings to ``report_json``, log the table of them, and return the warnings.
@@ -109,23 +126,31 @@ def _splits_findings(folder: Path, cases: dict[str, TrainingCase]) -> list[Findi
     return findings
 
 
-def _case_findings(folder: Path, dataset_json: dict, reader: BaseReaderWriter, case: TrainingCase) -> list[Finding]:
+def _check_case(folder: Path, dataset_json: dict, reader: BaseReaderWriter, raters: list[Path],
+                case: TrainingCase) -> _CheckedCase:
     def shown(path: Path) -> str:
         return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
-    findings, grid = check_channels(case.images, reader, num_channels(dataset_json), shown)
+    findings, grid = check_channels(case.images, reader, dataset_json, shown)
+    names, values = label_names(dataset_json), None
     if not case.label.is_file():
-        return findings + [
+        findings.append(
             Finding(shown(next(iter(case.images.values()))), "is an image without a label",
-                    f"no label {shown(case.label)}", shown(case.label), "add the label, or remove the image")
-        ]
-    try:
-        label = read_scan(case.label, reader, shown(case.label))
-    except UnreadableScan as unreadable:
-        return findings + [unreadable.finding]
-    if grid is not None:
-        findings += geometry_findings(label.geometry, shown(case.label), *grid)
-    return findings + label_findings(label, shown(case.label), label_names(dataset_json))
+                    f"no label {shown(case.label)}", shown(case.label), "add the label, or remove the image"))
+    for file in [case.label, *(rater / case.label.name for rater in raters)]:
+        if not file.is_file():
+            continue
+        try:
+            label = read_scan(file, reader, shown(file), is_label=True)
+        except UnreadableScan as unreadable:
+            findings.append(unreadable.finding)
+            continue
+        found = label_values(label.voxels)
+        of_label = label_findings(label, found, shown(file), names)
+        findings += of_label if grid is None else geometry_findings(label.geometry, shown(file), *grid) + of_label
+        if file == case.label and names is not None and not errors_among(of_label):
+            values = found
+    return _CheckedCase(findings, values, None if grid is None else grid[0])
 
 
 def _some(names: Sequence[str]) -> str:

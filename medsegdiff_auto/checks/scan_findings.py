@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 
 from medsegdiff_auto.findings import WARNING, Finding, list_extents, list_values
-from medsegdiff_auto.files.scans import Geometry, Scan
-
-MAX_DISPLACEMENT = 0.5  # of the smallest voxel edge: beyond it, two grids are not the same
+from medsegdiff_auto.files.geometry import MAX_DISPLACEMENT, Geometry
+from medsegdiff_auto.files.scans import Scan
 
 
 def nonfinite_findings(scan: Scan, shown: str) -> list[Finding]:
@@ -26,12 +25,16 @@ def constant_value(scan: Scan) -> float | None:
     return float(lowest) if lowest == highest else None
 
 
-def label_findings(scan: Scan, shown: str, names: dict[int, str] | None) -> list[Finding]:
+def label_values(voxels: np.ndarray) -> np.ndarray:
+    """The values that occur, sorted."""
+    return np.sort(pd.unique(voxels.ravel()))
+
+
+def label_findings(scan: Scan, values: np.ndarray, shown: str, names: dict[int, str] | None) -> list[Finding]:
     """Values that are no labels of the dataset, and label maps of background alone.
 
-    ``names`` holds all values that may occur; it is None where dataset.json does not say.
+    ``values`` are those that occur. ``names`` holds all that may occur; it is None where dataset.json does not say.
     """
-    values = np.sort(pd.unique(scan.voxels.ravel()))
     expected = "whole numbers" if names is None else ", ".join(
         f"{value} {name}" for value, name in sorted(names.items()))
     if len(scan.voxels) != 1:

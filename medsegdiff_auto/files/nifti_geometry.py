@@ -11,7 +11,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-NIFTI_ENDINGS = (".nii", ".nii.gz")
+from medsegdiff_auto.files.nifti_file import NIFTI_ENDINGS, load_nifti
+
 GEOMETRY_FIELDS = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
                    "qoffset_z", "srow_x", "srow_y", "srow_z")
 
@@ -30,7 +31,7 @@ def copy_geometry(source: Path, target: Path) -> None:
 
     The axes that only ``target`` has (samples, classes) keep their step.
     """
-    reference, image = nibabel.load(source).header, nibabel.load(target)
+    reference, image = load_nifti(source).header, nibabel.load(target)
     header = image.header.copy()
     for field in GEOMETRY_FIELDS:
         header[field] = reference[field]

@@ -6,38 +6,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import SimpleITK as sitk
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.rater_folders import rater_folders
 from medsegdiff_auto.nnunet.dataset_files import image_file
 from medsegdiff_auto.nnunet.managers import PlansManager
 
-RAW_FOLDER, SUFFIX = "labelsTr_raters", "_raters"
-
-
-def raw_rater_folders(raw_folder: Path) -> list[Path]:
-    """One folder per rater, sorted; none where the dataset has one reference only."""
-    folder = raw_folder / RAW_FOLDER
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def require_same_size(file: Path, label: Path) -> None:
-    """Checks that a rater's label map has the size of the reference.
-
-    Raises:
-        UserError: it has another.
-    """
-    sizes = []
-    for path in (file, label):
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        sizes.append(reader.GetSize())
-    if sizes[0] != sizes[1]:
-        raise UserError(f"{file} differs in size from {label}.", found=" x ".join(map(str, sizes[0])),
-                        expected=" x ".join(map(str, sizes[1])), fix="correct the rater's label map, or remove it")
+SUFFIX = "_raters"
 
 
 def preprocess_raters(raw_folder: Path, preprocessed_folder: Path, plans: dict, configuration: str,
@@ -46,7 +22,7 @@ def preprocess_raters(raw_folder: Path, preprocessed_folder: Path, plans: dict, 
 
     They go to ``DATA_IDENTIFIER_raters/NAME``, labels and properties only: the images are those of the configuration.
     """
-    folders = raw_rater_folders(raw_folder)
+    folders = rater_folders(raw_folder)
     if not folders:
         return []
     dataset_json = load_json(str(raw_folder / "dataset.json"))
@@ -60,7 +36,6 @@ def preprocess_raters(raw_folder: Path, preprocessed_folder: Path, plans: dict, 
         for case, files in cases.items():
             label = folder / Path(files["label"]).name
             if label.is_file():
-                require_same_size(label, Path(files["label"]))
                 jobs.append((target, case, files["images"], label))
 
     def preprocess(job: tuple[Path, str, list[str], Path]) -> None:

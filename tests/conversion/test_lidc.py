@@ -72,10 +72,10 @@ def interior(x: int, y: int, side: int) -> np.ndarray:
 
 
 def test_every_rater_arrives_and_half_of_them_make_the_label(convert, crops, require_intact):
-    from medsegdiff_auto.planning.raters import raw_rater_folders
+    from medsegdiff_auto.files.rater_folders import rater_folders
 
     done = convert("lidc", crops, "--raters")
-    assert done.code == 0 and [folder.name for folder in raw_rater_folders(done.folder)
+    assert done.code == 0 and [folder.name for folder in rater_folders(done.folder)
                                ] == ["rater_1", "rater_2", "rater_3", "rater_4"]
     for number in range(6):
         name = f"lidc_tr_{number:03d}.png"
