@@ -3,6 +3,7 @@ beside it.
 """
 
 import json
+import logging
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,8 +15,12 @@ from medsegdiff_auto.evaluation.case_files import companion, read_channels, read
 from medsegdiff_auto.evaluation.metrics_table import metrics_header, write_rows
 from medsegdiff_auto.evaluation.score import evaluate_structure
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
+from medsegdiff_auto.files.listing import files_of, passed_over
 from medsegdiff_auto.files.prediction_folder import list_predictions, staged_predictions
+from medsegdiff_auto.findings import findings_table, raise_errors
 from medsegdiff_auto.writing import atomically, write_json
+
+logger = logging.getLogger(__name__)
 
 TOLERANCE_MM = 1.0
 CASES_PER_PROCESS = 4    # fewer do not repay the start of a process, which takes seconds where torch is imported
@@ -34,10 +39,12 @@ def evaluate_folder(reference_folder: str | Path, prediction_folder: str | Path,
         ``summary`` (nnU-Net's), ``rows`` (metrics.csv) and ``header`` (metrics.json, with the means of each structure).
 
     Raises:
-        UserError: a folder is missing, a prediction has no reference or, unless ``chill``, a reference no prediction.
+        UserError: a folder is missing, a prediction has no reference or, unless ``chill``, a reference no prediction or
+            a file another ending.
     """
     dataset_json = _load(dataset_json)
     output_json = Path(output_json or Path(prediction_folder) / "summary.json")
+    _require_all_read([reference_folder, prediction_folder, *rater_folders], dataset_json["file_ending"], chill)
     pairs, missing = _pair_up(Path(reference_folder), Path(prediction_folder), dataset_json["file_ending"], chill)
     summary = _nnunet_summary(reference_folder, prediction_folder, dataset_json, _load(plans), output_json,
                               _worthwhile(num_processes, len(pairs)))
@@ -89,6 +96,15 @@ def _evaluate_case(job: tuple) -> list[dict]:
     return [{"case": case, "structure": one.structure.name, **evaluate_structure(one)} for one in found]
 
 
+def _require_all_read(folders: Sequence[str | Path], file_ending: str, chill: bool) -> None:
+    findings = [finding for folder in map(Path, folders) if folder.is_dir()
+                for finding in passed_over(folder, file_ending)]
+    if chill and findings:
+        logger.info("%s\n", findings_table(findings))
+    elif findings:
+        raise_errors(findings, "What is to be scored", "the table above")
+
+
 def _pair_up(references: Path, predictions: Path, file_ending: str, chill: bool) -> tuple[dict, list[str]]:
     if not references.is_dir():
         raise UserError("The reference folder does not exist.", found=str(references),
@@ -101,8 +117,7 @@ def _pair_up(references: Path, predictions: Path, file_ending: str, chill: bool)
         raise UserError(f"{len(unmatched)} prediction(s) have no reference.", found=_few(unmatched),
                         expected=f"{references}/CASE{file_ending} for each prediction",
                         fix="correct the reference folder")
-    known = {path.name[:-len(file_ending)] for path in references.iterdir() if path.name.endswith(file_ending)}
-    missing = sorted(known - set(pairs))
+    missing = sorted({path.name[:-len(file_ending)] for path in files_of(references, file_ending)[0]} - set(pairs))
     if missing and not chill:
         raise UserError(f"{len(missing)} reference(s) have no prediction.", found=_few(missing),
                         expected=f"{predictions}/CASE{file_ending} for each reference",
@@ -113,15 +128,15 @@ def _pair_up(references: Path, predictions: Path, file_ending: str, chill: bool)
 def _nnunet_summary(reference_folder, prediction_folder, dataset_json: dict, plans: dict, output_json: Path,
                     num_processes: int) -> dict:
     from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder, save_summary_json
-    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from medsegdiff_auto.nnunet.managers import PlansManager
+    from medsegdiff_auto.nnunet.readers import find_reader
 
     labels = PlansManager(plans).get_label_manager(dataset_json)
     scored = labels.foreground_regions if labels.has_regions else labels.foreground_labels
     ending = dataset_json["file_ending"]
     with staged_predictions(prediction_folder, ending) as stage:
-        example = str(next(iter(sorted(stage.iterdir()))))
-        reader = determine_reader_writer_from_dataset_json(dataset_json, example, verbose=False)()
+        reader = find_reader(dataset_json, sorted(stage.iterdir()))
         summary = compute_metrics_on_folder(str(reference_folder), str(stage), None, reader, ending, scored,
                                             labels.ignore_label, num_processes)
     for case in summary["metric_per_case"]:

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from medsegdiff_auto.findings import WARNING, Finding
+from medsegdiff_auto.files.case_names import ends_like_a_companion
+from medsegdiff_auto.findings import WARNING, Finding, errors_among
 
 FOREIGN_NAMES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "autorun.inf", "icon\r", "__macosx", "@eadir",
                            "$recycle.bin", "system volume information", "lost+found"))
@@ -81,6 +82,15 @@ def files_of(folder: Path, file_ending: str, prefix: str = "") -> tuple[list[Pat
         findings.append(Finding(prefix.rstrip("/") or folder.name, "holds what is no image and is not read", shown,
                                 f"images with the ending {file_ending}", "nothing, if that is meant", WARNING))
     return taken, findings
+
+
+def passed_over(folder: Path, file_ending: str) -> list[Finding]:
+    """Errors for the files of those label maps that a folder holds under another ending only, companions left aside."""
+    stems = {path.name: path.name[:len(path.name) - len(ending_of(path.name))] for path in visible(folder)}
+    errors = {Path(finding.file).name: finding
+              for finding in errors_among(files_of(folder, file_ending, f"{folder.name}/")[1])}
+    return [finding for name, finding in errors.items()
+            if not ends_like_a_companion(stems[name]) and not (folder / f"{stems[name]}{file_ending}").is_file()]
 
 
 def commonest_ending(folder: Path) -> str | None:

@@ -7,20 +7,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.case_names import EXPECTED, case_name_fault, ends_like_a_companion
+from medsegdiff_auto.files.listing import files_of, visible
 from medsegdiff_auto.writing import read_table
 
 CASES_FILE = "cases.csv"
-COMPANION_SUFFIXES = ("_uncertainty", "_mutual_information", "_samples", "_probabilities")
 
 
 def list_predictions(folder: str | Path, file_ending: str) -> dict[str, Path]:
     """The label map of each case in a prediction folder, sorted by case: ``{case: folder/case + file_ending}``.
 
-    The cases are those named in ``cases.csv``; where that is absent, all files with the file ending whose stem does not
-    end in one of :data:`COMPANION_SUFFIXES`.
+    The cases are those named in ``cases.csv``; where that is absent, all visible files with the file ending that are no
+    companions.
 
     Raises:
-        UserError: the folder is missing or holds no prediction, or ``cases.csv`` names a case without a file.
+        UserError: the folder is missing or holds no prediction, or ``cases.csv`` names a case without a file or one
+            that no case can be.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -40,7 +42,7 @@ def list_predictions(folder: str | Path, file_ending: str) -> dict[str, Path]:
 def list_companions(folder: str | Path, file_ending: str) -> list[Path]:
     """All files of a prediction folder that are not themselves predictions, sorted."""
     predictions = set(list_predictions(folder, file_ending).values())
-    return sorted(path for path in Path(folder).iterdir() if path.is_file() and path not in predictions)
+    return [path for path in visible(Path(folder)) if path.is_file() and path not in predictions]
 
 
 @contextmanager
@@ -71,13 +73,17 @@ def _cases_of_table(cases_csv: Path) -> set[str] | None:
     if not rows or "case" not in rows[0]:
         raise UserError(f"{cases_csv} has no column named case.", found=", ".join(rows[0] if rows else ["no row"]),
                         expected="the table that medsegdiff_predict writes", fix="predict again, or delete the file")
-    return {row["case"] for row in rows}
+    cases = {row["case"] or "" for row in rows}
+    faults = [(case, fault) for case in sorted(cases) if (fault := case_name_fault(case))]
+    if faults:
+        raise UserError(f"{cases_csv} names a case that {faults[0][1]}.", found=faults[0][0], expected=EXPECTED,
+                        fix="predict again, or delete the file")
+    return cases
 
 
 def _cases_by_file_name(folder: Path, file_ending: str) -> set[str]:
-    stems = (path.name[:-len(file_ending)] for path in folder.iterdir()
-             if path.is_file() and path.name.endswith(file_ending))
-    return {stem for stem in stems if stem and not stem.endswith(COMPANION_SUFFIXES)}
+    stems = (path.name[:-len(file_ending)] for path in files_of(folder, file_ending)[0])
+    return {stem for stem in stems if stem and not ends_like_a_companion(stem)}
 
 
 def _require_files(folder: Path, predictions: dict[str, Path]) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from skimage import io
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.folder import evaluate_cases, evaluate_folder
 from medsegdiff_auto.evaluation.metrics_table import read_rows
+from medsegdiff_auto.files.listing import passed_over
 from medsegdiff_auto.nnunet.structures import structures_of
 
 REGIONS = {"channel_names": {"0": "R"}, "labels": {"background": 0, "disc": [1, 2], "cup": 2},
@@ -132,3 +134,28 @@ def test_two_processes_give_the_rows_of_one(scored):
         for i in range(4)
     }
     assert repr(evaluate_cases(pairs, LABELS, num_processes=2)) == repr(evaluate_cases(pairs, LABELS, num_processes=1))
+
+
+@pytest.mark.parametrize("folder", ["labels", "predictions", "rater_2"])
+def test_a_file_that_scoring_would_pass_over_is_refused_by_name_and_accepted_with_chill(scored, tmp_path, folder):
+    root = tmp_path / "copy"
+    shutil.copytree(scored[0], root)
+    (root / folder / "b.nii.gz").rename(root / folder / "b.NII.GZ")
+    (root / ("predictions" if folder == "labels" else "labels") / "b.nii.gz").unlink()
+    (root / "labels" / "._a.nii.gz").write_bytes(b"")
+    arguments = root / "labels", root / "predictions", LABELS, PLANS
+    raters = {"rater_folders": [root / "rater_1", root / "rater_2"]}
+    with pytest.raises(UserError, match="has the file ending in other letters") as raised:
+        evaluate_folder(*arguments, **raters)
+    assert raised.value.what.startswith(f"{folder}/b.NII.GZ ")
+    if folder != "rater_2":
+        assert {row["case"] for row in evaluate_folder(*arguments, **raters, chill=True)["rows"]} == {"a"}
+
+
+def test_an_image_in_two_formats_and_companions_in_another_are_scored_as_one(tmp_path):
+    io.imsave(tmp_path / "a.png", np.eye(9, dtype=np.uint8), check_contrast=False)
+    for name in ("a.nii.gz", "a_uncertainty.nii.gz", "a_samples.nii.gz"):
+        (tmp_path / name).write_bytes(b"")
+    assert passed_over(tmp_path, ".png") == []
+    (tmp_path / "b.nii.gz").write_bytes(b"")
+    assert [finding.found for finding in passed_over(tmp_path, ".png")] == [".nii.gz"]

@@ -21,9 +21,19 @@ def test_without_a_table_the_cases_are_the_files_without_a_companions_suffix(pre
     assert {path.name for path in list_companions(predictions, ".nii.gz")} == set(COMPANIONS)
 
 
-def test_a_case_with_the_name_of_a_companion_is_found_through_the_table(predictions):
-    (predictions / "cases.csv").write_text("case,structure\na,organ\na,lesion\na_samples,organ\n")
-    assert list(list_predictions(predictions, ".nii.gz")) == ["a", "a_samples"]
+@pytest.mark.parametrize("case, why", [("a_samples", "ends in _samples"), ("../a", "is a path"), (".a", "dot")])
+def test_a_table_that_names_what_no_case_can_be_is_refused_before_a_file_is_touched(predictions, case, why):
+    (predictions / "cases.csv").write_text(f"case,structure\na,organ\n{case},organ\n")
+    with pytest.raises(UserError, match=why) as raised:
+        list_predictions(predictions, ".nii.gz")
+    assert raised.value.found == case
+
+
+def test_hidden_files_are_neither_predictions_nor_companions(predictions):
+    for name in ("._a.nii.gz", ".DS_Store", "Thumbs.db"):
+        (predictions / name).write_text(name)
+    assert list(list_predictions(predictions, ".nii.gz")) == ["a", "b"]
+    assert {path.name for path in list_companions(predictions, ".nii.gz")} == set(COMPANIONS)
 
 
 def test_a_case_of_the_table_without_a_file_is_refused_by_name(predictions):
