@@ -3,12 +3,17 @@
 import contextlib
 import io
 import shutil
+import zipfile
+import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.checks.inputs import require_writable
 from medsegdiff_auto.files.nifti_geometry import copy_geometries
+from medsegdiff_auto.nnunet.plain_pickle import load_plain, require_plain
+from medsegdiff_auto.nnunet.known_names import read_json_object, read_plans, require_known_reader
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.tables import DECODERS
 from medsegdiff_auto.writing import staged_output
@@ -24,7 +29,8 @@ def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilit
     ``dataset.json`` and ``plans.json`` come from the first folder; the latter lets postprocessing find its reader.
 
     Raises:
-        UserError: fewer than two folders, one of them missing or without ``CASE.npz``, or their cases differ.
+        UserError: fewer than two folders, one of them missing or without ``CASE.npz``, or their cases differ; a file
+            would run code, or its probabilities are not finite.
     """
     if DECODERS.row(fusion).fewest_samples:
         raise UserError(f"{fusion} needs samples, and an ensemble has mean probabilities only.",
@@ -37,6 +43,7 @@ def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilit
     if (output_folder / CASES_FILE).is_file():
         raise UserError("The output folder holds predictions of a model.", found=f"{CASES_FILE} in {output_folder}",
                         expected="an empty folder, or an earlier ensemble", fix="choose another folder with -o")
+    _require_harmless(input_folders, num_processes)
     require_writable(output_folder)
     from nnunetv2.ensembling.ensemble import ensemble_folders
 
@@ -53,22 +60,45 @@ def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilit
 def _decode(stage: Path, model_files: Path, fusion: str, keep_probabilities: bool) -> None:
     """Replaces the label maps of a folder by those of another fusion of the probabilities beside them."""
     import numpy as np
-    from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from medsegdiff_auto.decision.decoder import decode
+    from medsegdiff_auto.nnunet.managers import PlansManager
 
-    dataset_json, plans_manager = load_json(str(model_files / "dataset.json")), PlansManager(
-        str(model_files / "plans.json"))
+    dataset_json = read_json_object(model_files / "dataset.json")
+    plans_manager = PlansManager(read_plans(model_files / "plans.json"))
     labels, writer = plans_manager.get_label_manager(dataset_json), plans_manager.image_reader_writer_class()
     for file in sorted(stage.glob("*.npz")):
         segmentation = decode(fusion, np.load(file)["probabilities"], None, labels)
         properties_file = file.with_suffix(".pkl")
         writer.write_seg(segmentation, str(stage / f"{file.stem}{dataset_json['file_ending']}"),
-                         load_pickle(str(properties_file)))
+                         load_plain(properties_file))
         if not keep_probabilities:
             file.unlink()
             properties_file.unlink()
+
+
+def _require_harmless(folders: Sequence[Path], num_processes: int) -> None:
+    """Checks what nnU-Net will load: names in the plans, pickles, and that all probabilities are numbers."""
+    read_plans(folders[0] / "plans.json")
+    require_known_reader(read_json_object(folders[0] / "dataset.json"))
+    files = [file for folder in folders for file in sorted(folder.glob("*.npz"))]
+    require_plain(file.with_suffix(".pkl") for file in files)
+    with ThreadPoolExecutor(max(1, num_processes)) as pool:
+        list(pool.map(_require_probabilities, files))
+
+
+def _require_probabilities(file: Path) -> None:
+    import numpy as np
+
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            found = "" if np.isfinite(stored["probabilities"]).all() else "NaN or infinite values"
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as failure:
+        found = f"{type(failure).__name__}: {failure}"
+    if found:
+        raise UserError(f"{file} holds no probabilities.", found=found,
+                        expected="an array named probabilities, of finite numbers",
+                        fix="predict the case again with --save_probabilities")
 
 
 def _require_alike(folders: Sequence[Path]) -> int:

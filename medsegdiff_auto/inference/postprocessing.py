@@ -2,20 +2,23 @@
 companions.
 """
 
-import pickle
 import shutil
 from pathlib import Path
+
+import numpy as np
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.case_table import read_case_table, with_sizes_of, write_case_table
 from medsegdiff_auto.checks.inputs import require_other_folder, require_writable
 from medsegdiff_auto.files.nifti_geometry import copy_geometries
+from medsegdiff_auto.nnunet.plain_pickle import load_plain
+from medsegdiff_auto.nnunet.known_names import require_known_names
 from medsegdiff_auto.files.prediction_folder import CASES_FILE, list_companions, staged_predictions
 from medsegdiff_auto.writing import staged_output
 
 EVALUATIONS = ("summary.json", "metrics.csv", "metrics.json")  # of the predictions before postprocessing
-_STEPS_MODULE = "nnunetv2.postprocessing.remove_connected_components"
-_NUMBERS = {("numpy", "dtype"), ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
+_STEP = ("nnunetv2.postprocessing.remove_connected_components", "remove_all_but_largest_component_from_segmentation")
+_ARGUMENTS = {"labels_or_regions", "background_label"}
 
 
 def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Path, plans: dict, dataset_json: dict,
@@ -27,9 +30,11 @@ def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Pa
     Evaluations and ``.npz`` are left behind.
 
     Raises:
-        UserError: the folders are the same, or the postprocessing file is none of nnU-Net's.
+        UserError: the folders are the same, the postprocessing file is none of nnU-Net's, or the plans name anything
+            else than nnU-Net's classes.
     """
     require_other_folder(input_folder, output_folder)
+    require_known_names(plans)
     functions, arguments = load_postprocessing(postprocessing_file)
     file_ending = dataset_json["file_ending"]
     companions = list_companions(input_folder, file_ending)
@@ -58,20 +63,21 @@ def load_postprocessing(path: Path) -> tuple[list, list]:
         raise UserError("The postprocessing file does not exist.", found=str(path),
                         expected="the postprocessing.pkl of medsegdiff_find_best_configuration",
                         fix="correct -pp_pkl_file")
+    content = load_plain(path, {_STEP})
     try:
-        with path.open("rb") as file:
-            functions, arguments = _StepsOnly(file).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError) as failure:
-        raise UserError(f"{path} is no postprocessing of nnU-Net.", found=str(failure) or "an incomplete file",
-                        expected="the postprocessing.pkl of medsegdiff_find_best_configuration",
-                        fix="run medsegdiff_find_best_configuration again") from failure
+        functions, arguments = content
+        fits = len(functions) == len(arguments) and all(
+            callable(function) and given.keys() <= _ARGUMENTS and all(map(_are_labels, given.values()))
+            for function, given in zip(functions, arguments))
+    except (ValueError, TypeError, AttributeError):
+        fits = False
+    if not fits:
+        raise UserError(f"{path} is no postprocessing of nnU-Net.", found=f"{content!r:.200}",
+                        expected=f"a list of {_STEP[1]}, and a list of as many sets of {', '.join(sorted(_ARGUMENTS))}",
+                        fix="run medsegdiff_find_best_configuration again")
     return functions, arguments
 
 
-class _StepsOnly(pickle.Unpickler):
-    """Loads nnU-Net's postprocessing functions, numpy's numbers, and no other object."""
-
-    def find_class(self, module: str, name: str):
-        if (module, name) in _NUMBERS or (module == _STEPS_MODULE and name.startswith("remove_")):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"a reference to {module}.{name}")
+def _are_labels(value: object) -> bool:
+    """Whole numbers, or lists of them."""
+    return all(map(_are_labels, value)) if isinstance(value, (list, tuple)) else isinstance(value, (int, np.integer))

@@ -6,14 +6,26 @@ import numpy as np
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import (LabelManager, convert_labelmap_to_one_hot,
                                                               determine_num_input_channels)
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from nnunetv2.utilities.plans_handling import plans_handler
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from medsegdiff_auto.networks.cpu_speed import FASTER_NORMS
 from medsegdiff_auto.nnunet.inheritance import NETWORK, network_arguments
+from medsegdiff_auto.nnunet.known_names import require_known_names
 
 __all__ = ["ConfigurationManager", "LabelManager", "PlansManager", "determine_num_input_channels", "planned_network",
            "previous_stage_channels", "with_faster_norm"]
+
+
+class PlansManager(plans_handler.PlansManager):
+    """nnU-Net's, which resolves no name of a class or function before :mod:`~medsegdiff_auto.nnunet.known_names` knows
+    it.
+    """
+
+    def __init__(self, plans_file_or_dict: str | dict):
+        super().__init__(plans_file_or_dict)
+        require_known_names(self.plans)
 
 
 def planned_network(configuration: dict, num_inputs: int, num_outputs: int) -> nn.Module:

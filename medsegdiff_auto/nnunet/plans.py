@@ -13,7 +13,7 @@ def diffusion_configuration(configuration_manager: ConfigurationManager) -> Diff
     Raises:
         UserError: it cannot be read.
     """
-    return read_section(configuration_manager.configuration[PLANS_KEY])
+    return read_section(configuration_manager.configuration.get(PLANS_KEY, {}))
 
 
 def read_section(section: dict) -> DiffusionConfiguration:
@@ -24,7 +24,7 @@ def read_section(section: dict) -> DiffusionConfiguration:
     """
     try:
         return DiffusionConfiguration.from_plan(section)
-    except (ValueError, KeyError, TypeError) as failure:
+    except (ValueError, KeyError, TypeError, AttributeError) as failure:
         raise UserError("The diffusion section of the plans cannot be read.", found=str(failure),
                         expected="what medsegdiff_plan_and_preprocess of this version or an earlier one wrote",
                         fix="correct the plans, or plan and train anew") from failure

@@ -10,7 +10,8 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.nnunet.dataset_files import SPLITS_FILE
+from medsegdiff_auto.nnunet.plain_pickle import require_plain
+from medsegdiff_auto.nnunet.dataset_files import SPLITS_FILE, properties_file
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,11 @@ def read_cases(data_folder: Path, names: Sequence[str],
 
     Args:
         previous_stage: folder of the first stage's label maps, for a cascade.
+
+    Raises:
+        UserError: the properties of a case would run code.
     """
+    require_plain(properties_file(data_folder, name) for name in names)
     dataset_class = infer_dataset_class(str(data_folder))
     dataset = dataset_class(str(data_folder), list(names), previous_stage and str(previous_stage))
     for name in names:

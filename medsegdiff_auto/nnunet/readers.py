@@ -10,6 +10,8 @@ from pathlib import Path
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
+from medsegdiff_auto.nnunet.known_names import require_known_reader
+
 __all__ = ["BaseReaderWriter", "find_reader"]
 
 NUM_EXAMPLES = 3
@@ -20,7 +22,9 @@ def find_reader(dataset_json: dict, example_files: Sequence[Path]) -> BaseReader
 
     Raises:
         RuntimeError: nnU-Net has no reader for the file ending.
+        UserError: ``dataset.json`` names a reader that is none of nnU-Net's.
     """
+    require_known_reader(dataset_json)
     for example in example_files[:NUM_EXAMPLES]:
         with contextlib.suppress(RuntimeError), _silence():
             return determine_reader_writer_from_dataset_json(dataset_json, str(example), verbose=False)()

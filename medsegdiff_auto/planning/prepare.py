@@ -13,6 +13,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_data
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.nnunet.inheritance import DATA, NETWORK, holder, holders
+from medsegdiff_auto.nnunet.known_names import read_plans
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.checks.integrity import require_intact
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner, require_configurations
@@ -51,7 +52,7 @@ def adopt_plans(plans_file: Path, raw_folder: Path, preprocessed_folder: Path, p
         UserError: the file is no plans of MedSegDiff-Auto.
     """
     try:
-        plans = load_json(str(plans_file))
+        plans = read_plans(plans_file)
         plans_identifier = plans_identifier or plans["plans_name"]
         configurations = plans["configurations"]
         for section in (configurations[name] for name in holders(plans, NETWORK)):
@@ -85,7 +86,7 @@ def preprocess(raw_folder: Path, preprocessed_folder: Path, plans_identifier: st
     Raises:
         UserError: a configuration is not in the plan.
     """
-    plans = load_json(str(preprocessed_folder / f"{plans_identifier}.json"))
+    plans = read_plans(preprocessed_folder / f"{plans_identifier}.json")
     require_configurations(configurations or [], list(plans["configurations"]))
     chosen = list(dict.fromkeys(holder(plans, name, DATA) for name in configurations or holders(plans, DATA)))
     dataset_id = int(raw_folder.name[len("Dataset"):len("Dataset") + 3])

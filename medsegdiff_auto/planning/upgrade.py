@@ -9,6 +9,7 @@ from pathlib import Path
 from batchgenerators.utilities.file_and_folder_operations import load_json
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
+from medsegdiff_auto.nnunet.known_names import read_plans
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.nnunet.inheritance import NETWORK, holder, resolved
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
@@ -42,7 +43,7 @@ def read_nnunet_model(checkpoint: Path) -> NnUNetModel:
         raise UserError("The checkpoint does not lie in a model folder of nnU-Net.", found=str(checkpoint),
                         expected="MODEL/fold_K/checkpoint_final.pth with MODEL/plans.json",
                         fix="give the checkpoint where nnU-Net trained it, or unpack the whole exported model")
-    return NnUNetModel(checkpoint, load_json(str(plans_file)), checkpoint.parent.name.removeprefix("fold_"))
+    return NnUNetModel(checkpoint, read_plans(plans_file), checkpoint.parent.name.removeprefix("fold_"))
 
 
 def require_fitting_model(model: NnUNetModel, dataset_name: str, configuration: str, fold: int | str) -> None:

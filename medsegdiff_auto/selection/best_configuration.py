@@ -2,14 +2,15 @@
 
 import contextlib
 import io
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.plain_pickle import require_plain
 from medsegdiff_auto.nnunet.dataset_files import references_folder
+from medsegdiff_auto.nnunet.known_names import read_plans
 from medsegdiff_auto.paths import OUR_TRAINER, model_name
 
 _log = logging.getLogger(__name__)
@@ -51,13 +52,17 @@ def find_best(request: Request, preprocessed: Path, results: Path) -> dict:
     """nnU-Net's choice: cross-validated scores, best model or ensemble, and its postprocessing, also saved by nnU-Net.
 
     Raises:
-        UserError: plans, a fold, its validation or the probabilities for ensembling are missing.
+        UserError: plans, a fold, its validation or the probabilities for ensembling are missing, or a file of them
+            would run code.
     """
     dataset_results = results / request.dataset_name
     models = _candidates(request, preprocessed / request.dataset_name, dataset_results)
     if request.allow_ensembling and len(models) > 1:
         _require_probabilities(models, request.folds, dataset_results)
     _require_references(preprocessed / request.dataset_name)
+    for model in models:
+        read_plans(model.folder(dataset_results) / "plans.json")
+        require_plain(model.folder(dataset_results).glob("fold_*/validation/*.pkl"))
     from nnunetv2.evaluation.find_best_configuration import find_best_configuration
 
     _log.info("Comparing %s%s on folds %s.", ", ".join(sorted({model.configuration for model in models})),
@@ -94,7 +99,7 @@ def _planned_configurations(dataset_preprocessed: Path, plans: str) -> list[str]
     if not file.is_file():
         raise UserError(f"{dataset_preprocessed.name} has no plans {plans}.", found=f"no file {file}",
                         expected="the plans that the models were trained with", fix="name them with -p")
-    return list(json.loads(file.read_text(encoding="utf-8"))["configurations"])
+    return list(read_plans(file)["configurations"])
 
 
 def _incomplete(model: NamedModel, validated: dict[NamedModel, list[int]], request: Request) -> UserError:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import blosc2
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from medsegdiff_auto.nnunet.dataset_files import labels_file, properties_file
+from medsegdiff_auto.nnunet.plain_pickle import load_plain
 from medsegdiff_auto.planning.raters import SUFFIX
 
 
@@ -38,5 +38,5 @@ class RaterDataset(nnUNetDatasetBlosc2):
             rater = raters[np.random.randint(len(raters))]
             labels = blosc2.open(urlpath=str(labels_file(rater, identifier)), mode="r", dparams={"nthreads": 1},
                                  **self.mmap_kwargs)
-            properties = load_pickle(str(properties_file(rater, identifier)))
+            properties = load_plain(properties_file(rater, identifier))
         return image, labels, previous, properties

@@ -19,7 +19,11 @@ from medsegdiff_auto.nnunet.plans import differing_keys
 from medsegdiff_auto.nnunet.dataset_files import NUM_FOLDS, SPLITS_FILE, is_divisible, next_stage_folder
 from medsegdiff_auto.nnunet.inheritance import DATA, resolved
 from medsegdiff_auto.nnunet.managers import PlansManager
+from medsegdiff_auto.nnunet.known_names import read_plans
 from medsegdiff_auto.training.batches import seed_everything
+from medsegdiff_auto.planning.raters import SUFFIX as RATERS
+from medsegdiff_auto.files.provenance import recorded
+from medsegdiff_auto.planning.made_from import require_preprocessed
 from medsegdiff_auto.training.schedule import TrainingLength
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 from medsegdiff_auto.training.twin import nnUNetTrainerMedSegDiffTwin, without_state
@@ -87,7 +91,7 @@ def load_plans(preprocessed_folder: Path, plans_identifier: str, configuration: 
         raise UserError(f"{preprocessed_folder.name} has no plans of this name.", found=plans_identifier,
                         expected=" or ".join(present) or "plans in the preprocessed folder",
                         fix=f"run medsegdiff_plan_and_preprocess -d {dataset_id}")
-    plans = load_json(str(file))
+    plans = read_plans(file)
     planned = plans["configurations"]
     if configuration not in planned:
         raise UserError(f"The plans {plans_identifier} have no configuration {configuration}.", found=configuration,
@@ -133,6 +137,8 @@ def build_trainer(request: TrainingRequest, preprocessed_folder: Path, model_fol
     require_previous_stage(request, section)
     if request.trainer == nnUNetTrainerMedSegDiffTwin.__name__:
         without_state(plans)
+    data_folder = preprocessed_folder / section[DATA]
+    require_plain([*data_folder.glob("*.pkl"), *Path(f"{data_folder}{RATERS}").glob("*/*.pkl")])
     require_same_plan(model_folder, plans, request.configuration)
     device = require_device(request.device)
     dataset_json = load_json(str(preprocessed_folder / "dataset.json"))

@@ -22,6 +22,7 @@ from medsegdiff_auto.diffusion.process import random_rows, uniform_times
 from medsegdiff_auto.networks.build import build_network
 from medsegdiff_auto.nnunet.contract import require_checked_version
 from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager, with_faster_norm
+from medsegdiff_auto.nnunet.known_names import require_known_names
 from medsegdiff_auto.nnunet.plans import diffusion_configuration
 from medsegdiff_auto.networks.cpu_speed import channels_last
 from medsegdiff_auto.training.agreement import Agreement
@@ -56,6 +57,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
                  device: torch.device = torch.device("cuda")):
         super().__init__(plans, configuration, fold, dataset_json, device)
+        require_known_names(plans)
         if self.is_ddp and device.type == "cpu":
             self.device, self.grad_scaler = device, None
         self.agreement = Agreement()

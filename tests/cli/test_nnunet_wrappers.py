@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from cubes import DATASET, cube, cube_with_speck, save_labels, save_probabilities, write_model_files
+from cubes import DATASET, PLANS, cube, cube_with_speck, save_labels, save_probabilities, write_model_files
+from nnunetv2.postprocessing.remove_connected_components import remove_all_but_largest_component_from_segmentation
 
 from medsegdiff_auto.cli import apply_postprocessing, ensemble, evaluate, find_best_configuration
 from medsegdiff_auto.cli.predict import command_parser
@@ -187,6 +188,44 @@ def test_a_postprocessing_file_that_would_run_code_is_refused(tmp_path, capsys):
         ["-i", folder, "-o", str(tmp_path / "out"), "-pp_pkl_file",
          str(tmp_path / "evil.pkl")]) == 2
     assert "subprocess.run" in four_lines(capsys)[1] and not (tmp_path / "out").exists()
+
+
+STEP = remove_all_but_largest_component_from_segmentation
+
+
+@pytest.mark.parametrize("content", [
+    5, [1, 2, 3], (["step"], [{}]), ([STEP], []), ([STEP], [{"other": 1}]), ([STEP], [[1]]),
+    ([STEP], [{"labels_or_regions": "1"}])])
+def test_a_postprocessing_file_of_another_content_is_refused(tmp_path, capsys, content):
+    folder = prediction_folder(tmp_path / "a", 0.9 * cube())
+    (tmp_path / "odd.pkl").write_bytes(pickle.dumps(content))
+    arguments = ["-i", folder, "-o", str(tmp_path / "out"), "-pp_pkl_file", str(tmp_path / "odd.pkl")]
+    assert apply_postprocessing.main(arguments) == 2
+    assert "is no postprocessing of nnU-Net" in four_lines(capsys)[0] and not (tmp_path / "out").exists()
+
+
+def test_a_dotted_name_in_a_postprocessing_file_leads_nowhere(tmp_path, capsys):
+    folder = prediction_folder(tmp_path / "a", 0.9 * cube())
+    name = f"{STEP.__name__}.__globals__".encode()
+    (tmp_path / "evil.pkl").write_bytes(
+        b"".join([b"\x80\x04", *(b"\x8c" + bytes([len(word)]) + word for word in (STEP.__module__.encode(), name)),
+                  b"\x93."]))
+    arguments = ["-i", folder, "-o", str(tmp_path / "out"), "-pp_pkl_file", str(tmp_path / "evil.pkl")]
+    assert apply_postprocessing.main(arguments) == 2
+    assert "__globals__" in four_lines(capsys)[1] and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage, line, what", [
+    (lambda a: (a / "case_0.pkl").write_bytes(pickle.dumps(subprocess.run)), 1, "a reference to subprocess.run"),
+    (lambda a: save_probabilities(a / "case_0", np.full(cube().shape, np.nan)), 1, "NaN or infinite values"),
+    (lambda a: (a / "case_0.npz").write_bytes(b"PK"), 0, "case_0.npz holds no probabilities"),
+    (lambda a: (a / "plans.json").write_text(json.dumps(PLANS | {"label_manager": "np"})), 1, "label_manager: 'np'")])
+@pytest.mark.parametrize("fusion", ["mean", "dice"])
+def test_an_ensemble_of_what_runs_code_or_is_no_number_is_refused(tmp_path, capsys, damage, line, what, fusion):
+    folders = [prediction_folder(tmp_path / name, 0.9 * cube()) for name in "ab"]
+    damage(tmp_path / "a")
+    assert ensemble.main(["-i", *folders, "-o", str(tmp_path / "out"), "--fusion", fusion, "-np", "1"]) == 2
+    assert what in four_lines(capsys)[line] and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("argv, what", [
