@@ -37,7 +37,7 @@ def read_dataset_json(raw_dataset_folder: Path) -> tuple[dict, list[Finding]]:
                             f"write it with the keys {', '.join(REQUIRED_KEYS)}")]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as failure:
+    except (ValueError, RecursionError) as failure:
         return {}, [
             Finding(_FILE, "is not valid JSON", str(failure), "a JSON object", "correct the file at that place")
         ]

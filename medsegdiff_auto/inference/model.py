@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from torch import nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.checks.dataset_json import read_dataset_json
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.decision.fitted_sampling import FittedSampling, read_fitted_sampling
-from medsegdiff_auto.training.checkpoints import load_safely
+from medsegdiff_auto.findings import errors_among
+from medsegdiff_auto.decision.fitted_sampling import FittedSampling, checkpoint_checksums, read_fitted_sampling
+from medsegdiff_auto.inference.model_integrity import (read_trained_fold, require_fitting_weights, require_mirroring,
+                                                       require_one_training)
+from medsegdiff_auto.nnunet.known_names import read_plans, require_known_reader
 from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager, determine_num_input_channels
 from medsegdiff_auto.nnunet.plans import diffusion_configuration
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
@@ -19,7 +22,11 @@ from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Plans, labels and the averaged weights of every fold; ``network`` has the weights of none of them yet."""
+    """Plans, labels and the averaged weights of every fold; ``network`` has the weights of none of them yet.
+
+    Attributes:
+        checkpoints: of the folds, ``fold_K/NAME`` to SHA-256.
+    """
 
     folder: Path
     folds: tuple[int | str, ...]
@@ -31,6 +38,7 @@ class TrainedModel:
     fold_weights: list[dict]
     mirroring_axes: tuple[int, ...] | None
     fitted: FittedSampling | None = None
+    checkpoints: dict[str, str] = field(default_factory=dict)
 
     @property
     def temperature(self) -> float:
@@ -71,18 +79,34 @@ def load_model(folder: Path, folds: list[int | str] | None = None,
     """Loads every fold's averaged weights on the CPU, and what ``medsegdiff_calibrate`` fitted unless told otherwise.
 
     Raises:
-        UserError: the model or a fold is missing, or it was not trained by this package.
+        UserError: the model or a fold is missing, a file is damaged, or the files are not of one training by this
+            package.
     """
     folds = require_folds(folder, folds, checkpoint_name)
-    checkpoints = [load_safely(folder / f"fold_{fold}" / checkpoint_name) for fold in folds]
-    trainer_name = checkpoints[0]["trainer_name"]
-    if not trainer_name.startswith(nnUNetTrainerMedSegDiff.__name__):
-        raise UserError("The model was not trained by MedSegDiff-Auto.", found=trainer_name,
-                        expected=f"{nnUNetTrainerMedSegDiff.__name__} or a variant of it",
-                        fix="predict with nnUNetv2_predict")
-    dataset_json = load_json(str(folder / "dataset.json"))
-    plans_manager = PlansManager(load_json(str(folder / "plans.json")))
-    configuration_manager = plans_manager.get_configuration(checkpoints[0]["init_args"]["configuration"])
+    plans, (dataset_json, findings) = read_plans(folder / "plans.json"), read_dataset_json(folder)
+    for error in errors_among(findings):
+        raise error.as_user_error()
+    require_known_reader(dataset_json)
+    files = [folder / f"fold_{fold}" / checkpoint_name for fold in folds]
+    checkpoints = {file: read_trained_fold(file) for file in files}
+    try:
+        model = _assembled(folder, tuple(folds), plans, dataset_json, checkpoints, use_fitted)
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as failure:  # values that no check knows fail in any way
+        raise UserError(f"{folder} cannot be used as a model.",
+                        found=f"{type(failure).__name__}: {failure}".splitlines()[0][:200],
+                        expected="plans.json, dataset.json and checkpoints of one training",
+                        fix="copy the whole folder again from where it was trained") from failure
+    return replace(model, checkpoints=checkpoint_checksums(folder, folds, checkpoint_name))
+
+
+def _assembled(folder: Path, folds: tuple[int | str, ...], plans: dict, dataset_json: dict,
+               checkpoints: dict[Path, dict], use_fitted: bool) -> TrainedModel:
+    """The model of files that were read, after checking that they belong together."""
+    configuration = require_one_training(checkpoints, plans, dataset_json)
+    plans_manager = PlansManager(plans)
+    configuration_manager = plans_manager.get_configuration(configuration)
     network = nnUNetTrainerMedSegDiff.build_network_architecture(
         plans_manager, configuration_manager,
         determine_num_input_channels(plans_manager, configuration_manager, dataset_json),
@@ -91,6 +115,10 @@ def load_model(folder: Path, folds: list[int | str] | None = None,
     fitted = read_fitted_sampling(folder) if use_fitted else None
     if fitted is not None:
         diffusion = network.configuration = fitted.applied_to(diffusion)
-    return TrainedModel(folder, tuple(folds), plans_manager, configuration_manager, diffusion, dataset_json, network,
-                        [checkpoint["network_weights"] for checkpoint in checkpoints],
-                        checkpoints[0]["inference_allowed_mirroring_axes"], fitted)
+    for file, checkpoint in checkpoints.items():
+        require_fitting_weights(network, checkpoint, file)
+    mirroring_axes = [require_mirroring(checkpoint, len(configuration_manager.patch_size), file)
+                      for file, checkpoint in checkpoints.items()]
+    return TrainedModel(folder, folds, plans_manager, configuration_manager, diffusion, dataset_json, network,
+                        [checkpoint["network_weights"] for checkpoint in checkpoints.values()], mirroring_axes[0],
+                        fitted)

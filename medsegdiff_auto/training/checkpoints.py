@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,51 @@ def save_atomically(checkpoint: dict, file: str | Path) -> None:
 
 
 def load_safely(file: str | Path, device: torch.device | str = "cpu") -> dict:
-    """Loads tensors and plain values only: a checkpoint from a stranger cannot run code."""
-    with torch.serialization.safe_globals(NUMPY_SCALARS):
-        return torch.load(file, map_location=device, weights_only=True)
+    """Loads tensors and plain values only: a checkpoint from a stranger cannot run code.
+
+    torch writes every checkpoint as a zip file with a checksum of each part, which is compared here; very old ones,
+    which are no zip files, have none.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds anything else.
+    """
+    try:
+        _require_checksums(file)
+        with torch.serialization.safe_globals(NUMPY_SCALARS):
+            checkpoint = torch.load(file, map_location=device, weights_only=True)
+        if not isinstance(checkpoint, dict):
+            raise TypeError(f"a {type(checkpoint).__name__} in the place of a dictionary")
+    except FileNotFoundError as failure:
+        raise _unreadable(file, "no such file") from failure
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as failure:  # the bytes of a damaged file fail in any way
+        raise _unreadable(file, _cause(failure)) from failure
+    return checkpoint
+
+
+def _require_checksums(file: str | Path) -> None:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as parts:
+            damaged = parts.testzip()
+        if damaged is not None:
+            raise ValueError(f"another checksum of {damaged} than when it was written")
+
+
+def _unreadable(file: str | Path, found: str) -> UserError:
+    return UserError(f"{file} cannot be read as a checkpoint.", found=found,
+                     expected="a whole checkpoint of tensors and plain values",
+                     fix="copy the file again from where it was trained, or train the fold anew")
+
+
+def _cause(failure: Exception) -> str:
+    """What is wrong in one line, without torch's advice to load the file with its code."""
+    reference = re.search(r"GLOBAL (\S+)", str(failure))
+    if reference:
+        return f"a reference to {reference.group(1)}, which would run as code; it did not"
+    if isinstance(failure, (pickle.UnpicklingError, KeyError, EOFError)) or not str(failure):
+        return "bytes that are no checkpoint, or a part of one"
+    return str(failure).splitlines()[0].partition(". This is an internal")[0][:200]
 
 
 def load_nnunet(file: str | Path) -> dict:
@@ -34,14 +78,23 @@ def load_nnunet(file: str | Path) -> dict:
     Raises:
         UserError: the file is no such checkpoint, or holds more than tensors and plain values.
     """
-    try:
-        checkpoint = load_safely(file)
-        checkpoint["network_weights"], checkpoint["current_epoch"]
-    except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError) as failure:
-        raise UserError(f"{file} cannot be read as a checkpoint of nnU-Net.", found=str(failure).splitlines()[0],
-                        expected="network_weights and current_epoch, stored as tensors and plain values",
-                        fix="give a checkpoint_final.pth or checkpoint_best.pth that nnUNetv2_train wrote") from failure
+    checkpoint = load_safely(file)
+    require_keys(checkpoint, file, {"network_weights": dict, "current_epoch": int})
     return checkpoint
+
+
+def require_keys(checkpoint: dict, file: str | Path, types: dict[str, type]) -> None:
+    """Checks that a checkpoint holds values of these types.
+
+    Raises:
+        UserError: it does not.
+    """
+    wrong = [f"{key}: {type(checkpoint[key]).__name__}" if key in checkpoint else f"no {key}"
+             for key, expected in types.items() if not isinstance(checkpoint.get(key), expected)]
+    if wrong:
+        raise UserError(f"{file} is not a checkpoint of a training.", found=", ".join(wrong),
+                        expected=", ".join(f"{key}: {one.__name__}" for key, one in types.items()),
+                        fix="give a checkpoint_final.pth or checkpoint_best.pth that a training wrote")
 
 
 def nnunet_weights(file: str | Path) -> dict:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medsegdiff_auto.diffusion.losses import anchor_loss
 from medsegdiff_auto.diffusion.objective import denoiser_loss
+from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.diffusion.process import random_rows, uniform_times
 from medsegdiff_auto.networks.build import build_network
 from medsegdiff_auto.nnunet.contract import require_checked_version
@@ -340,10 +341,27 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             self._checkpoint_time = time()
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        """Restores everything that :meth:`save_checkpoint` stored; a path or a loaded checkpoint."""
+        """Restores everything that :meth:`save_checkpoint` stored; a path or a loaded checkpoint.
+
+        Raises:
+            UserError: the file is damaged, or the checkpoint of another training.
+        """
         checkpoint = filename_or_checkpoint
-        if not isinstance(checkpoint, dict):
-            checkpoint = load_safely(checkpoint, self.device)
+        if isinstance(checkpoint, dict):
+            self._restore(checkpoint)
+            return
+        file, checkpoint = checkpoint, load_safely(checkpoint, self.device)
+        try:
+            self._restore(checkpoint)
+        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as failure:
+            if isinstance(failure, torch.OutOfMemoryError):
+                raise
+            raise UserError(f"{file} does not fit this training.",
+                            found=f"{type(failure).__name__}: {failure}".splitlines()[0][:200],
+                            expected=f"a checkpoint of {type(self).__name__} with the same plans",
+                            fix="put back the checkpoint or the plans, or train anew with --overwrite") from failure
+
+    def _restore(self, checkpoint: dict) -> None:
         if not self.length_is_given:
             length = checkpoint["length"]
             self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = length
