@@ -5,15 +5,26 @@ values.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.decision.conformal import Margins
+from medsegdiff_auto.files.provenance import checksum
+from medsegdiff_auto.schemas import STRICT, validated
 from medsegdiff_auto.writing import write_json
 
 FILE = "sampling.json"
+Positive = Annotated[float, Field(gt=0)]
+AtLeast0 = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Reported = Annotated[float, Field(allow_inf_nan=True)]
 
 
 @dataclass(frozen=True)
@@ -28,17 +39,21 @@ class FittedSampling:
         dice_between_samples, dice_sample_reference: means over these cases.
         volume_margins: by structure, for 1, 2, ... samples, of :mod:`~medsegdiff_auto.decision.conformal`.
         temperature: of the fused probabilities, :mod:`~medsegdiff_auto.decision.temperature`; 1 leaves them.
+        checkpoints: that it was fitted on, ``fold_K/NAME`` to SHA-256; empty in files of earlier versions.
     """
 
-    dispersion: float
-    conditioner_weight: float
-    num_samples: int
-    num_steps: int
-    num_cases: int
-    dice_between_samples: float
-    dice_sample_reference: float
+    __pydantic_config__ = STRICT
+
+    dispersion: AtLeast0
+    conditioner_weight: Share
+    num_samples: Count
+    num_steps: Count
+    num_cases: Count
+    dice_between_samples: Reported
+    dice_sample_reference: Reported
     volume_margins: dict[str, Margins] = field(default_factory=dict)
-    temperature: float = 1.0
+    temperature: Positive = 1.0
+    checkpoints: dict[str, str] = field(default_factory=dict)
 
     def write(self, model_folder: Path) -> Path:
         """Writes the file and returns its path."""
@@ -51,22 +66,46 @@ class FittedSampling:
         return diffusion.changed(dispersion=self.dispersion, conditioner_weight=self.conditioner_weight,
                                  num_steps=self.num_steps)
 
+    @property
+    def origin(self) -> str:
+        """What it was fitted on, as a sentence."""
+        if not self.checkpoints:
+            return (f"Sampling as fitted on {self.num_cases} cases; {FILE} is of an earlier version and does not say "
+                    "with which checkpoints: it is taken for a fit of these.")
+        return f"Sampling as fitted on {self.num_cases} cases with {', '.join(self.checkpoints)} ({FILE})."
+
+
+def checkpoint_checksums(model_folder: Path, folds: Iterable[int | str], checkpoint_name: str) -> dict[str, str]:
+    """The checkpoints of a model's folds, ``fold_K/NAME`` to SHA-256."""
+    names = [f"fold_{fold}/{checkpoint_name}" for fold in folds]
+    return {name: checksum(model_folder / name) for name in names}
+
 
 def read_fitted_sampling(model_folder: Path) -> FittedSampling | None:
     """What is fitted for a model; None where nothing is.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or a checkpoint that it was fitted on has been trained anew.
     """
     file = model_folder / FILE
     if not file.is_file():
         return None
     try:
-        fitted = FittedSampling(**json.loads(file.read_text(encoding="utf-8")))
-        if not all(isinstance(margins, list) for margins in fitted.volume_margins.values()):
-            raise ValueError("one margin per structure, as an earlier version fitted it")
-        return fitted
-    except (ValueError, TypeError) as failure:
+        fitted = validated(FittedSampling, json.loads(file.read_text(encoding="utf-8")))
+    except ValueError as failure:
         raise UserError(f"{file} cannot be read.", found=str(failure),
                         expected="a file written by medsegdiff_calibrate",
                         fix="run medsegdiff_calibrate again, or delete the file") from failure
+    _require_same_checkpoints(fitted, model_folder)
+    return fitted
+
+
+def _require_same_checkpoints(fitted: FittedSampling, model_folder: Path) -> None:
+    """Checks those that are there: a model may be passed on without a fold."""
+    changed = [name for name, before in fitted.checkpoints.items()
+               if (model_folder / name).is_file() and checksum(model_folder / name) != before]
+    if changed:
+        raise UserError(f"{model_folder / FILE} was fitted on an earlier training of {', '.join(changed)}.",
+                        found=f"another checksum of {', '.join(changed)} than when it was fitted",
+                        expected="the checkpoints that medsegdiff_calibrate has seen",
+                        fix="run medsegdiff_calibrate again, or delete the file to sample as planned")

@@ -15,12 +15,14 @@ from medsegdiff_auto.nnunet.dataset_files import read_splits
 from medsegdiff_auto.nnunet.managers import PlansManager
 from medsegdiff_auto.nnunet.plans import diffusion_configuration
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.provenance import checksum
 from medsegdiff_auto.selection.choice import Scores, Selection, candidates, select
-from medsegdiff_auto.selection.stored_samples import (Settings, checkpoint_digest, read_reference, read_settings,
-                                                       read_stored_case, samples_folder, stored_steps)
+from medsegdiff_auto.selection.stored_samples import (Settings, read_reference, read_settings, read_stored_case,
+                                                      samples_folder, stored_steps)
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
 from medsegdiff_auto.decision.fitted_sampling import read_fitted_sampling
 from medsegdiff_auto.selection.instructions import Sampling
+from medsegdiff_auto.training.folds import require_same_fold
 from medsegdiff_auto.writing import atomically, write_json
 
 CHOICE_FILE, POSTPROCESSING_FILE = "choice.json", "postprocessing.pkl"
@@ -50,6 +52,8 @@ def choose_sampling(model_folder: Path, preprocessed_folder: Path,
             f"fold {fold}: {', '.join(map(str, sorted(stored)))}" for fold, stored in zip(folds, of_folds)),
             expected="samples of all folds at the same steps", fix=_store_again(model_folder, folds))
     splits = read_splits(preprocessed_folder)
+    for fold in folds:
+        require_same_fold(model_folder, splits, fold)
     cases = {fold: list(splits[fold]["val"]) for fold in folds}
     settings = _checked_settings(model_folder, cases, steps)
     fold_of = {case: fold for fold, of_fold in cases.items() for case in of_fold}
@@ -71,7 +75,7 @@ def _checked_settings(model_folder: Path, cases: dict[int, list[str]], steps: li
     now = planned if fitted is None else fitted.applied_to(planned)
     found = []
     for fold, of_fold in cases.items():
-        digest = checkpoint_digest(model_folder / f"fold_{fold}" / "checkpoint_final.pth")
+        digest = checksum(model_folder / f"fold_{fold}" / "checkpoint_final.pth")
         for num_steps in steps:
             folder = samples_folder(model_folder, fold, num_steps)
             missing = [case for case in of_fold if not (folder / f"{case}.npz").is_file()]

@@ -9,7 +9,6 @@ They come from the predictor and are exported as a prediction is: what is stored
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.provenance import checksum
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.nnunet.dataset_files import references_folder
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
@@ -106,14 +106,7 @@ def settings_of(predictor: MedSegDiffPredictor, model: TrainedModel, checkpoint:
     """How a predictor of one fold would draw samples now."""
     return Settings(predictor.num_samples, predictor.num_steps, predictor.options.seed,
                     model.diffusion.sampling.dispersion, model.diffusion.sampling.conditioner_weight,
-                    checkpoint_digest(checkpoint))
-
-
-def checkpoint_digest(checkpoint: Path) -> str:
-    """SHA-256 of the file."""
-    with checkpoint.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(
-            file.read()).hexdigest()
+                    checksum(checkpoint))
 
 
 def store_fold(predictor: MedSegDiffPredictor, model: TrainedModel, preprocessed_folder: Path,

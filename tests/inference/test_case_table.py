@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.case_table import add_to_case_table, flag_cases, read_case_table, structure_sizes
-from medsegdiff_auto.decision.fitted_sampling import FILE, FittedSampling, read_fitted_sampling
 from medsegdiff_auto.sampling.volume_store import in_memory
 
 
@@ -51,12 +49,3 @@ def test_an_interval_without_a_margin_for_so_few_samples_is_that_of_the_samples(
     found = structure_sizes(mask, [in_memory(mask)] * 2, dataset_json, [1.0, 1.0, 1.0],
                             {"organ": [None, None, 0.1]})["organ"]
     assert found.interval == "samples" and (found.lower, found.upper) == (16, 16)
-
-
-def test_margins_of_an_earlier_version_are_refused_and_those_of_this_one_read_back(tmp_path):
-    fitted = FittedSampling(1.0, 0.5, 8, 2, 20, 0.8, 0.8, {"organ": [None, 0.2]})
-    fitted.write(tmp_path)
-    assert read_fitted_sampling(tmp_path) == fitted
-    (tmp_path / FILE).write_text((tmp_path / FILE).read_text().replace("[\n      null,\n      0.2\n    ]", "0.2"))
-    with pytest.raises(UserError, match="cannot be read"):
-        read_fitted_sampling(tmp_path)
