@@ -27,6 +27,7 @@ from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import (About, Case, CaseProblem, Contents, Converter, Omission,
                                                             Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import Volume, header_from_affine
+from medsegdiff_auto.numeric_flags import POSITIVE
 
 CHANNELS = ["pre-contrast MRI", "FLAIR MRI", "post-contrast MRI"]
 FLAIR = 1
@@ -49,7 +50,7 @@ class LGG(Converter):
     def add_options(self, parser: ArgumentParser) -> None:
         parser.add_argument("--stacks", action="store_true", help="3-D: the slices of a patient as one volume")
         parser.add_argument(
-            "--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"),
+            "--spacing", type=POSITIVE, nargs=3, metavar=("X", "Y", "Z"),
             help="voxel size of the stacks in mm; the source does not have it (default: written as 1 1 1)")
         parser.add_argument(
             "--missing", choices=("flair", "zero", "leave_out"), default="flair",

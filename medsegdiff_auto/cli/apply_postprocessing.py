@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.numeric_flags import WORKERS
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.run_record import command_line, recorded_commands, write_run
@@ -21,7 +22,7 @@ def main(argv=None) -> int:
                         help="postprocessing.pkl, written by medsegdiff_find_best_configuration")
     parser.add_argument("-plans_json", metavar="FILE", help="default: plans.json in the prediction folder")
     parser.add_argument("-dataset_json", metavar="FILE", help="default: dataset.json in the prediction folder")
-    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: all cores)")
+    parser.add_argument("-np", type=WORKERS, default=num_cores(), metavar="N", help="processes (default: all cores)")
     args = parser.parse_args(argv)
     return run(_apply, args, command_line(parser.prog, argv))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
+from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cli.model_flags import ModelPlace, add_model_flags, add_sampling_flags, place_of
+from medsegdiff_auto.numeric_flags import COUNT
 from medsegdiff_auto.run_record import command_line, write_run
 from medsegdiff_auto.writing import write_text
 
@@ -21,13 +22,12 @@ def main(argv=None) -> int:
         "the same sample under its own state; 1 where the state decides nothing.")
     add_model_flags(parser, 0, "default: 0")
     add_sampling_flags(parser)
-    parser.add_argument("--cases", type=int, metavar="N", help="only the first N validation cases")
+    parser.add_argument("--cases", type=COUNT, metavar="N", help="only the first N validation cases")
     args = parser.parse_args(argv)
     return run(_audit, args, command_line("medsegdiff_audit", argv))
 
 
 def _audit(args, command: list[str]) -> None:
-    require_at_least(1, cases=args.cases, samples=args.samples, steps=args.steps)
     place, of_twins = place_of(args), paths.model_folder(args.d, args.c, args.p, TWIN)
     from medsegdiff_auto.evaluation.audit import audit_states, summary
     from medsegdiff_auto.evaluation.metrics_table import write_rows

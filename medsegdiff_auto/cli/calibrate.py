@@ -4,8 +4,9 @@ not seen.
 
 from __future__ import annotations
 
-from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
+from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cli.model_flags import ModelPlace, add_model_flags, add_sampling_flags, place_of
+from medsegdiff_auto.numeric_flags import COUNT, SEVERAL
 from medsegdiff_auto.run_record import command_line, write_run
 
 RUN_RECORD = "sampling_run.json"
@@ -19,15 +20,13 @@ def main(argv=None) -> int:
         "the references, on the validation cases of folds. Predictions with the model then use all "
         "four.")
     add_model_flags(parser, [0], "each fold's network is judged on its own validation cases (default: 0)")
-    add_sampling_flags(parser)
-    parser.add_argument("--cases", type=int, metavar="N", help="only the first N validation cases of each fold")
+    add_sampling_flags(parser, counts=SEVERAL)
+    parser.add_argument("--cases", type=COUNT, metavar="N", help="only the first N validation cases of each fold")
     args = parser.parse_args(argv)
     return run(_calibrate, args, command_line("medsegdiff_calibrate", argv))
 
 
 def _calibrate(args, command: list[str]) -> None:
-    require_at_least(1, cases=args.cases)
-    require_at_least(2, samples=args.samples, steps=args.steps)
     place = place_of(args)
     file = _fit(place, args).write(place.folder)
     write_run(place.folder, command, file=RUN_RECORD)

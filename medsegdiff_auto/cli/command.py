@@ -1,19 +1,28 @@
 """What every command shares: strict parsing, four-line errors, logging and exit codes.
 
-Exit codes: 0 done, 1 a failure of ours (traceback), 2 a mistake that the user can repair.
+Exit codes: 0 done, 1 a failure of ours (traceback), 2 what the user can repair, 130 ended by Ctrl-C.
 """
 
 import argparse
 import difflib
 import logging
+import multiprocessing
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from medsegdiff_auto.cli.failures import as_user_error
+from medsegdiff_auto.numeric_flags import Numbers, OutOfRange, default_numbers
 from medsegdiff_auto.errors import UserError
 
-EXIT_USER_ERROR, EXIT_BROKEN_PIPE = 2, 141  # 141: as a process that SIGPIPE ends
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 141  # as of processes that SIGINT and SIGPIPE end
+
+_COMMANDS: set[int] = set()
+
+if multiprocessing.parent_process() is not None:  # in a spawned worker, which imports the command's module
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's: it ends its workers
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -21,18 +30,30 @@ class CommandParser(argparse.ArgumentParser):
 
     Single-dash spellings of several letters (``-np``, ``-device``) are whole flags: argparse alone would read
     ``-npp 0`` as ``-n pp``, so every token with a leading dash has to be a declared flag, a number, or stand behind
-    ``--``.
+    ``--``. Numbers are in the range of their flag's :class:`~medsegdiff_auto.numeric_flags.Numbers`; a flag of type
+    ``int`` takes those from 0, one of type ``float`` finite ones.
     """
 
     def __init__(self, **kwargs):
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(**kwargs)
+        for kind, numbers in default_numbers().items():
+            self.register("type", kind, numbers)
 
     def parse_known_args(self, args=None, namespace=None):
         """Parse ``args``, after refusing the flags that this command does not have."""
         args = list(sys.argv[1:] if args is None else args)
         self._refuse_unknown_flags(args)
         return super().parse_known_args(args, namespace)
+
+    def _get_value(self, action, arg_string):
+        """Convert a value, after naming the range where a number lies outside of it."""
+        try:
+            return super()._get_value(action, arg_string)
+        except OutOfRange as outside:
+            flag = "/".join(action.option_strings) or action.metavar or action.dest
+            self.fail(UserError(f"{flag} {outside}.", found=arg_string, expected=outside.expected,
+                                fix=f"correct {flag}; see {self.prog} --help"))
 
     def error(self, message: str):
         """Print argparse's complaint as four lines and end with exit code 2."""
@@ -104,35 +125,39 @@ def did_you_mean(word: str, candidates: Sequence[str]) -> str:
     return f"did you mean {' or '.join(near)}? " if near else ""
 
 
-def require_at_least(least: int, **values: int | None) -> None:
-    """Checks ``name=value`` pairs, each the value of a flag ``--name`` or None where it was left out.
-
-    Raises:
-        UserError: one is below ``least``.
-    """
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise UserError(f"--{name} must be at least {least}.", found=str(value),
-                            expected=f"a whole number from {least}", fix=f"leave out --{name}")
-
-
 def run(function: Callable, *args, **kwargs) -> int:
     """Call ``function`` as the body of a command and return its exit code.
 
-    A :class:`UserError` is printed to stderr as four lines and gives 2; the int that ``function`` returned, or 0,
-    otherwise. Any other exception is a mistake of ours and propagates with its traceback.
+    A :class:`UserError`, and what the machine refuses (:mod:`~medsegdiff_auto.cli.failures`), is printed to stderr as
+    four lines and gives 2, Ctrl-C as one line and gives 130; the int that ``function`` returned, or 0, otherwise. Any
+    other exception is a mistake of ours and propagates with its traceback.
     """
     configure_logging()
+    _leave_interrupts_to(os.getpid())
     try:
         result = function(*args, **kwargs)
         sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is still being cleared away
+        print("Interrupted: what is complete stays.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # who reads our output has left, as head and less do
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except Exception as failure:
+        error = as_user_error(failure)
+        if error is None:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
     return result if isinstance(result, int) else 0
+
+
+def _leave_interrupts_to(command: int) -> None:
+    """Lets the processes that this one forks ignore Ctrl-C: a terminal sends it to all of them."""
+    if hasattr(os, "register_at_fork") and command not in _COMMANDS:
+        _COMMANDS.add(command)
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
 
 
 def configure_logging() -> None:
@@ -168,7 +193,8 @@ class _PlainFormatter(logging.Formatter):
 def _expectation(action: argparse.Action, name: str) -> str:
     if action.choices is not None:
         return f"one of {', '.join(str(choice) for choice in action.choices)}"
-    kind = {int: "a whole number", float: "a number", None: "a value", str: "a value"}.get(action.type, "a valid value")
+    numbers = action.type if isinstance(action.type, Numbers) else default_numbers().get(action.type)
+    kind = str(numbers) if numbers else "a value" if action.type in (None, str) else "a valid value"
     several = action.nargs in ("+", "*") or (isinstance(action.nargs, int) and action.nargs > 1)
     return f"{name} {'followed by one or more values, each ' if several else 'followed by '}{kind}"
 

@@ -8,12 +8,13 @@ import textwrap
 from pathlib import Path
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.cli.command import CommandParser, did_you_mean, require_at_least, run
+from medsegdiff_auto.cli.command import CommandParser, EXIT_INTERRUPTED, did_you_mean, run
+from medsegdiff_auto.numeric_flags import WORKERS
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 
 PROGRAM = "medsegdiff_convert"
-EXIT_SOME_CASES_FAILED, EXIT_INTERRUPTED = 1, 130
+EXIT_SOME_CASES_FAILED = 1
 COMMON = ("help", "i", "d", "o", "name", "overwrite", "np", "seed", "list", "converter")
 
 
@@ -55,16 +56,12 @@ def _add_common_flags(parser: CommandParser, required: bool) -> None:
     parser.add_argument("--name", help="name of the dataset (default: that of the source)")
     parser.add_argument("--raters", action="store_true", help="also write each rater's label maps, to labelsTr_raters/")
     parser.add_argument("--overwrite", action="store_true", help="replace the dataset where it exists")
-    parser.add_argument("-np", type=int, default=num_cores(), metavar="N",
+    parser.add_argument("-np", type=WORKERS, default=num_cores(), metavar="N",
                         help="worker processes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the folds (default: %(default)s)")
 
 
 def _convert(name: str, args) -> int:
-    require_at_least(0, seed=args.seed)
-    if args.np < 1:
-        raise UserError("-np must be at least 1.", found=str(args.np), expected="a whole number from 1",
-                        fix="leave out -np")
     raw_folder = Path(args.o) if args.o else paths.require_folder("nnUNet_raw")
     from medsegdiff_auto.dataset_conversion.core.conversion import Request, convert
     from medsegdiff_auto.dataset_conversion.core.report import report

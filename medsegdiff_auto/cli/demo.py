@@ -11,6 +11,7 @@ from pathlib import Path
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.numeric_flags import COUNT, ITERATIONS
 
 FOLDS = ("0", "1", "2", "3", "4")
 MINIMUM_DICE = 0.85
@@ -59,11 +60,12 @@ def main(argv=None) -> int:
     parser.add_argument("-o", default="demo_output", metavar="FOLDER",
                         help="everything goes here (default: %(default)s)")
     parser.add_argument("--dimension", type=int, choices=(3, 2), default=3, help="(default: %(default)s)")
-    parser.add_argument("--iterations", type=int, metavar="N",
+    parser.add_argument("--iterations", type=ITERATIONS, metavar="N",
                         help=f"training iterations of each fold (default: {VARIANTS[3].iterations} in 3-D, "
                              f"{VARIANTS[2].iterations} in 2-D)")
-    parser.add_argument("--cases", type=int, default=24, metavar="N", help="training cases (default: %(default)s)")
-    parser.add_argument("--test_cases", type=int, default=6, metavar="N", help="held-out cases (default: %(default)s)")
+    parser.add_argument("--cases", type=COUNT, default=24, metavar="N", help="training cases (default: %(default)s)")
+    parser.add_argument("--test_cases", type=COUNT, default=6, metavar="N",
+                        help="held-out cases (default: %(default)s)")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda", "mps"), help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the phantoms (default: %(default)s)")
     args = parser.parse_args(argv)

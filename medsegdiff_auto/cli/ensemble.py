@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.numeric_flags import WORKERS
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.run_record import command_line, recorded_commands, write_run
 from medsegdiff_auto.tables import DECODERS
@@ -19,7 +20,7 @@ def main(argv=None) -> int:
     parser.add_argument("--fusion", default="mean", choices=DECODERS.names(),
                         help="how the mean probabilities become a label map; a decoder that needs samples is refused "
                              "(default: mean)")
-    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: all cores)")
+    parser.add_argument("-np", type=WORKERS, default=num_cores(), metavar="N", help="processes (default: all cores)")
     args = parser.parse_args(argv)
     return run(_ensemble, args, command_line(parser.prog, argv))
 

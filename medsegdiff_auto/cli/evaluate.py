@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.numeric_flags import POSITIVE, WORKERS
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.tables import SCORES
@@ -18,8 +19,8 @@ def main(argv=None) -> int:
     parser.add_argument("-djfile", required=True, metavar="FILE", help="dataset.json")
     parser.add_argument("-pfile", required=True, metavar="FILE", help="plans.json")
     parser.add_argument("-o", metavar="FILE", help="summary to write (default: summary.json in the prediction folder)")
-    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: all cores)")
-    parser.add_argument("--tolerance_mm", type=float, default=1.0, metavar="MM",
+    parser.add_argument("-np", type=WORKERS, default=num_cores(), metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--tolerance_mm", type=POSITIVE, default=1.0, metavar="MM",
                         help="of the normalised surface Dice; pixels for formats without spacing (default: 1)")
     parser.add_argument("--raters", nargs="+", default=(), metavar="FOLDER",
                         help="folders of further references of the same cases, one per rater, for the energy distance")
@@ -33,9 +34,6 @@ def _evaluate(args) -> None:
         if not Path(path).is_file():
             raise UserError(f"The file given with {flag} does not exist.", found=path, expected="a JSON file",
                             fix=f"correct {flag}; both files lie in the model folder")
-    if args.tolerance_mm <= 0:
-        raise UserError("--tolerance_mm must be positive.", found=f"{args.tolerance_mm:g}", expected="a number above 0",
-                        fix="leave out --tolerance_mm for 1 mm")
     for folder in args.raters:
         if not Path(folder).is_dir():
             raise UserError("A folder given with --raters does not exist.", found=folder,

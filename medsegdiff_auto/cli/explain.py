@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
+from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cli.model_flags import add_model_flags, add_sampling_flags, place_of
 from medsegdiff_auto.run_record import command_line, recorded_commands, write_run
 
@@ -28,7 +28,6 @@ def main(argv=None) -> int:
 def _explain(args, command: list[str]) -> None:
     import shlex
 
-    require_at_least(1, samples=args.samples, steps=args.steps)
     folder, preprocessed, device = place_of(args)
     from medsegdiff_auto.explanation.case import read_tile
     from medsegdiff_auto.explanation.page import PAGE_FILE, facts_of, sections_of, write_page

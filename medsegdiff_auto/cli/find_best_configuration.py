@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.numeric_flags import WORKERS
 from medsegdiff_auto.cores import num_cores
 
 
@@ -25,7 +26,7 @@ def main(argv=None) -> int:
     parser.add_argument("-f", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="FOLD", help="default: 0 1 2 3 4")
     parser.add_argument("--disable_ensembling", action="store_true", help="compare single models only")
     parser.add_argument("--no_overwrite", action="store_true", help="keep what an earlier run has already collected")
-    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes (default: all cores)")
+    parser.add_argument("-np", type=WORKERS, default=num_cores(), metavar="N", help="processes (default: all cores)")
     parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
     parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
     args = parser.parse_args(argv)

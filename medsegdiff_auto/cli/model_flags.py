@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from medsegdiff_auto import paths
+from medsegdiff_auto.numeric_flags import COUNT, Numbers
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
 
 if TYPE_CHECKING:
@@ -50,11 +51,12 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
 
 
-def add_sampling_flags(parser: argparse.ArgumentParser, samples: int | None = None) -> None:
-    """Adds how samples are drawn."""
-    parser.add_argument("--samples", type=int, default=samples, metavar="K",
+def add_sampling_flags(parser: argparse.ArgumentParser, samples: int | None = None, counts: Numbers = COUNT) -> None:
+    """Adds how samples are drawn; ``counts`` is the range of their numbers and of the steps."""
+    parser.add_argument("--samples", type=counts, default=samples, metavar="K",
                         help=f"samples per case (default: {samples or 'that of the plan'})")
-    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
+    parser.add_argument("--steps", type=counts, metavar="S",
+                        help="network evaluations per sample (default: the plan's)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
 
 

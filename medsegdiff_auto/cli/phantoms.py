@@ -4,6 +4,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.numeric_flags import COUNT, COUNT_OR_NONE, POSITIVE
 
 
 def main(argv=None) -> int:
@@ -17,17 +18,18 @@ def main(argv=None) -> int:
     parser.add_argument("--name", default="Phantoms", help="name of the dataset (default: %(default)s)")
     parser.add_argument("--dimension", type=int, choices=(2, 3), default=3, help="(default: %(default)s)")
     parser.add_argument("--modality", choices=("CT", "MRI"), default="MRI", help="(default: %(default)s)")
-    parser.add_argument("--channels", type=int, default=1, metavar="N",
+    parser.add_argument("--channels", type=COUNT, default=1, metavar="N",
                         help="CT has 2 (CT, PET), MRI 4 (T1, T2, FLAIR, T1c) (default: %(default)s)")
-    parser.add_argument("--structures", type=int, default=2, metavar="N",
+    parser.add_argument("--structures", type=COUNT, default=2, metavar="N",
                         help="an organ and N - 1 lesions in or at it, 1 to 4 (default: %(default)s)")
-    parser.add_argument("--shape", type=int, nargs="+", metavar="VOXELS",
+    parser.add_argument("--shape", type=COUNT, nargs="+", metavar="VOXELS",
                         help="size along each array axis, z y x or y x (default: 40 48 40 or 96 96); varies by 10 %%")
-    parser.add_argument("--spacing", type=float, nargs="+", metavar="MM",
+    parser.add_argument("--spacing", type=POSITIVE, nargs="+", metavar="MM",
                         help="voxel spacing along each array axis (default: 1); varies by 8 %%")
-    parser.add_argument("--cases", type=int, default=24, metavar="N", help="training cases (default: %(default)s)")
-    parser.add_argument("--test_cases", type=int, default=6, metavar="N", help="test cases (default: %(default)s)")
-    parser.add_argument("--raters", type=int, default=1, metavar="N",
+    parser.add_argument("--cases", type=COUNT, default=24, metavar="N", help="training cases (default: %(default)s)")
+    parser.add_argument("--test_cases", type=COUNT_OR_NONE, default=6, metavar="N",
+                        help="test cases (default: %(default)s)")
+    parser.add_argument("--raters", type=COUNT, default=1, metavar="N",
                         help="independent annotations of each case; labelsTr holds the first (default: %(default)s)")
     parser.add_argument("--regions", action="store_true", help="declare nested regions in place of labels")
     parser.add_argument("--ignore", action="store_true",

@@ -6,6 +6,7 @@ import os
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.numeric_flags import POSITIVE, WORKERS
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.planning.presets import available_presets, available_ready_plans, finished_plans, load_preset
 from medsegdiff_auto.run_record import command_line, write_run
@@ -28,16 +29,16 @@ def main(argv=None) -> int:
     parser.add_argument("--resources", choices=("gpu", "cpu", "tiny"), default="gpu",
                         help="limits of the training machine: 'gpu' is nnU-Net's own size, 'cpu' halves the width and "
                              "caps the batch, 'tiny' is for demonstrations (default: gpu)")
-    parser.add_argument("-gpu_memory_target", type=float, metavar="GB",
+    parser.add_argument("-gpu_memory_target", type=POSITIVE, metavar="GB",
                         help="nnU-Net's memory target; overrides that of --resources")
     parser.add_argument("-overwrite_plans_name", metavar="NAME",
                         help=f"name of the plans (default: {paths.OUR_PLANS}, or that of the file of --plans)")
-    parser.add_argument("-overwrite_target_spacing", nargs="+", type=float, metavar="MM",
+    parser.add_argument("-overwrite_target_spacing", nargs="+", type=POSITIVE, metavar="MM",
                         help="target spacing of 3d_fullres, three numbers")
     parser.add_argument("--no_integrity_check", action="store_true", help="skip the check of the raw dataset")
     parser.add_argument("--clean", action="store_true", help="extract the fingerprint anew")
     parser.add_argument("--no_pp", action="store_true", help="plan only, do not preprocess")
-    parser.add_argument("-np", type=int, default=num_cores(), metavar="N", help="worker processes")
+    parser.add_argument("-np", type=WORKERS, default=num_cores(), metavar="N", help="worker processes")
     parser.add_argument("-raw", metavar="FOLDER", help="overrides nnUNet_raw")
     parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
     args = parser.parse_args(argv)

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
+from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.numeric_flags import COUNT, POSITIVE, SHARE, STEP_SIZE
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.options import SPEEDS
@@ -37,9 +38,10 @@ def command_parser() -> CommandParser:
                         help="trainer of the model (default: nnUNetTrainerMedSegDiff)")
     parser.add_argument("-f", nargs="+", metavar="FOLD", help="folds (default: all that are trained)")
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="default: checkpoint_final.pth")
-    parser.add_argument("-step_size", type=float, default=0.5, help="of the sliding window, in patches (default: 0.5)")
+    parser.add_argument("-step_size", type=STEP_SIZE, default=0.5,
+                        help="of the sliding window, in patches (default: 0.5)")
     parser.add_argument("-prev_stage_predictions", metavar="FOLDER", help="predictions of 3d_lowres, for the cascade")
-    parser.add_argument("-num_parts", type=int, default=1, metavar="N",
+    parser.add_argument("-num_parts", type=COUNT, default=1, metavar="N",
                         help="divide the cases among N commands (default: 1)")
     parser.add_argument("-part_id", type=int, default=0, metavar="I",
                         help="which part this command predicts, 0 to N - 1")
@@ -49,21 +51,21 @@ def command_parser() -> CommandParser:
         "--speed", choices=SPEEDS, default="default",
         help="fast: half of the plan's samples and steps, no mirrors; best: twice of both, all mirrors; --samples, "
         "--steps and --mirrors win, and a calibrated model keeps its steps (default: the plan's values)")
-    parser.add_argument("--samples", type=int, metavar="K", help="samples per fold (default: the plan's)")
-    parser.add_argument("--steps", type=int, metavar="S", help="network evaluations per sample (default: the plan's)")
-    parser.add_argument("--mirrors", type=int, metavar="M", help="mirrored views, 1 for none (default: the plan's)")
+    parser.add_argument("--samples", type=COUNT, metavar="K", help="samples per fold (default: the plan's)")
+    parser.add_argument("--steps", type=COUNT, metavar="S", help="network evaluations per sample (default: the plan's)")
+    parser.add_argument("--mirrors", type=COUNT, metavar="M", help="mirrored views, 1 for none (default: the plan's)")
     parser.add_argument("--solver", choices=SOLVERS.names(), help="default: the plan's")
     parser.add_argument("--fusion", choices=DECODERS.names(),
                         help="how probabilities and samples become one mask (default: the plan's)")
     parser.add_argument(
-        "--temperature", type=float, metavar="T",
+        "--temperature", type=POSITIVE, metavar="T",
         help="of the fused probabilities, above 1 softens; the labels stay (default: as fitted, else 1)")
     parser.add_argument(
-        "--flag_below", type=float, metavar="DICE",
+        "--flag_below", type=SHARE, metavar="DICE",
         help="list the structures that are expected to score less, for a person to look at; they are marked in "
         "the column flagged of cases.csv")
     parser.add_argument(
-        "--max_memory", type=float, metavar="GB",
+        "--max_memory", type=POSITIVE, metavar="GB",
         help="of the whole process; what does not fit lies on the disk of -o (default: 60 %% of what is free)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--save_uncertainty", action="store_true", help="write CASE_uncertainty.nii.gz")
@@ -79,7 +81,7 @@ def command_parser() -> CommandParser:
 
 
 def _predict(args, command: list[str]) -> int:
-    _require_positive(args)
+    _require_part(args)
     model_folder = _model_folder(args)
     folds = [int(fold) if fold.isdigit() else fold for fold in args.f] if args.f else None
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
@@ -140,20 +142,7 @@ def _model_folder(args) -> Path:
     return paths.model_folder(args.d, args.c, args.p, args.tr)
 
 
-def _require_positive(args) -> None:
-    require_at_least(1, samples=args.samples, steps=args.steps, mirrors=args.mirrors)
-    if args.num_parts < 1 or not 0 <= args.part_id < args.num_parts:
+def _require_part(args) -> None:
+    if args.part_id >= args.num_parts:
         raise UserError("There is no such part.", found=f"-part_id {args.part_id} of -num_parts {args.num_parts}",
                         expected="0 to one less than the number of parts", fix="correct -part_id or -num_parts")
-    if args.temperature is not None and args.temperature <= 0:
-        raise UserError("--temperature must be positive.", found=str(args.temperature), expected="a number above 0",
-                        fix="leave out --temperature for the fitted one")
-    if args.flag_below is not None and not 0 < args.flag_below <= 1:
-        raise UserError("--flag_below must be a Dice.", found=str(args.flag_below),
-                        expected="a number above 0, at most 1", fix="give for example --flag_below 0.8")
-    if args.max_memory is not None and args.max_memory <= 0:
-        raise UserError("--max_memory must be positive.", found=str(args.max_memory), expected="gigabytes above 0",
-                        fix="leave out --max_memory for most of what is free")
-    if not 0 < args.step_size <= 1:
-        raise UserError("-step_size must lie between 0 and 1.", found=str(args.step_size),
-                        expected="above 0, at most 1", fix="leave out -step_size for nnU-Net's 0.5")

@@ -4,8 +4,9 @@ without a network.
 
 from __future__ import annotations
 
-from medsegdiff_auto.cli.command import CommandParser, require_at_least, run
+from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cli.model_flags import ModelPlace, add_model_flags, place_of
+from medsegdiff_auto.numeric_flags import COUNT
 
 
 def main(argv=None) -> int:
@@ -17,17 +18,15 @@ def main(argv=None) -> int:
         "and postprocessing from them. Run it after medsegdiff_calibrate; cases that are there "
         "already are left out.")
     add_model_flags(parser, [0, 1, 2, 3, 4], "default: 0 1 2 3 4")
-    parser.add_argument("--samples", type=int, metavar="K",
+    parser.add_argument("--samples", type=COUNT, metavar="K",
                         help="samples per case; 1 to K are compared (default: the plan's)")
-    parser.add_argument("--steps", type=int, nargs="+", metavar="S",
+    parser.add_argument("--steps", type=COUNT, nargs="+", metavar="S",
                         help="network evaluations per sample (default: the plan's)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     return run(_store, parser.parse_args(argv))
 
 
 def _store(args) -> None:
-    for num_steps in args.steps or [None]:
-        require_at_least(1, samples=args.samples, steps=num_steps)
     place = place_of(args)
     for fold in args.f:
         for written in _store_fold(place, fold, args):

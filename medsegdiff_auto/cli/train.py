@@ -9,6 +9,7 @@ from pathlib import Path
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cli.model_flags import add_machine_flags
+from medsegdiff_auto.numeric_flags import ITERATIONS, POSITIVE, WORKERS
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.run_record import command_line, write_run
@@ -28,9 +29,9 @@ def main(argv=None) -> int:
         help="for comparison on the same plan: nnUNetTrainer trains plain nnU-Net, nnUNetTrainerMedSegDiffTwin "
         "the same network without diffusion")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=int, metavar="N", help="epochs of 250 iterations (default: 1000)")
-    length.add_argument("--iterations", type=int, metavar="N", help="training iterations in all")
-    parser.add_argument("--max_hours", type=float, metavar="H",
+    length.add_argument("--epochs", type=ITERATIONS, metavar="N", help="epochs of 250 iterations (default: 1000)")
+    length.add_argument("--iterations", type=ITERATIONS, metavar="N", help="training iterations in all")
+    parser.add_argument("--max_hours", type=POSITIVE, metavar="H",
                         help="end after this time; the learning rate decays towards it")
     parser.add_argument("--c", action="store_true",
                         help="continue from the latest checkpoint; with --epochs or --iterations to a new end")
@@ -44,7 +45,7 @@ def main(argv=None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="train anew although the fold is finished")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
     parser.add_argument(
-        "-num_gpus", type=int, default=1, metavar="N",
+        "-num_gpus", type=WORKERS, default=1, metavar="N",
         help="processes that share the batch: GPUs, or with -device cpu processes on the CPU (default: 1)")
     add_machine_flags(parser)
     args = parser.parse_args(argv)
@@ -59,11 +60,6 @@ def _train(args, command: list[str]) -> None:
     preprocessed, results = paths.require_folder("nnUNet_preprocessed"), paths.require_folder("nnUNet_results")
     name = paths.resolve_dataset(args.dataset)
     fold = _fold(args.fold)
-    for flag, value in (("--epochs", args.epochs), ("--iterations", args.iterations), ("--max_hours", args.max_hours),
-                        ("-num_gpus", args.num_gpus)):
-        if value is not None and value <= 0:
-            raise UserError(f"{flag} must be positive.", found=str(value), expected="a number above 0",
-                            fix=f"give {flag} a number above 0")
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
     if args.device == "cpu":  # augmentation workers beyond half of the cores take them from the network
         os.environ.setdefault("nnUNet_n_proc_DA", str(max(1, num_cores() // 2)))

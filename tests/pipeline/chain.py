@@ -47,7 +47,10 @@ class Chain:
 def command(line: str, *paths: Path) -> int:
     """Runs ``medsegdiff_<line>`` in this process; ``{0}``, ``{1}``, ... in the line stand for the paths."""
     words = [word.format(*paths) for word in shlex.split(line)]
-    return importlib.import_module(f"medsegdiff_auto.cli.{words[0]}").main(words[1:])
+    try:
+        return importlib.import_module(f"medsegdiff_auto.cli.{words[0]}").main(words[1:])
+    except SystemExit as refused:  # while the words were parsed
+        return refused.code
 
 
 def run_chain(root: Path, kind: PhantomKind, labelling: Labelling) -> Chain:
