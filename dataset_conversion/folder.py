@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Mapping
@@ -33,10 +34,12 @@ from medsegdiff_auto.dataset_conversion.core.labels import consensus, nested_con
 from medsegdiff_auto.dataset_conversion.core.layout import shown_entries, unpaired
 from medsegdiff_auto.dataset_conversion.core.masks import FILES, GREY, Coding, above, label_map, read_codes
 from medsegdiff_auto.dataset_conversion.core.patterns import Match, fields_of, matches, num_literal
+from medsegdiff_auto.dataset_conversion.core.remainder import remainder
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
                                                             Omission, Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import Volume, read_volume
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.listing import visible, visible_below
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 ENDINGS = VOLUME_ENDINGS + picture.ENDINGS
@@ -92,26 +95,33 @@ class Folder(Converter):
     def scan(self, source: Path, options: Namespace) -> Contents:
         masks_pattern = options.masks or _default_masks(source)
         _require_patterns(options, masks_pattern)
-        entries = _entries(source)
+        entries, others = _entries(source)
         channels, classes = options.channels or [], [word.partition("=")[0] for word in options.labels or []]
         of_images = matches(options.images, source, entries, ENDINGS, {"channel": channels})
         of_masks = matches(masks_pattern, source, entries, ENDINGS, {"label": classes})
         images, masks = map(_by_case,
                             _apart(of_images, of_masks,
                                    num_literal(options.images) >= num_literal(masks_pattern)))
-        tests = _by_case(matches(options.test_images, source, entries, ENDINGS,
-                                 {"channel": channels})) if options.test_images else {}
+        of_tests = matches(options.test_images or "", source, entries, ENDINGS, {"channel": channels})
+        tests = _by_case(of_tests)
         _require_found(source, options, masks_pattern, images, masks)
+        _require_raters_apart(masks)
         problems = unpaired(*({name: found[0].path
                                for name, found in of.items()} for of in (images, _without(masks, tests))))
+        passed_over, left_out = remainder(source, entries, others,
+                                          {match.path for match in (*of_images, *of_masks, *of_tests)},
+                                          [options.images, masks_pattern, options.test_images or ""])
+        problems += passed_over
         pairs = {name: found for name, found in images.items() if name in masks}
         paired_masks = [match for name in pairs for match in masks[name]]
         coding = find_coding(options, [match.path for match in paired_masks],
                              [match.fields["label"] for match in paired_masks if "label" in match.fields], _read_image)
+        of_any_class = matches(masks_pattern, source, entries, ENDINGS, {}) if coding.kind == FILES else []
         cases, notes = [], []
         for part, found in ((TRAIN, pairs), (TEST, tests)):
             for name, files in found.items():
                 try:
+                    _require_known_classes(name, masks.get(name, []), of_any_class, coding)
                     cases.append(_case(name, part, files, masks.get(name, []), coding, options))
                 except CaseProblem as problem:
                     problems.append(Omission(name, str(problem)))
@@ -125,9 +135,8 @@ class Folder(Converter):
                             coding, options.regions),
                         regions_class_order=[*range(1,
                                                     len(coding.names) + 1)] if options.regions else None, cases=cases,
-                        file_ending=file_ending, problems=problems, notes=notes, version="yours", folds=_read_folds(
-                            options.folds, {case.name
-                                            for case in cases}))
+                        file_ending=file_ending, left_out=left_out, problems=problems, notes=notes, version="yours",
+                        folds=_read_folds(options.folds, {case.name for case in cases}))
 
     def read(self, case: Case) -> Sample:
         detail: Detail = case.detail
@@ -216,17 +225,15 @@ def _require_patterns(options: Namespace, masks_pattern: str) -> None:
                             expected="for example '^(P[0-9]+)_'", fix="correct --patient")
 
 
-def _entries(source: Path) -> list[Path]:
-    """All files with an ending that can be read, and the folders that hold a DICOM series."""
-    entries = [
-        path for path in sorted(source.rglob("*"))
-        if not any(part.startswith(".") for part in path.relative_to(source).parts)
-    ]
-    folders = [path for path in entries if path.is_dir() and holds_dicom(path)]
+def _entries(source: Path) -> tuple[list[Path], list[Path]]:
+    """The files with an ending that can be read and the folders that hold a DICOM series; and whatever else lies there.
+    """
+    below = list(visible_below(source))
+    folders = [path for path in below if path.is_dir() and holds_dicom(path)]
     inside = set(folders)
-    return folders + [
-        path for path in entries if path.is_file() and path.name.lower().endswith(ENDINGS) and path.parent not in inside
-    ]
+    beside = [path for path in below if path not in inside and path.parent not in inside]
+    files = [path for path in beside if path.is_file() and path.name.lower().endswith(ENDINGS)]
+    return folders + files, [path for path in beside if path not in set(files)]
 
 
 def _apart(images: list[Match], masks: list[Match], is_image: bool) -> tuple[list[Match], list[Match]]:
@@ -239,8 +246,36 @@ def _apart(images: list[Match], masks: list[Match], is_image: bool) -> tuple[lis
 def _by_case(found: list[Match]) -> dict[str, list[Match]]:
     cases: dict[str, list[Match]] = defaultdict(list)
     for match in found:
-        cases[re.sub(r"[^A-Za-z0-9._-]", "_", match.case).lstrip("._-") or "case"].append(match)
+        cases[unicodedata.normalize("NFC", match.case)].append(match)
     return dict(cases)
+
+
+def _file_name(name: str) -> str:
+    """A name as part of a file's name; letters and digits of any language stay."""
+    return re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", name)).lstrip("._-") or "case"
+
+
+def _require_raters_apart(masks: dict[str, list[Match]]) -> None:
+    raters = defaultdict(set)
+    for match in (match for found in masks.values() for match in found):
+        raters[_file_name(match.fields.get("rater", ""))].add(match.fields.get("rater", ""))
+    alike = next((sorted(names) for names in raters.values() if len(names) > 1), None)
+    if alike:
+        raise UserError("Several raters would have one name.", found=", ".join(alike),
+                        expected="names that differ in letters, digits, ., _ or -", fix="rename their folders or files")
+
+
+def _require_known_classes(case: str, masks: list[Match], of_any_class: list[Match], coding: Coding) -> None:
+    """Checks that no mask of a case that lacks a class has a word that is no class: one of the two is misspelled.
+
+    Raises:
+        CaseProblem: there is one.
+    """
+    missing = sorted(set(coding.names) - {match.fields.get("label") for match in masks})
+    unknown = [match.path.name for match in of_any_class if unicodedata.normalize("NFC", match.case) == case
+               and match.fields["label"] not in coding.names]
+    if missing and unknown:
+        raise CaseProblem(f"{unknown[0]} is none of the classes of --labels, while {', '.join(missing)} is missing")
 
 
 def _without(masks: dict[str, list[Match]], tests: dict[str, list[Match]]) -> dict[str, list[Match]]:
@@ -274,16 +309,20 @@ def _case(name: str, part: str, images: list[Match], masks: list[Match], coding:
         if label in by_rater[rater]:
             raise CaseProblem(f"several masks: {by_rater[rater][label].name} and {match.path.name}")
         by_rater[rater][label] = match.path
+    patients = sorted({match.fields["patient"] for match in (*images, *masks) if "patient" in match.fields})
+    if len(patients) > 1:
+        raise CaseProblem(f"its files name several patients: {', '.join(patients)}")
+    name = _file_name(name)
     patient = images[0].fields.get("patient", name)
     if options.patient:
         found = re.search(options.patient, name)
         if not found:
             raise CaseProblem(f"--patient {options.patient} does not find a patient in its name")
         patient = found.group(1)
-    raters = {re.sub(r"[^A-Za-z0-9._-]", "_", rater): dict(files) for rater, files in sorted(by_rater.items())}
+    raters = {rater and _file_name(rater): dict(files) for rater, files in sorted(by_rater.items())}
     listed = [
         file for path in (*files, *(match.path for match in masks))
-        for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+        for file in ([entry for entry in visible(path) if entry.is_file()] if path.is_dir() else [path])
     ]
     return Case(name, patient, tuple(listed), Detail(files, raters, coding, options.regions), part)
 

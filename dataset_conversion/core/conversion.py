@@ -20,6 +20,7 @@ from medsegdiff_auto.dataset_conversion.core.source import TEST, TRAIN, Contents
 from medsegdiff_auto.dataset_conversion.core.workers import convert_cases
 from medsegdiff_auto.dataset_conversion.core.workplace import publish, require_free_id, workplace
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.case_names import case_name_fault
 from medsegdiff_auto.writing import write_json
 
 SPLITS = "splits_final.json"
@@ -65,7 +66,7 @@ def convert(request: Request) -> Outcome:
     """
     converter = load_converter(request.converter)
     _require_request(request, converter.has_raters)
-    contents = converter.scan(request.source, request.options)
+    contents = _with_possible_names(converter.scan(request.source, request.options))
     _require_contents(contents, request)
     dataset = f"Dataset{request.dataset_id:03d}_{request.name or contents.dataset_name}"
     require_free_id(request.raw_folder, dataset, request.overwrite)
@@ -130,9 +131,15 @@ def _require_request(request: Request, has_raters: bool) -> None:
                         expected="a source with several raters", fix="leave out --raters")
 
 
+def _with_possible_names(contents: Contents) -> Contents:
+    """The contents without cases whose name no case can have; they are among the problems."""
+    faults = {case.name: case_name_fault(case.name, case.part == TRAIN) for case in contents.cases}
+    problems = [Omission(name, f"its name {fault}: rename its files") for name, fault in faults.items() if fault]
+    return dataclasses.replace(contents, cases=[case for case in contents.cases if not faults[case.name]],
+                               problems=contents.problems + problems)
+
+
 def _require_contents(contents: Contents, request: Request) -> None:
-    for case in contents.cases:
-        assert _NAME.fullmatch(case.name), (request.converter, case.name)
     twice = [name for name, count in Counter(case.name for case in contents.cases).items() if count > 1]
     if twice:
         files = [str(case.files[0]) for case in contents.cases if case.name == twice[0]]

@@ -11,8 +11,10 @@ import SimpleITK as sitk
 from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
 from medsegdiff_auto.dataset_conversion.core.volume import Volume, volume_from_sitk
+from medsegdiff_auto.files.listing import ending_of, visible
 
 SERIES_UID, SOP_UID, POSITION, ORIENTATION = "0020|000e", "0008|0018", "0020|0032", "0020|0037"
+DICOM_ENDINGS, DIRECTORY = ("", ".dcm", ".ima"), "DICOMDIR"
 UNEVEN = 0.02  # share of the slice distance by which distances may differ
 
 
@@ -34,13 +36,16 @@ class Series:
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether the first file of a folder is DICOM: the letters stand behind a preamble of 128 bytes."""
-    first = next((entry for entry in sorted(folder.iterdir())
-                  if entry.is_file() and entry.suffix.lower() not in (".xml", ".txt", ".csv")), None)
-    if first is None:
-        return False
-    with open(first, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    """Whether a folder holds DICOM files, and at least as many of them as images of other kinds, such as previews."""
+    files = [path for path in visible(folder) if path.is_file() and path.name != DIRECTORY]
+    candidates = [path for path in files if ending_of(path.name).lower() in DICOM_ENDINGS]
+    return sum(map(is_dicom, candidates)) >= max(1, len(files) - len(candidates))
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether the letters stand behind a preamble of 128 bytes."""
+    with open(file, "rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def find_series(folder: Path) -> dict[str, Series]:
@@ -73,9 +78,20 @@ def read_dicom_series(folder: Path) -> Volume:
         CaseProblem: it holds none or several, or the series cannot be read.
     """
     found = find_series(folder)
+    slices = {Path(file).name for series in found.values() for file in series.files}
+    lost = [path.name for path in visible(folder) if path.name not in slices and _is_meant_as_slice(path)]
+    if lost:
+        raise CaseProblem(f"{lost[0]} lies beside its slices but cannot be read as one")
     if len(found) != 1:
         raise CaseProblem(f"{folder.name} holds {len(found)} DICOM series, expected one")
     return read_series(next(iter(found.values())))
+
+
+def _is_meant_as_slice(path: Path) -> bool:
+    if not path.is_file():
+        return not path.is_dir()
+    return path.name != DIRECTORY and (ending_of(path.name).lower() in DICOM_ENDINGS[1:] or is_dicom(path)
+                                       or (path.stat().st_size == 0 and not path.suffix))
 
 
 def _require_even_slices(series: Series) -> None:

@@ -56,13 +56,15 @@ def compiled(pattern: str, choices: Mapping[str, Sequence[str]]) -> re.Pattern:
 def matches(pattern: str, source: Path, entries: Iterable[Path], endings: Sequence[str],
             choices: Mapping[str, Sequence[str]]) -> list[Match]:
     """Those of ``entries`` that the pattern names, in their order; without an ending of its own it takes any of
-    ``endings``.
+    ``endings``. Endings may be written in capitals.
     """
-    expression, has_ending = compiled(pattern, choices), pattern.lower().endswith(tuple(endings))
+    stem = without_ending(pattern, endings)
+    expression, has_ending = compiled(stem + pattern[len(stem):].lower(), choices), stem != pattern
     found = []
     for entry in entries:
         name = entry.relative_to(source).as_posix()
-        match = expression.fullmatch(name if has_ending or entry.is_dir() else without_ending(name, endings))
+        stem = name if entry.is_dir() else without_ending(name, endings)
+        match = expression.fullmatch(stem + name[len(stem):].lower() if has_ending else stem)
         if match:
             found.append(Match(entry, match.groupdict()))
     return found
