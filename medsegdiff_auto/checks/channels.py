@@ -31,7 +31,7 @@ def check_channels(images: dict[int, Path], reader: BaseReaderWriter, dataset_js
             findings.append(unreadable.finding)
             num_found += 1
             continue
-        findings += nonfinite_findings(scan, shown(path)) or _range_findings(
+        findings += nonfinite_findings(scan.num_nonfinite, scan.voxels.size, shown(path)) or _range_findings(
             scan, shown(path), [names.get(str(num_found + number)) for number in range(len(scan.voxels))])
         num_found += len(scan.voxels)
         if constant_value(scan) is not None:

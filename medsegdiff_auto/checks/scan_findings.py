@@ -8,12 +8,12 @@ from medsegdiff_auto.files.geometry import MAX_DISPLACEMENT, Geometry
 from medsegdiff_auto.files.scans import Scan
 
 
-def nonfinite_findings(scan: Scan, shown: str) -> list[Finding]:
+def nonfinite_findings(num_nonfinite: int, num_voxels: int, shown: str) -> list[Finding]:
     """NaN and infinite values."""
-    if not scan.num_nonfinite:
+    if not num_nonfinite:
         return []
     return [
-        Finding(shown, "holds NaN or infinite values", f"{scan.num_nonfinite} of {scan.voxels.size} voxels",
+        Finding(shown, "holds NaN or infinite values", f"{num_nonfinite} of {num_voxels} voxels",
                 "finite values",
                 "replace them by what means nothing: background in a label map, the intensity of air in an image")
     ]
@@ -41,7 +41,7 @@ def label_findings(scan: Scan, values: np.ndarray, shown: str, names: dict[int, 
         return [Finding(shown, "has several values per voxel", f"{len(scan.voxels)} channels", "one label per voxel",
                         "save the label map as a grey-scale image of label values")]
     if scan.num_nonfinite:
-        return nonfinite_findings(scan, shown)
+        return nonfinite_findings(scan.num_nonfinite, scan.voxels.size, shown)
     fractional = [value for value in values if not float(value).is_integer()]
     if fractional:
         return [Finding(shown, "holds label values that are no whole numbers", list_values(fractional), expected,

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.case import CaseArrays, StructureOfCase
-from medsegdiff_auto.evaluation.case_files import companion, read_channels, read_array, require_same_shape
+from medsegdiff_auto.evaluation.case_files import Grid, companion, read_channels, read_label_map
 from medsegdiff_auto.evaluation.metrics_table import metrics_header, write_rows
 from medsegdiff_auto.evaluation.score import evaluate_structure
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
@@ -46,9 +48,9 @@ def evaluate_folder(reference_folder: str | Path, prediction_folder: str | Path,
     output_json = Path(output_json or Path(prediction_folder) / "summary.json")
     _require_all_read([reference_folder, prediction_folder, *rater_folders], dataset_json["file_ending"], chill)
     pairs, missing = _pair_up(Path(reference_folder), Path(prediction_folder), dataset_json["file_ending"], chill)
+    rows = evaluate_cases(pairs, dataset_json, num_processes, tolerance_mm=tolerance_mm, rater_folders=rater_folders)
     summary = _nnunet_summary(reference_folder, prediction_folder, dataset_json, _load(plans), output_json,
                               _worthwhile(num_processes, len(pairs)))
-    rows = evaluate_cases(pairs, dataset_json, num_processes, tolerance_mm=tolerance_mm, rater_folders=rater_folders)
     header = metrics_header(rows, tolerance_mm, missing)
     write_rows(rows, output_json.with_name("metrics.csv"))
     write_json(header, output_json.with_name("metrics.json"))
@@ -68,14 +70,18 @@ def evaluate_cases(pairs: dict[str, tuple[Path, Path]], dataset_json: dict, num_
 
 
 def read_case(reference: Path, prediction: Path, dataset_json: dict, rater_folders: Sequence[Path] = ()) -> CaseArrays:
-    """A case with all that lies beside its prediction, on the grid of its reference."""
-    reference_map, grid = read_array(reference)
-    prediction_map, prediction_grid = read_array(prediction)
-    require_same_shape(prediction, prediction_grid.shape, grid)
+    """A case with all that lies beside its prediction, on the grid of its reference.
+
+    Raises:
+        UserError: a file is not sound, lies elsewhere than the reference, or holds labels that the dataset has not.
+    """
+    reference_map, grid = read_label_map(reference, dataset_json)
+    prediction_map, _ = read_label_map(prediction, dataset_json, (reference, grid))
     files = {kind: companion(prediction, dataset_json["file_ending"], kind) for kind in ("probabilities", "samples")}
     arrays = {kind: None if path is None else read_channels(path, grid) for kind, path in files.items()}
-    return CaseArrays(reference_map, prediction_map, grid, raters=_read_raters(reference.name, rater_folders),
-                      ignore_label=ignore_label_of(dataset_json), **arrays)
+    raters = _read_raters(reference, grid, dataset_json, rater_folders)
+    return CaseArrays(reference_map, prediction_map, grid, raters=raters, ignore_label=ignore_label_of(dataset_json),
+                      **arrays)
 
 
 def pair_with_references(reference_folder: Path, predictions: dict[str, Path],
@@ -146,10 +152,9 @@ def _nnunet_summary(reference_folder, prediction_folder, dataset_json: dict, pla
     return summary
 
 
-def _read_raters(file_name: str, folders: Sequence[Path]):
-    import numpy as np
-
-    maps = [read_array(folder / file_name)[0] for folder in folders if (folder / file_name).is_file()]
+def _read_raters(reference: Path, grid: Grid, dataset_json: dict, folders: Sequence[Path]):
+    files = [folder / reference.name for folder in folders if (folder / reference.name).is_file()]
+    maps = [read_label_map(file, dataset_json, (reference, grid))[0] for file in files]
     return np.stack(maps) if maps else None
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,13 +23,13 @@ class Geometry:
     affine: np.ndarray | None
 
     @classmethod
-    def of_itk(cls, size, spacing_mm, origin_mm, direction) -> "Geometry":
-        """From SimpleITK's description; of an image with more than three axes, the first three."""
-        num_axes, kept = len(spacing_mm), min(3, len(spacing_mm))
+    def of_itk(cls, size: Sequence[int], spacing_mm, origin_mm, direction) -> "Geometry":
+        """From SimpleITK's description, for as many of its first axes as ``size`` has."""
+        num_axes, kept = len(spacing_mm), len(size)
         affine = np.eye(kept + 1)
         affine[:-1, :-1] = (np.reshape(direction, (num_axes, num_axes)) * np.asarray(spacing_mm))[:kept, :kept]
         affine[:-1, -1] = origin_mm[:kept]
-        return cls(tuple(size[:kept]), tuple(spacing_mm[:kept]), affine)
+        return cls(tuple(size), tuple(spacing_mm[:kept]), affine)
 
     def origin_mm(self) -> tuple[float, ...]:
         """The position of the first voxel's centre."""

@@ -15,7 +15,7 @@ from medsegdiff_auto.files.unreadable import UnreadableScan, not_an_image
 from medsegdiff_auto.nnunet.properties import header_of, spacing_of
 from medsegdiff_auto.nnunet.readers import BaseReaderWriter
 
-__all__ = ["Geometry", "Scan", "UnreadableScan", "read_scan"]
+__all__ = ["Geometry", "Scan", "UnreadableScan", "count_nonfinite", "read_scan"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,12 @@ def read_scan(path: Path, reader: BaseReaderWriter, shown: str, is_label: bool =
         geometry = _geometry(voxels, properties)
     except Exception as failure:  # every reader has exceptions of its own
         raise not_an_image(shown, failure) from failure
-    return Scan(voxels, geometry, num_nonfinite or int(np.count_nonzero(~np.isfinite(voxels))))
+    return Scan(voxels, geometry, num_nonfinite or count_nonfinite(voxels))
+
+
+def count_nonfinite(voxels: np.ndarray) -> int:
+    """The number of NaN and infinite values."""
+    return int(np.count_nonzero(~np.isfinite(voxels))) if voxels.dtype.kind == "f" else 0
 
 
 def _geometry(voxels: np.ndarray, properties: dict) -> Geometry:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from medsegdiff_auto.files.geometry import MAX_DISPLACEMENT, Geometry
 from medsegdiff_auto.files.nifti_file import grid_of, is_nifti, read_header, require_all_voxels
-from medsegdiff_auto.files.pictures import PICTURE_ENDINGS, UPRIGHT, exif_orientation
+from medsegdiff_auto.files.pictures import PICTURE_ENDINGS, UPRIGHT, exif_orientation, is_cut
 from medsegdiff_auto.files.unreadable import COPY_AGAIN, UnreadableScan, not_an_image
 from medsegdiff_auto.findings import Finding, list_extents, list_values
 
@@ -39,7 +39,7 @@ def require_sound(path: Path, shown: str, max_axes: int = 3, with_voxels: bool =
         raise UnreadableScan(Finding(shown, "is empty", "0 bytes", "an image", COPY_AGAIN))
     name = path.name.lower()
     if name.endswith(PICTURE_ENDINGS):
-        _require_upright(path, shown)
+        _require_whole_and_upright(path, shown)
     if not name.endswith(ITK_ENDINGS):
         return 0
     header = read_header(path, shown) if is_nifti(path) else None
@@ -72,7 +72,7 @@ def _require_one_grid(path: Path, shown: str, max_axes: int, stored: Geometry | 
         _require_gipl_bytes(path, header, shown)
     if header.GetDimension() < 2:
         return
-    seen = Geometry.of_itk(header.GetSize(), header.GetSpacing(), header.GetOrigin(), header.GetDirection())
+    seen = Geometry.of_itk(header.GetSize()[:3], header.GetSpacing(), header.GetOrigin(), header.GetDirection())
     if stored is not None:
         _require_same_grid(seen, stored, shown)
     _require_perpendicular(seen, shown)
@@ -115,7 +115,11 @@ def _require_gipl_bytes(path: Path, header: sitk.ImageFileReader, shown: str) ->
                     COPY_AGAIN))
 
 
-def _require_upright(path: Path, shown: str) -> None:
+def _require_whole_and_upright(path: Path, shown: str) -> None:
+    if is_cut(path):
+        raise UnreadableScan(
+            Finding(shown, "is truncated", f"a picture that ends early, after {path.stat().st_size} bytes",
+                    "a complete file", COPY_AGAIN))
     try:
         orientation = exif_orientation(path)
     except (OSError, SyntaxError, ValueError) as failure:

@@ -296,7 +296,8 @@ def test_an_image_is_constant_if_all_its_channels_are_and_a_single_constant_chan
 
 
 @pytest.mark.parametrize("damage, check", [
-    (lambda path: path.write_bytes(path.read_bytes()[:60]), "cannot be read as an image"),
+    (lambda path: path.write_bytes(path.read_bytes()[:60]), "is truncated"),
+    (lambda path: path.write_text("a text " * 9), "cannot be read as an image"),
     (lambda path: path.write_bytes(b""), "is empty"),
     (lambda path: io.imsave(path, label_map((12, 13)), check_contrast=False),
      "differs in size from imagesTr/case_002_0000.png"),

@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from PIL import Image
 from skimage import io
 
@@ -181,3 +182,20 @@ def test_a_photograph_is_turned_as_pillow_shows_it_and_only_then_refused(tmp_pat
         assert require_sound(path, "a") == 0
     else:
         assert fault(path) == ("is stored turned or mirrored", f"EXIF orientation {orientation}")
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"bigtiff": True}, {"byteorder": ">"}])
+def test_a_picture_whose_end_is_missing_is_truncated_though_its_reader_is_content(tmp_path, options):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, **{name: options[name] for name in options if name != "compression"}) as pages:
+        for page in np.random.default_rng(0).integers(0, 255, (9, 24, 24)).astype(np.uint8):
+            pages.write(page, contiguous=False, compression=options.get("compression"))
+    assert require_sound(path, "a") == 0
+    for share in (0.3, 0.6):
+        cut = tmp_path / "cut.tif"
+        cut.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+        assert fault(cut) == ("is truncated", f"a picture that ends early, after {cut.stat().st_size} bytes")
+    io.imsave(tmp_path / "a.png", np.zeros((8, 8), np.uint8), check_contrast=False)
+    assert require_sound(tmp_path / "a.png", "a") == 0
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:50])
+    assert fault(tmp_path / "a.png")[0] == "is truncated"
