@@ -47,9 +47,7 @@ def workplace(raw_folder: Path, dataset: str, state: dict):
     """
     folder, lock = raw_folder / f".{dataset}.partial", raw_folder / f".{dataset}.lock"
     folder.mkdir(parents=True, exist_ok=True)
-    busy = UserError(f"{dataset} is being converted by another process.", found=f"a lock on {lock}",
-                     expected="one conversion of a dataset at a time", fix="wait for the other one, or end it")
-    with alone(lock, busy):
+    with alone(lock, f"{dataset} is being converted by another process"):
         if _read_state(folder) != state:
             shutil.rmtree(folder)
             folder.mkdir()

@@ -9,6 +9,7 @@ from pathlib import Path
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cli.model_flags import add_machine_flags
+from medsegdiff_auto.locks import alone
 from medsegdiff_auto.numeric_flags import ITERATIONS, POSITIVE, WORKERS
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
@@ -79,13 +80,17 @@ def _train(args, command: list[str]) -> None:
                               max_hours=args.max_hours, seed=args.seed, continue_training=args.c,
                               only_validate=args.val, validate_best=args.val_best, save_probabilities=args.npz,
                               overwrite=args.overwrite, conditioner_checkpoint=checkpoint)
-    if args.num_gpus > 1:
-        from medsegdiff_auto.training.distributed import train_distributed
+    folder = request.fold_folder(results)
+    results.mkdir(parents=True, exist_ok=True)
+    lock = results / f".{name}_{folder.parent.name}_{folder.name}.lock"
+    with alone(lock, f"{folder} is being trained or validated by another command"):
+        if args.num_gpus > 1:
+            from medsegdiff_auto.training.distributed import train_distributed
 
-        folder = train_distributed(request, preprocessed / name, results, args.num_gpus)
-    else:
-        folder = train(request, preprocessed / name, results)
-    _report(folder, command)
+            train_distributed(request, preprocessed / name, results, args.num_gpus)
+        else:
+            train(request, preprocessed / name, results)
+        _report(folder, command)
 
 
 def _prepare_upgrade(checkpoint: Path, args, preprocessed_folder: Path, fold: int | str):

@@ -15,6 +15,7 @@ from medsegdiff_auto.files.nifti_geometry import copy_geometries
 from medsegdiff_auto.nnunet.plain_pickle import load_plain, require_plain
 from medsegdiff_auto.nnunet.known_names import read_json_object, read_plans, require_known_reader
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
+from medsegdiff_auto.locks import alone_in
 from medsegdiff_auto.tables import DECODERS
 from medsegdiff_auto.writing import staged_output
 
@@ -47,7 +48,8 @@ def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilit
     require_writable(output_folder)
     from nnunetv2.ensembling.ensemble import ensemble_folders
 
-    with staged_output(output_folder) as stage, contextlib.redirect_stdout(io.StringIO()):
+    with (alone_in(output_folder, f"Another command writes into {output_folder}"),
+          staged_output(output_folder) as stage, contextlib.redirect_stdout(io.StringIO())):
         ensemble_folders([str(folder) for folder in input_folders], str(stage), save_probabilities or fusion != "mean",
                          num_processes)
         if fusion != "mean":

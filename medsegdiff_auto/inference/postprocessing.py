@@ -14,6 +14,7 @@ from medsegdiff_auto.files.nifti_geometry import copy_geometries
 from medsegdiff_auto.nnunet.plain_pickle import load_plain
 from medsegdiff_auto.nnunet.known_names import require_known_names
 from medsegdiff_auto.files.prediction_folder import CASES_FILE, list_companions, staged_predictions
+from medsegdiff_auto.locks import alone_in
 from medsegdiff_auto.writing import staged_output
 
 EVALUATIONS = ("summary.json", "metrics.csv", "metrics.json")  # of the predictions before postprocessing
@@ -41,7 +42,8 @@ def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Pa
     require_writable(output_folder)
     from nnunetv2.postprocessing.remove_connected_components import apply_postprocessing_to_folder
 
-    with staged_predictions(input_folder, file_ending) as predictions, staged_output(output_folder) as stage:
+    with (alone_in(output_folder, f"Another command writes into {output_folder}"),
+          staged_predictions(input_folder, file_ending) as predictions, staged_output(output_folder) as stage):
         apply_postprocessing_to_folder(str(predictions), str(stage), functions, arguments, plans, dataset_json,
                                        num_processes)
         copy_geometries(predictions, stage)
