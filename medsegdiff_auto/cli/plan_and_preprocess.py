@@ -59,6 +59,7 @@ def _plan_and_preprocess(args, command: list[str]) -> None:
         folder = preprocessed / name
         if not args.no_integrity_check:
             prepare.check(raw / name, folder, args.np)
+        prepare.folds(raw / name, folder)
         prepare.fingerprint(name, args.np, args.clean)
         if finished:
             plans_name = prepare.adopt_plans(finished, raw / name, folder, args.overwrite_plans_name)

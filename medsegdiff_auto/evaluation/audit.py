@@ -23,6 +23,8 @@ from medsegdiff_auto.evaluation.score import evaluate_structure
 from medsegdiff_auto.nnunet.dataset_files import read_splits
 from medsegdiff_auto.nnunet.preprocessed import read_cases, require_data_folder
 from medsegdiff_auto.nnunet.structures import Structure, ignore_label_of, structures_of
+from medsegdiff_auto.planning.made_from import require_preprocessed
+from medsegdiff_auto.training.folds import require_same_fold
 from medsegdiff_auto.decision.decoder import by_mean, label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor
@@ -64,8 +66,11 @@ def validation_cases(model: TrainedModel, preprocessed_folder: Path,
     if model.configuration_manager.previous_stage_name is not None:
         raise UserError("A cascade cannot be judged by itself.", found=str(model.folder),
                         expected="a single-stage configuration", fix="take the configuration of its first stage")
-    data_folder = require_data_folder(preprocessed_folder, model.configuration_manager.data_identifier)
-    for case in read_cases(data_folder, read_splits(preprocessed_folder)[fold]["val"]):
+    data_identifier = model.configuration_manager.data_identifier
+    data_folder, splits = require_data_folder(preprocessed_folder, data_identifier), read_splits(preprocessed_folder)
+    require_preprocessed(preprocessed_folder, model.plans_manager.plans, data_identifier, model.dataset_json)
+    require_same_fold(model.folder, splits, fold)
+    for case in read_cases(data_folder, splits[fold]["val"]):
         yield case.name, case.image, case.reference, case.properties
 
 

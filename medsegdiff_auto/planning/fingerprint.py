@@ -6,21 +6,26 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 
 import cc3d
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import join, load_json
+from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.paths import nnUNet_preprocessed
 
 from medsegdiff_auto.nnunet.dataset_files import FINGERPRINT_FILE
 from medsegdiff_auto.nnunet.properties import spacing_of
+from medsegdiff_auto.files.provenance import recorded
+from medsegdiff_auto.planning.made_from import dataset_checksums, stale_because
 from medsegdiff_auto.writing import write_json
 
 STRUCTURES_KEY = "structures"
+logger = logging.getLogger(__name__)
 
 
 def structure_labels(dataset_json: dict) -> dict[str, list[int]]:
@@ -79,17 +84,36 @@ def summarise(measurements: list[dict | None]) -> dict:
     }
 
 
+def _num_cases(fingerprint: Path) -> int | None:
+    """Cases that a fingerprint was made from; None where it cannot be read."""
+    try:
+        return len(load_json(str(fingerprint))["spacings"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 class MedSegDiffFingerprintExtractor(DatasetFingerprintExtractor):
     """nnU-Net's extractor; ``dataset_fingerprint.json`` gains ``structures`` (per structure, medians over cases)."""
 
     def run(self, overwrite_existing: bool = False) -> dict:
-        """Extracts what is missing and returns the whole fingerprint."""
-        super().run(overwrite_existing)
-        file = join(nnUNet_preprocessed, self.dataset_name, FINGERPRINT_FILE)
-        fingerprint = load_json(file)
-        if overwrite_existing or STRUCTURES_KEY not in fingerprint:
-            fingerprint[STRUCTURES_KEY] = self.measure_structures()
-            write_json(fingerprint, file, sort_keys=True)
+        """Extracts what is missing, or was made from other files than the dataset's, and returns the whole fingerprint.
+        """
+        file = Path(nnUNet_preprocessed, self.dataset_name, FINGERPRINT_FILE)
+        made_from = dataset_checksums(Path(self.input_folder), self.dataset_json, self.num_processes)
+        reason = stale_because(file, made_from, _num_cases(file)) if file.is_file() else ""
+        if reason:
+            logger.warning("The fingerprint is extracted anew: %s.", reason)
+        if overwrite_existing or reason or not file.is_file():
+            with recorded(file, **made_from):
+                super().run(overwrite_existing=True)
+                return self.with_structures(file)
+        fingerprint = load_json(str(file))
+        return fingerprint if STRUCTURES_KEY in fingerprint else self.with_structures(file)
+
+    def with_structures(self, file: Path) -> dict:
+        """Adds the structures to nnU-Net's fingerprint."""
+        fingerprint = load_json(str(file)) | {STRUCTURES_KEY: self.measure_structures()}
+        write_json(fingerprint, file, sort_keys=True)
         return fingerprint
 
     def measure_structures(self) -> dict[str, dict]:

@@ -15,7 +15,10 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.nnunet.inheritance import DATA, NETWORK, holder, holders
 from medsegdiff_auto.nnunet.known_names import read_plans
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
+from medsegdiff_auto.files.provenance import recorded
 from medsegdiff_auto.checks.integrity import require_intact
+from medsegdiff_auto.planning.made_from import (dataset_checksums, drop_stale_references, plan_checksum,
+                                                renew_splits)
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner, require_configurations
 from medsegdiff_auto.planning.raters import preprocess_raters
 from medsegdiff_auto.writing import atomically, write_json
@@ -77,6 +80,15 @@ def fingerprint(dataset_name: str, num_processes: int, clean: bool) -> dict:
     return extractor.run(overwrite_existing=clean)
 
 
+def folds(raw_folder: Path, preprocessed_folder: Path) -> None:
+    """Brings the folds of the preprocessed dataset up to date with the raw one.
+
+    Raises:
+        UserError: there are folds of somebody's own that are not of this dataset.
+    """
+    renew_splits(raw_folder, preprocessed_folder, load_json(str(raw_folder / "dataset.json")))
+
+
 def preprocess(raw_folder: Path, preprocessed_folder: Path, plans_identifier: str, configurations: list[str] | None,
                num_processes: int) -> list[str]:
     """Preprocesses the configurations (all of the plan by default) by nnU-Net and returns their names.
@@ -90,10 +102,15 @@ def preprocess(raw_folder: Path, preprocessed_folder: Path, plans_identifier: st
     require_configurations(configurations or [], list(plans["configurations"]))
     chosen = list(dict.fromkeys(holder(plans, name, DATA) for name in configurations or holders(plans, DATA)))
     dataset_id = int(raw_folder.name[len("Dataset"):len("Dataset") + 3])
-    preprocess_dataset(dataset_id, plans_identifier, chosen, [num_processes],
-                       show_progress_bar=sys.stderr.isatty())
+    dataset_json = load_json(str(raw_folder / "dataset.json"))
+    made_from = dataset_checksums(raw_folder, dataset_json, num_processes)
+    drop_stale_references(preprocessed_folder, raw_folder, dataset_json)
     for configuration in chosen:
-        raters = preprocess_raters(raw_folder, preprocessed_folder, plans, configuration, num_processes)
+        data_identifier = plans["configurations"][configuration][DATA]
+        with recorded(preprocessed_folder / data_identifier, **made_from, plan=plan_checksum(plans, data_identifier)):
+            preprocess_dataset(dataset_id, plans_identifier, [configuration], [num_processes],
+                               show_progress_bar=sys.stderr.isatty())
+            raters = preprocess_raters(raw_folder, preprocessed_folder, plans, configuration, num_processes)
         if raters:
             logger.info("%s: labels of %d raters, one of them drawn at every iteration.", configuration, len(raters))
     return chosen

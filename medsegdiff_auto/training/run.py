@@ -14,16 +14,18 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.plain_pickle import require_plain
 from medsegdiff_auto.paths import model_name
 from medsegdiff_auto.nnunet.plans import differing_keys
 from medsegdiff_auto.nnunet.dataset_files import NUM_FOLDS, SPLITS_FILE, is_divisible, next_stage_folder
 from medsegdiff_auto.nnunet.inheritance import DATA, resolved
-from medsegdiff_auto.nnunet.managers import PlansManager
 from medsegdiff_auto.nnunet.known_names import read_plans
-from medsegdiff_auto.training.batches import seed_everything
+from medsegdiff_auto.nnunet.managers import PlansManager
 from medsegdiff_auto.planning.raters import SUFFIX as RATERS
 from medsegdiff_auto.files.provenance import recorded
 from medsegdiff_auto.planning.made_from import require_preprocessed
+from medsegdiff_auto.training.batches import seed_everything
+from medsegdiff_auto.training.folds import folds_of, require_same_folds
 from medsegdiff_auto.training.schedule import TrainingLength
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 from medsegdiff_auto.training.twin import nnUNetTrainerMedSegDiffTwin, without_state
@@ -129,19 +131,20 @@ def build_trainer(request: TrainingRequest, preprocessed_folder: Path, model_fol
     plans = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)
     require_fold(preprocessed_folder, request.fold)
     section = resolved(plans, request.configuration)
+    dataset_json = load_json(str(preprocessed_folder / "dataset.json"))
+    require_preprocessed(preprocessed_folder, plans, section[DATA], dataset_json)
     if issubclass(TRAINERS[request.trainer], nnUNetTrainerMedSegDiff) and PLANS_KEY not in section:
         raise UserError(f"The plans {request.plans_identifier} have no diffusion section.",
                         found="plans of plain nnU-Net", expected="plans by medsegdiff_plan_and_preprocess",
                         fix="plan with medsegdiff_plan_and_preprocess, or train with -tr nnUNetTrainer")
+    data_folder = preprocessed_folder / section[DATA]
+    require_plain([*data_folder.glob("*.pkl"), *Path(f"{data_folder}{RATERS}").glob("*/*.pkl")])
     require_fitting_patch(plans, request.configuration)
     require_previous_stage(request, section)
     if request.trainer == nnUNetTrainerMedSegDiffTwin.__name__:
         without_state(plans)
-    data_folder = preprocessed_folder / section[DATA]
-    require_plain([*data_folder.glob("*.pkl"), *Path(f"{data_folder}{RATERS}").glob("*/*.pkl")])
     require_same_plan(model_folder, plans, request.configuration)
     device = require_device(request.device)
-    dataset_json = load_json(str(preprocessed_folder / "dataset.json"))
     plans["continue_training"] = request.continue_training
     trainer = TRAINERS[request.trainer](plans, request.configuration, request.fold, dataset_json, device)
     if request.conditioner_checkpoint is not None:
@@ -254,12 +257,15 @@ def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: P
     if request.seed is not None:
         seed_everything(request.seed)
     trainer = build_trainer(request, preprocessed_folder, fold_folder.parent)
+    splits = folds_of(preprocessed_folder, trainer.configuration_manager.data_identifier)
+    require_same_folds(fold_folder.parent, splits, but=request.fold if checkpoint is None else None)
     if request.seed is not None:
         trainer.seed = request.seed
     if checkpoint is not None:
         trainer.load_checkpoint(str(checkpoint))
     if not request.only_validate:
-        trainer.run_training()
+        with recorded(fold_folder, **({} if request.fold == "all" else splits[int(request.fold)])):
+            trainer.run_training()
         if request.validate_best:
             trainer.load_checkpoint(str(fold_folder / "checkpoint_best.pth"))
     trainer.perform_actual_validation(request.save_probabilities)
