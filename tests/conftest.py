@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("nnUNet_def_n_proc", "1")  # nnU-Net reads it when it is imported: eight processes otherwise
 SHARED_DATA = Path(os.environ.get("MEDSEGDIFF_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
