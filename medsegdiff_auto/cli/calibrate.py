@@ -36,7 +36,7 @@ def _calibrate(args, command: list[str]) -> None:
 def _fit(place: ModelPlace, args):
     from medsegdiff_auto.evaluation.audit import validation_cases
     from medsegdiff_auto.selection.dispersion import FoldCases, fit_sampling
-    from medsegdiff_auto.decision.fitted_sampling import FittedSampling
+    from medsegdiff_auto.decision.fitted_sampling import FittedSampling, checkpoint_checksums
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 
@@ -66,4 +66,5 @@ def _fit(place: ModelPlace, args):
     at_best = fit.tried[fit.dispersion]
     return FittedSampling(fit.dispersion, fit.weight, predictor.num_samples, args.steps
                           or model.diffusion.sampling.num_steps, num_cases, at_best.between_samples,
-                          at_best.sample_reference, fit.margins, fit.temperature)
+                          at_best.sample_reference, fit.margins, fit.temperature,
+                          checkpoint_checksums(place.folder, args.f, args.chk))

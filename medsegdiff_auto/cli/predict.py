@@ -12,6 +12,7 @@ from medsegdiff_auto.numeric_flags import COUNT, POSITIVE, SHARE, STEP_SIZE
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.options import SPEEDS
+from medsegdiff_auto.locks import alone_in
 from medsegdiff_auto.run_record import command_line
 from medsegdiff_auto.tables import DECODERS, SOLVERS
 
@@ -85,10 +86,8 @@ def _predict(args, command: list[str]) -> int:
     model_folder = _model_folder(args)
     folds = [int(fold) if fold.isdigit() else fold for fold in args.f] if args.f else None
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
-    from medsegdiff_auto.inference.folder import finished_cases, predict_folder
     from medsegdiff_auto.checks.inputs import check_inputs, require_other_folder, require_writable
     from medsegdiff_auto.inference.model import load_model
-    from medsegdiff_auto.inference.export import Outputs
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
     from medsegdiff_auto.inference.previous_stage import previous_stage_files
     from medsegdiff_auto.inference.speed import at_speed
@@ -98,29 +97,42 @@ def _predict(args, command: list[str]) -> int:
     device = require_device(args.device)
     model = load_model(model_folder, folds, args.chk)
     cases, left_out = check_inputs(Path(args.i), model.dataset_json)
-    outputs = Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities, args.save_mutual_information)
-    finished = finished_cases(Path(args.o), outputs,
-                              model.dataset_json["file_ending"]) if args.continue_prediction else set()
-    part = list(cases)[args.part_id::args.num_parts]
-    cases = {case: cases[case] for case in part if case not in finished}
-    previous = previous_stage_files(model.configuration_manager, args.prev_stage_predictions, list(cases),
-                                    model.dataset_json["file_ending"])
-    require_writable(Path(args.o))
     if args.device == "cpu":
         compute_on_cpu()
     options = SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.fusion, args.seed,
                               max_memory_gb=args.max_memory, temperature=args.temperature)
     predictor = MedSegDiffPredictor(model, at_speed(args.speed, options, model), device, args.step_size)
+    cases = {case: cases[case] for case in list(cases)[args.part_id::args.num_parts]}
+    previous = previous_stage_files(model.configuration_manager, args.prev_stage_predictions, list(cases),
+                                    model.dataset_json["file_ending"])
+    with alone_in(require_writable(Path(args.o)), f"Another command predicts into {args.o}", args.part_id,
+                  args.num_parts):
+        _predict_cases(args, predictor, cases, previous, command)
+    if left_out:
+        print(f"Left out, see the table above: {', '.join(left_out)}", file=sys.stderr)
+    return EXIT_LEFT_OUT if left_out else 0
+
+
+def _predict_cases(args, predictor, cases: dict, previous: dict | None, command: list[str]) -> None:
+    from medsegdiff_auto.inference.continuation import finished_cases, images_checksum, require_same_origin
+    from medsegdiff_auto.inference.export import Outputs
+    from medsegdiff_auto.inference.folder import predict_folder
+
+    if args.continue_prediction or args.num_parts > 1:
+        require_same_origin(Path(args.o), predictor)
+    outputs = Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities, args.save_mutual_information)
+    images = {case: images_checksum([*files, *([previous[case]] if previous else [])]) for case, files in cases.items()}
+    finished = set()
+    if args.continue_prediction:
+        finished = finished_cases(Path(args.o), outputs, predictor.model.dataset_json, images)
+    cases = {case: files for case, files in cases.items() if case not in finished}
     if cases:
         predict_folder(predictor, cases, Path(args.o), outputs, previous, command,
                        keep_table=args.continue_prediction or args.num_parts > 1)
     print(f"{len(cases)} predictions in {args.o}" +
-          (f", {len(finished & set(part))} were there before" if finished else ""))
+          (f", {len(finished)} were there before" if finished else ""))
     if args.flag_below is not None:
         _print_flagged(Path(args.o), args.flag_below)
-    if left_out:
-        print(f"Left out, see the table above: {', '.join(left_out)}", file=sys.stderr)
-    return EXIT_LEFT_OUT if left_out else 0
 
 
 def _print_flagged(folder: Path, below: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from time import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from medsegdiff_auto.sampling.case_size import size_of_file
-from medsegdiff_auto.inference.case_table import read_case_table
+from medsegdiff_auto.inference.continuation import images_checksum, record_prediction
 from medsegdiff_auto.inference.expected_cost import case_cost, cost_statement, time_calls
 from medsegdiff_auto.sampling.memory_plan import MemoryPlan, fit_beside, memory_statement
 from medsegdiff_auto.inference.model import TrainedModel
@@ -21,7 +20,6 @@ from medsegdiff_auto.inference.prediction import Source, fused_case, prepare_cas
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.inference.progress import progress_over
-from medsegdiff_auto.run_record import write_run
 
 logger = logging.getLogger(__name__)
 
@@ -50,18 +48,6 @@ def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel, previo
                 waiting.append(pool.submit(prepare, following))
 
 
-def finished_cases(output_folder: Path, outputs: Outputs, file_ending: str) -> set[str]:
-    """Cases of ``cases.csv`` whose label map lies there, which moves last, with everything that is asked for beside it.
-    """
-    if not (output_folder / CASES_FILE).is_file():
-        return set()
-    wanted = [file_ending] + ["_uncertainty.nii.gz"] * outputs.uncertainty + ["_samples.nii.gz"] * outputs.samples
-    wanted += ["_probabilities.nii.gz", ".npz"] * outputs.probabilities
-    wanted += ["_mutual_information.nii.gz"] * outputs.mutual_information
-    return {row["case"] for row in read_case_table(output_folder)
-            if all((output_folder / f"{row['case']}{ending}").is_file() for ending in wanted)}
-
-
 def predict_folder(predictor: MedSegDiffPredictor, cases: dict[str, list[Path]], output_folder: Path, outputs: Outputs,
                    previous_stage: dict[str, Path] | None = None, command: Sequence[str] = (),
                    keep_table: bool = False) -> list[dict]:
@@ -79,6 +65,10 @@ def predict_folder(predictor: MedSegDiffPredictor, cases: dict[str, list[Path]],
     rows, start = [], time()
     if not keep_table:
         (output_folder / CASES_FILE).unlink(missing_ok=True)
+    logger.info("%s", model.fitted.origin if model.fitted else "Sampling as planned: nothing is fitted.")
+    images = {case: images_checksum([*files, *([previous_stage[case]] if previous_stage else [])])
+              for case, files in cases.items()}
+    record_prediction(output_folder, command, images, predictor, keep_table)
     plans: dict[str, MemoryPlan] = {}
 
     def plan_of(case: str) -> MemoryPlan:
@@ -108,7 +98,4 @@ def predict_folder(predictor: MedSegDiffPredictor, cases: dict[str, list[Path]],
             seconds = (time() - start) / number
             logger.info("%s (%d/%d), %.1f s a case, %.0f s left", case, number, len(cases), seconds,
                         seconds * (len(cases) - number))
-    write_run(output_folder, command, model=str(model.folder), folds=list(model.folds), views=predictor.views,
-              samples_per_fold=predictor.num_samples, steps=predictor.num_steps, temperature=predictor.temperature,
-              options=asdict(predictor.options))
     return rows
