@@ -104,7 +104,7 @@ def describe_structure(fused: VolumeStore, samples: Sequence[VolumeStore], value
     The interval is the samples' 5 to 95 %, with the conformal margin where one is fitted. ``expected_dice`` is the mean
     Dice of the fused mask with the samples, which is what the mask scores on average if the reference is one more
     sample; ``expected_dice_between_samples`` is that of two samples, NaN for a single one. Two empty masks count as
-    Dice 1.
+    Dice 1, but a structure that neither the fused mask nor any sample has, has no expected Dice: both are NaN.
 
     Args:
         fused: fused label map.
@@ -116,7 +116,8 @@ def describe_structure(fused: VolumeStore, samples: Sequence[VolumeStore], value
     shared = shared_voxels([fused, *samples], values)
     num_voxels = shared.diagonal()
     total = num_voxels[:, None] + num_voxels
-    dice = np.divide(2 * shared, total, out=np.ones_like(shared), where=total > 0)
+    both_empty = np.full_like(shared, 1.0 if num_voxels.any() else np.nan)
+    dice = np.divide(2 * shared, total, out=both_empty, where=total > 0)
     lower, upper = widened(*sample_quantiles(num_voxels[1:] * voxel_size), margin)
     of_two = dice[1:, 1:][~np.eye(len(samples), dtype=bool)]
     return {"size": float(num_voxels[0] * voxel_size), "lower": lower, "upper": upper,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,8 @@ class StructureSize:
         size: of the fused mask, in this unit.
         lower, upper: the 90 % interval of the size.
         interval: whose it is: ``samples`` (their 5 to 95 %), or ``conformal`` where a margin is fitted.
-        expected_dice: mean Dice of the fused mask with the samples, [0, 1].
-        expected_dice_between_samples: NaN for a single one.
+        expected_dice: mean Dice of the fused mask with the samples, [0, 1]; NaN where none of them has the structure.
+        expected_dice_between_samples: NaN for a single one, and where none has the structure.
     """
 
     measure: str
@@ -61,16 +62,20 @@ def structure_sizes(segmentation: np.ndarray, samples: Sequence[VolumeStore], da
 
 
 def case_rows(case: str, sizes: dict[str, StructureSize], num_samples: int) -> list[dict]:
-    """One row per structure."""
+    """One row per structure; what is NaN is left empty."""
     return [{
         "case": case, "structure": structure, one.measure: f"{one.size:.6g}", f"{one.measure}_p05": f"{one.lower:.6g}",
-        f"{one.measure}_p95": f"{one.upper:.6g}", "interval": one.interval, "expected_dice": f"{one.expected_dice:.4f}",
-        "expected_dice_between_samples": "" if num_samples < 2 else f"{one.expected_dice_between_samples:.4f}",
+        f"{one.measure}_p95": f"{one.upper:.6g}", "interval": one.interval, "expected_dice": _decimals(one.expected_dice),
+        "expected_dice_between_samples": _decimals(one.expected_dice_between_samples),
         "num_samples": num_samples
     } for structure, one in sizes.items()]
 
 
 def add_to_case_table(rows: list[dict], folder: Path) -> None:
+def _decimals(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
     """Adds the rows of a case, in the place of earlier ones; processes that predict parts of a folder take turns."""
     with alone(folder / LOCK):
         cases = {row["case"] for row in rows}
@@ -80,7 +85,8 @@ def add_to_case_table(rows: list[dict], folder: Path) -> None:
 
 
 def flag_cases(folder: Path, below: float) -> list[dict]:
-    """Sets the column ``flagged`` of every row, ``yes`` where the expected Dice is below the limit, else ``no``.
+    """Sets the column ``flagged`` of every row, ``yes`` where the expected Dice is below the limit, else ``no``, as for
+    a structure that is absent and has none.
 
     Returns:
         The flagged rows, the lowest expected Dice first; none where there is no table.
@@ -89,7 +95,7 @@ def flag_cases(folder: Path, below: float) -> list[dict]:
         return []
     with alone(folder / LOCK):
         rows = [
-            row | {"flagged": "yes" if float(row["expected_dice"]) < below else "no"} for row in read_case_table(folder)
+            row | {"flagged": "yes" if float(row["expected_dice"] or "nan") < below else "no"} for row in read_case_table(folder)
         ]
         write_case_table(rows, folder)
     return sorted((row for row in rows if row["flagged"] == "yes"), key=lambda row: float(row["expected_dice"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from collections.abc import Iterable
@@ -9,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import SimpleITK as sitk
 
+from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.case_table import StructureSize, add_to_case_table, case_rows, structure_sizes
 from medsegdiff_auto.inference.export import ImageGridPrediction, Outputs, to_image_grid, write_case
 from medsegdiff_auto.inference.image_grid import ImageGrid
@@ -17,8 +20,11 @@ from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.nnunet.managers import PlansManager, previous_stage_channels
 from medsegdiff_auto.nnunet.properties import spacing_of
+from medsegdiff_auto.sampling.case_size import size_of_file
 from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore
 from medsegdiff_auto.writing import write_json
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,9 @@ class Prediction:
     def write(self, folder: Path, case: str, outputs: Outputs) -> list[dict]:
         """The files of the case and its rows in ``cases.csv``."""
         write_case(self.on_image, folder, case, self.source.image_file, outputs)
+        absent = [structure for structure, one in self.volumes.items() if math.isnan(one.expected_dice)]
+        if absent:
+            logger.info("%s: no %s in the mask or in any sample, and so no expected Dice.", case, " and no ".join(absent))
         rows = case_rows(case, self.volumes, len(self.on_image.sampled))
         add_to_case_table(rows, folder)
         return rows
@@ -118,11 +127,20 @@ def write_model_files(plans_manager: PlansManager, dataset_json: dict, folder: P
 def prepare_case(model: TrainedModel, files: list[Path], previous_stage: Path | None = None) -> tuple[np.ndarray, dict]:
     """The preprocessed image (C, *spatial), with the first stage's label map as further channels in a cascade;
     properties.
+
+    Raises:
+        UserError: a preprocessed intensity is not finite.
     """
+    size_of_file(files[0], len(files), 0, model.plans_manager, model.configuration_manager)  # refuses absurd spacings
     preprocessor = model.configuration_manager.preprocessor_class(verbose=False)
-    data, segmentation, properties = preprocessor.run_case(
-        [str(file) for file in files], str(previous_stage) if previous_stage else None, model.plans_manager,
-        model.configuration_manager, model.dataset_json)
+    with np.errstate(all="ignore"):
+        data, segmentation, properties = preprocessor.run_case(
+            [str(file) for file in files], str(previous_stage) if previous_stage else None, model.plans_manager,
+            model.configuration_manager, model.dataset_json)
+    if not np.isfinite(data).all():
+        raise UserError(f"The intensities of {files[0]} overflow when they are normalised.",
+                        found="NaN or infinite values in the preprocessed image",
+                        expected="intensities whose variance is a number", fix="save the image with its true intensities")
     if previous_stage:
         labels = model.plans_manager.get_label_manager(model.dataset_json)
         data = np.vstack((data, previous_stage_channels(segmentation[0], labels, data.dtype)))

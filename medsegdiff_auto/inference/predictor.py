@@ -17,6 +17,7 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor
 
+from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.sampling.case_memory import CaseMemory
 from medsegdiff_auto.sampling.case_size import CaseSize
@@ -27,6 +28,7 @@ from medsegdiff_auto.sampling.memory_plan import MemoryPlan, memory_plan
 from medsegdiff_auto.sampling.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.options import SamplingOptions
+from medsegdiff_auto.nnunet.windows import require_few_tiles
 from medsegdiff_auto.sampling.process_memory import resident_bytes
 from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
 from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox
@@ -66,6 +68,24 @@ class CaseDistribution:
         for sample in self.samples:
             mean.add(SAMPLE, InMemory(sample.float()))
         return mean.finish().read()
+
+
+def finite(probabilities: VolumeStore, case: str, fold: int) -> VolumeStore:
+    """The probabilities (K, *spatial) as they are.
+
+    Args:
+        fold: the how manyeth of the model's.
+
+    Raises:
+        UserError: one of them is not finite.
+    """
+    broken = sum(int((~probabilities.read(rows).isfinite()).sum()) for rows in probabilities.blocks())
+    if broken:
+        raise UserError(f"The network's answer to {case} is not finite.",
+                        found=f"{broken} of {prod(probabilities.shape)} probabilities of fold number {fold + 1} that are "
+                        "NaN or infinite", expected="finite numbers",
+                        fix="look for extreme intensities in the image, or predict with another checkpoint (-chk)")
+    return probabilities
 
 
 class MedSegDiffPredictor(nnUNetPredictor):
@@ -115,8 +135,13 @@ class MedSegDiffPredictor(nnUNetPredictor):
             sum(plain) / len(plain), torch.stack(samples), self.diffusion.sampling.conditioner_weight)
 
     def tiles_of(self, shape: Sequence[int]) -> Tiles:
-        """The tiles of a volume (*spatial), after padding to at least a patch."""
+        """The tiles of a volume (*spatial), after padding to at least a patch.
+
+        Raises:
+            UserError: there are more than a million.
+        """
         padded = [max(n, m) for n, m in zip(shape, [1] * (len(shape) - len(self.patch_size)) + self.patch_size)]
+        require_few_tiles(padded, self.patch_size, self.tile_step_size)
         return Tiles(padded, self.patch_size, self._internal_get_sliding_window_slicers(tuple(padded)))
 
     @property
@@ -157,6 +182,9 @@ class MedSegDiffPredictor(nnUNetPredictor):
 
         Args:
             memory: of :meth:`memory_plan`; None plans for what is free now.
+
+        Raises:
+            UserError: a probability is not finite.
         """
         num_outputs = self.label_manager.num_segmentation_heads
         memory = memory or self.memory_plan(CaseSize(data.shape[0], num_outputs, data.shape[1:], data.shape[1:]))
@@ -185,13 +213,13 @@ class MedSegDiffPredictor(nnUNetPredictor):
                                     memory.terms_bytes, memory.storage)
             evaluations_of_tile = sum(map(len, self.shown_samples(fold, memory.samples_together)))
             self.on_call(LEFT_OUT, (len(tiles) - sum(conditions.is_active)) * evaluations_of_tile)
-            yield PLAIN, conditions.plain.on_cpu().cropped(crop)
+            yield PLAIN, finite(conditions.plain.on_cpu().cropped(crop), case, fold)
             sampler = CoherentSampler(conditions, self.num_steps, self.solver,
                                       self.samples_per_call, memory.storage, self.intervention)
             for together in self._drawn_together(fold, memory.samples_together):
                 drawn = sampler.draw(together, noise_of, field_of)
                 for number in range(len(together)):
-                    yield SAMPLE, drawn[number].on_cpu().cropped(crop)
+                    yield SAMPLE, finite(drawn[number].on_cpu().cropped(crop), case, fold)
                 del drawn
             self.num_forwards += conditions.num_forwards
             self.num_evaluations += sampler.num_evaluations

@@ -35,6 +35,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def where_finite(values: Tensor, output: Tensor) -> Tensor:
+    """The values made of a network's output, NaN where it is not finite: sigmoid and clipping take infinity for sure."""
+    return values.masked_fill(~output.isfinite(), torch.nan)
+
+
 def content_seed(values: Tensor) -> int:
     """A seed that follows from the values of a tensor, whatever its device."""
     return zlib.crc32(values.detach().float().cpu().contiguous().numpy().tobytes())
@@ -118,12 +123,15 @@ class SamplingNetwork(nn.Module, ABC):
         return self.x_start_of(self.denoise(x_t if shown is None else shown, t, condition), x_t, t)
 
     def x_start_of(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """x_0 of the denoiser's output at x_t and t, clipped to [-1, 1]; half precision ends here."""
+        """x_0 of the denoiser's output at x_t and t, clipped to [-1, 1], NaN where the output is not finite; half
+        precision ends here.
+        """
         c, output = self.configuration, at_least_float32(output)
         if c.network.parameterisation == "x_start":
-            return state_from_probabilities(probabilities_from_logits(output, c.target))
+            return where_finite(state_from_probabilities(probabilities_from_logits(output, c.target)), output)
         alpha, sigma = self.schedule.alpha_sigma(self.schedule.discrete(t))
-        return x_start_from_output(output.to(x_t), x_t, alpha, sigma, c.network.parameterisation).clamp(-1, 1)
+        x_start = x_start_from_output(output.to(x_t), x_t, alpha, sigma, c.network.parameterisation)
+        return where_finite(x_start.clamp(-1, 1), output)
 
     def training_forward(self, image: Tensor, x_start: Tensor, t: Sequence[float], noise: Tensor,
                          recycled: Sequence[int]) -> TrainingOutput:
@@ -162,8 +170,10 @@ class SamplingNetwork(nn.Module, ABC):
         return q_sample(x_start, noise, *self.schedule.alpha_sigma(t))
 
     def conditioner_probabilities(self, condition: Condition) -> Tensor:
-        """The plain network's probabilities, (B, K, *spatial), float32 at least."""
-        return probabilities_from_logits(at_least_float32(condition.logits[0]), self.configuration.target)
+        """The plain network's probabilities, (B, K, *spatial), float32 at least; NaN where its logits are not finite.
+        """
+        logits = at_least_float32(condition.logits[0])
+        return where_finite(probabilities_from_logits(logits, self.configuration.target), logits)
 
     def sample_probabilities(self, condition: Condition, noise: Tensor, num_steps: int | None = None,
                              solver: str | None = None, observe: Observe | None = None,

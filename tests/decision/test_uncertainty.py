@@ -63,6 +63,13 @@ def test_a_region_counts_all_labels_that_make_it_up():
     assert describe_structure(fused, fused[None], [1, 2], 1.0)["size"] == 2
 
 
-def test_samples_that_agree_on_an_absent_structure_expect_a_dice_of_one():
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_a_structure_that_mask_and_samples_lack_has_no_expected_dice(num_samples):
+    described = describe_structure(np.zeros((1, 1, 4), int), np.full((num_samples, 1, 1, 4), 2), [1], 1.0)
+    assert np.isnan(described.pop("expected_dice")) and np.isnan(described.pop("expected_dice_between_samples"))
+    assert described == {"size": 0, "lower": 0, "upper": 0}
+
+
+def test_two_empty_masks_count_as_one_where_another_sample_has_the_structure():
     fused, samples = np.zeros((1, 1, 4), int), np.array([[[[0, 0, 0, 0]]], [[[1, 0, 0, 0]]]])
     assert describe_structure(fused, samples, [1], 1.0)["expected_dice"] == pytest.approx((1 + 0) / 2)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from medsegdiff_auto.inference.case_table import add_to_case_table, flag_cases, read_case_table, structure_sizes
+from medsegdiff_auto.inference.case_table import (add_to_case_table, case_rows, flag_cases, read_case_table,
+                                                  structure_sizes)
 from medsegdiff_auto.sampling.volume_store import in_memory
 
 
@@ -26,6 +27,16 @@ def test_another_limit_marks_all_rows_anew_those_of_earlier_runs_included(tmp_pa
     assert [r["flagged"] for r in read_case_table(tmp_path)] == ["yes", ""]
     assert [r["case"] for r in flag_cases(tmp_path, 0.4)] == ["b"]
     assert [r["flagged"] for r in read_case_table(tmp_path)] == ["no", "yes"]
+
+
+def test_an_absent_structure_has_an_empty_cell_and_is_never_flagged(tmp_path):
+    empty, dataset_json = in_memory(np.zeros((1, 4, 4), np.uint8)), {"labels": {"organ": 1}, "file_ending": ".nii.gz"}
+    sizes = structure_sizes(np.zeros((1, 4, 4), np.uint8), [empty] * 3, dataset_json, [1.0, 1.0, 1.0])
+    add_to_case_table(case_rows("a", sizes, 3), tmp_path)
+    assert flag_cases(tmp_path, 0.9) == []
+    (found,) = read_case_table(tmp_path)
+    assert (found["expected_dice"], found["expected_dice_between_samples"], found["flagged"]) == ("", "", "no")
+    assert found["area_mm2"] == "0"
 
 
 def test_a_folder_without_a_table_has_nothing_to_flag(tmp_path):
