@@ -13,8 +13,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from medsegdiff_auto.cli.failures import as_user_error
+from medsegdiff_auto.failures import as_user_error
 from medsegdiff_auto.numeric_flags import Numbers, OutOfRange, default_numbers
+from medsegdiff_auto.cores import require_process_counts
 from medsegdiff_auto.errors import UserError
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 141  # as of processes that SIGINT and SIGPIPE end
@@ -128,13 +129,14 @@ def did_you_mean(word: str, candidates: Sequence[str]) -> str:
 def run(function: Callable, *args, **kwargs) -> int:
     """Call ``function`` as the body of a command and return its exit code.
 
-    A :class:`UserError`, and what the machine refuses (:mod:`~medsegdiff_auto.cli.failures`), is printed to stderr as
+    A :class:`UserError`, and what the machine refuses (:mod:`~medsegdiff_auto.failures`), is printed to stderr as
     four lines and gives 2, Ctrl-C as one line and gives 130; the int that ``function`` returned, or 0, otherwise. Any
     other exception is a mistake of ours and propagates with its traceback.
     """
     configure_logging()
     _leave_interrupts_to(os.getpid())
     try:
+        require_process_counts()
         result = function(*args, **kwargs)
         sys.stdout.flush()
     except KeyboardInterrupt:

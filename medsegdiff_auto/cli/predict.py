@@ -107,13 +107,14 @@ def _predict(args, command: list[str]) -> int:
                                     model.dataset_json["file_ending"])
     with alone_in(require_writable(Path(args.o)), f"Another command predicts into {args.o}", args.part_id,
                   args.num_parts):
-        _predict_cases(args, predictor, cases, previous, command)
+        left_out = [*left_out, *_predict_cases(args, predictor, cases, previous, command)]
     if left_out:
-        print(f"Left out, see the table above: {', '.join(left_out)}", file=sys.stderr)
+        print(f"Left out, see above: {', '.join(left_out)}", file=sys.stderr)
     return EXIT_LEFT_OUT if left_out else 0
 
 
-def _predict_cases(args, predictor, cases: dict, previous: dict | None, command: list[str]) -> None:
+def _predict_cases(args, predictor, cases: dict, previous: dict | None, command: list[str]) -> list[str]:
+    """Predicts what is not there yet, and returns the cases that failed."""
     from medsegdiff_auto.inference.continuation import finished_cases, images_checksum, require_same_origin
     from medsegdiff_auto.inference.export import Outputs
     from medsegdiff_auto.inference.folder import predict_folder
@@ -126,13 +127,13 @@ def _predict_cases(args, predictor, cases: dict, previous: dict | None, command:
     if args.continue_prediction:
         finished = finished_cases(Path(args.o), outputs, predictor.model.dataset_json, images)
     cases = {case: files for case, files in cases.items() if case not in finished}
-    if cases:
-        predict_folder(predictor, cases, Path(args.o), outputs, previous, command,
-                       keep_table=args.continue_prediction or args.num_parts > 1)
-    print(f"{len(cases)} predictions in {args.o}" +
+    failed = predict_folder(predictor, cases, Path(args.o), outputs, previous, command,
+                            keep_table=args.continue_prediction or args.num_parts > 1) if cases else []
+    print(f"{len(cases) - len(failed)} predictions in {args.o}" +
           (f", {len(finished)} were there before" if finished else ""))
     if args.flag_below is not None:
         _print_flagged(Path(args.o), args.flag_below)
+    return failed
 
 
 def _print_flagged(folder: Path, below: float) -> None:

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager
 from medsegdiff_auto.nnunet.properties import LONE_SLICE
-from medsegdiff_auto.nnunet.resampling import network_shape
+from medsegdiff_auto.nnunet.resampling import network_shape, require_sensible_shape
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,11 @@ class CaseSize:
 
 def size_of_file(image_file: Path, num_channels: int, num_outputs: int, plans_manager: PlansManager,
                  configuration_manager: ConfigurationManager) -> CaseSize:
-    """By the header of the first channel: the largest that the case can be, as if nothing were cropped."""
+    """By the header of the first channel: the largest that the case can be, as if nothing were cropped.
+
+    Raises:
+        UserError: the spacing makes the case empty or absurdly large.
+    """
     header = sitk.ImageFileReader()
     header.SetFileName(str(image_file))
     header.ReadImageInformation()
@@ -43,4 +47,5 @@ def size_of_file(image_file: Path, num_channels: int, num_outputs: int, plans_ma
     if len(image_shape) == 2:
         image_shape, spacing = (1, *image_shape), [LONE_SLICE * max(spacing), *spacing]
     shape = network_shape(image_shape, spacing, plans_manager, configuration_manager)
+    require_sensible_shape(shape, image_shape, spacing, str(image_file))
     return CaseSize(num_channels, num_outputs, tuple(image_shape), shape)

@@ -12,6 +12,7 @@ def epoch_line(trainer, epoch: int) -> str:
     """``epoch 12/50 | loss ... | patch Dice ... | 31 s | 0:19:38 left`` of a trainer that has just ended an epoch."""
     log = trainer.logger
     seconds = log.get_value("epoch_end_timestamps", step=-1) - log.get_value("epoch_start_timestamps", step=-1)
+    seconds = max(0.0, seconds)  # by a clock that may be set back
     left = (trainer.num_epochs - epoch - 1) * seconds
     if trainer.max_hours:
         left = min(left, max(0.0, (trainer.max_hours - trainer.hours) * 3600))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import secrets
 from itertools import chain, repeat
-from time import time
+from time import monotonic
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         self.ema: EMA | None = None
         self.previews: Previews | None = None
         self._is_short_training: bool | None = None
-        self._start_time = self._checkpoint_time = time()
+        self._start_time = self._checkpoint_time = monotonic()
 
     def set_length(self, length: TrainingLength) -> None:
         """Sets epochs and iterations, before :meth:`initialize`; a checkpoint loaded later does not change them."""
@@ -219,7 +219,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         if self.outputs_to_repeat:
             return self.outputs_to_repeat.pop(0)
         self.outputs_of_epoch.append(self.new_train_step(batch))
-        is_due = self.local_rank == 0 and time() - self._checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS
+        is_due = self.local_rank == 0 and monotonic() - self._checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS
         ends, saves = self.agreement.any(self.termination.asked, is_due)
         if ends or saves:
             self.save_within_epoch()
@@ -261,13 +261,13 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
     @property
     def hours(self) -> float:
         """Hours of training so far, those before a resumption included."""
-        return self.hours_before_resuming + (time() - self._start_time) / 3600
+        return self.hours_before_resuming + (monotonic() - self._start_time) / 3600
 
     def on_train_start(self) -> None:
         """nnU-Net's preparations and the cases of the previews."""
         self.seed = self.agreement.of_first(self.seed)
         super().on_train_start()
-        self._start_time = self._checkpoint_time = time()
+        self._start_time = self._checkpoint_time = monotonic()
         if self.local_rank == 0:
             _, validation = self.get_tr_and_val_datasets()
             self.previews = Previews(join(self.output_folder, "previews"), self.num_epochs, validation,
@@ -338,7 +338,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         """Everything that prediction and resuming need, atomically, by the first process."""
         if self.local_rank == 0 and not self.disable_checkpointing:
             save_atomically(content_of(self), filename)
-            self._checkpoint_time = time()
+            self._checkpoint_time = monotonic()
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """Restores everything that :meth:`save_checkpoint` stored; a path or a loaded checkpoint.

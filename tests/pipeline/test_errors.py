@@ -1,5 +1,6 @@
 """Bad input ends with exit code 2 and four lines, and nothing is half-written."""
 
+import errno
 import gzip
 import json
 import shutil
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from chain import command
+
+from medsegdiff_auto.inference import folder
 
 
 @pytest.fixture
@@ -58,8 +61,57 @@ def test_one_broken_image_does_not_stop_the_others_and_ends_with_1_and_its_name(
     BROKEN["truncated"](images / "phantom_006_0001.nii.gz")
     line = "predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 1"
     assert command(line, images, tmp_path / "out") == 1
-    assert "Left out, see the table above: phantom_006" in capsys.readouterr().err
+    assert "Left out, see above: phantom_006" in capsys.readouterr().err
     assert {file.name for file in (tmp_path / "out").glob("*.nii.gz")} == {"phantom_007.nii.gz"}
+
+
+@pytest.mark.parametrize("spacing_mm", [1e-6, 100.0, 1e6])
+def test_one_absurd_spacing_does_not_stop_the_others_and_comes_in_four_lines(spacing_mm, images, tmp_path, capsys):
+    for file in images.glob("phantom_006_*"):
+        image = sitk.ReadImage(str(file))
+        image.SetSpacing([spacing_mm] * image.GetDimension())
+        sitk.WriteImage(image, str(file))
+    line = "predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 1"
+    assert command(line, images, tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "phantom_006_0000.nii.gz cannot be true." in error and "Left out, see above: phantom_006" in error
+    assert {file.name for file in (tmp_path / "out").glob("*.nii.gz")} == {"phantom_007.nii.gz"}
+    for file in images.glob("phantom_007_*"):
+        file.unlink()
+    assert "cannot be true" in refused(line.replace("{1}", "{1}2"), capsys, images, tmp_path / "out")
+
+
+def test_a_mistake_of_ours_in_one_case_keeps_its_traceback_after_the_others_are_predicted(
+        images, tmp_path, monkeypatch, caplog):
+    prepare = folder.prepare_case
+
+    def failing(model, files, previous_stage):
+        if "phantom_006" in files[0].name:
+            raise ZeroDivisionError("ours")
+        return prepare(model, files, previous_stage)
+
+    monkeypatch.setattr(folder, "prepare_case", failing)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 1", images, tmp_path / "out")
+    assert {file.name for file in (tmp_path / "out").glob("*.nii.gz")} == {"phantom_007.nii.gz"}
+    assert "phantom_006: ZeroDivisionError: ours" in caplog.text
+
+
+def test_a_full_disk_ends_the_command_at_once_and_want_of_memory_only_its_case(images, tmp_path, monkeypatch, capsys):
+    prepare = folder.prepare_case
+    for failure, predicted in ((OSError(errno.ENOSPC, "full", "a"), set()), (MemoryError(), {"phantom_007.nii.gz"})):
+
+        def failing(model, files, previous_stage, failure=failure):
+            if "phantom_006" in files[0].name:
+                raise failure
+            return prepare(model, files, previous_stage)
+
+        monkeypatch.setattr(folder, "prepare_case", failing)
+        out = tmp_path / type(failure).__name__
+        line = "predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 1"
+        assert command(line, images, out) == (1 if predicted else 2)
+        assert "phantom_006" in capsys.readouterr().err
+        assert {file.name for file in out.glob("*.nii.gz")} == predicted
 
 
 def test_prediction_refuses_an_output_folder_that_is_a_file(images, tmp_path, capsys):

@@ -18,6 +18,7 @@ from medsegdiff_auto.sampling import memory_plan as memory
 from medsegdiff_auto.sampling.case_memory import CaseMemory
 from medsegdiff_auto.sampling.case_size import CaseSize, size_of_file
 from medsegdiff_auto.sampling.conditions import num_bytes
+from medsegdiff_auto.nnunet.resampling import require_sensible_shape
 from medsegdiff_auto.decision.decoder import decode
 from medsegdiff_auto.sampling.memory_plan import fit_beside, memory_plan, memory_statement
 from medsegdiff_auto.sampling.tile_memory import TileMemory, tile_memory
@@ -194,3 +195,29 @@ def test_what_the_process_has_freed_and_keeps_counts_as_free(tmp_path, monkeypat
         monkeypatch.setattr(memory, "resident_bytes", lambda resident=resident: resident)
         limits.append(plan_of(None, tmp_path).limit_bytes)
     assert limits[1] - limits[0] == pytest.approx(0.6 * 2 * GB)
+
+
+@pytest.mark.parametrize("spacing_mm, is_sensible", [
+    ((1, 1, 1), True), ((0.04, 0.04, 0.04), False), ((1e-6, 1, 1), False), ((16, 16, 16), True), ((17, 16, 16), False),
+    ((1, 1, 100), True), ((100, 100, 100), False), ((1e6, 1e6, 1e6), False)])
+def test_a_spacing_that_leaves_no_voxel_or_makes_too_many_is_refused_by_the_header_alone(
+        tmp_path, spacing_mm, is_sensible):
+    image = sitk.Image(10, 10, 10, sitk.sitkUInt8)
+    image.SetSpacing([float(mm) for mm in spacing_mm])
+    sitk.WriteImage(image, str(tmp_path / "case_0000.nrrd"))
+    plans = PlansManager({
+        "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "label_manager": "LabelManager",
+        "configurations": {"3d_fullres": {"spacing": [1.0, 1.0, 1.0], "architecture": {}}}
+    })
+    arguments = tmp_path / "case_0000.nrrd", 1, 2, plans, plans.get_configuration("3d_fullres")
+    if is_sensible:
+        assert size_of_file(*arguments).shape == tuple(10 * mm for mm in spacing_mm[::-1])
+    else:
+        with pytest.raises(UserError, match="case_0000.nrrd cannot be true"):
+            size_of_file(*arguments)
+
+
+def test_4_billion_voxels_are_refused_however_many_the_image_has():
+    require_sensible_shape((2048, 2048, 1024), (2048, 2048, 1024), (1, 1, 1), "case")
+    with pytest.raises(UserError):
+        require_sensible_shape((2048, 2048, 1025), (2048, 2048, 1025), (1, 1, 1), "case")

@@ -5,6 +5,8 @@ import pytest
 import torch
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.windows import require_few_tiles
 from medsegdiff_auto.sampling.tiling import Tiles
 
 CASES = [((11, 9, 7), (4, 5, 3)), ((4, 5, 3), (4, 5, 3)), ((3, 12, 10), (6, 5)), ((25, 5, 3), (4, 5, 3))]
@@ -70,3 +72,15 @@ def test_the_order_of_the_tiles_does_not_change_a_bit():
         tiles = Tiles(shape, patch, [places[i] for i in np.random.default_rng(seed).permutation(len(places))])
         results.append(tiles.blended((1,), lambda index, tiles=tiles: tiles.cut(volume, index).exp()))
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("shape, patch, step, num_tiles", [
+    ((107, 100, 100), (8, 8, 8), 1 / 8, 100 * 93 * 93), ((108, 107, 107), (8, 8, 8), 1 / 8, 101 * 100 * 100),
+    ((1000, 1031, 40), (32, 32), 1 / 32, 1000 * 1000 * 9), ((100, 107, 107), (8, 8), 1 / 8, 100 * 100 * 100)])
+def test_tiles_are_counted_before_they_are_listed_and_more_than_a_million_are_refused(shape, patch, step, num_tiles):
+    if num_tiles <= 1_000_000:
+        require_few_tiles(shape, patch, step)
+    else:
+        with pytest.raises(UserError, match="never end") as refused:
+            require_few_tiles(shape, patch, step)
+        assert refused.value.found.startswith(f"{num_tiles} tiles of {list(patch)} voxels")
