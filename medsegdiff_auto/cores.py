@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.heap import keep_freed_memory
+
+FEWEST_PROCESSES = {"nnUNet_def_n_proc": 1, "nnUNet_n_proc_DA": 0}  # 0 is nnU-Net's debugging switch
 
 
 def num_cores() -> int:
@@ -20,6 +23,20 @@ def num_threads() -> int:
     """
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(wanted), num_cores()) if wanted.isdigit() and int(wanted) else num_cores()
+
+
+def require_process_counts() -> None:
+    """Checks nnU-Net's environment variables that count processes; nnU-Net reads them when it is imported.
+
+    Raises:
+        UserError: one is no whole number, or too small.
+    """
+    for variable, fewest in FEWEST_PROCESSES.items():
+        value = os.environ.get(variable, str(fewest)).strip()
+        if not (value.isdecimal() and int(value) >= fewest):
+            raise UserError(f"The environment variable {variable} is no number of processes.",
+                            found=f"{variable}={value}", expected=f"a whole number from {fewest}",
+                            fix=f"unset {variable}, or set it to the number of cores")
 
 
 def compute_on_cpu(threads: int | None = None) -> None:

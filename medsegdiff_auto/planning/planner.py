@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from collections.abc import Sequence
 
@@ -29,6 +30,7 @@ PLANS_IDENTIFIER = "MedSegDiffPlans"
 FEATURE_MULTIPLE = 8
 MIN_DIAMETER_VOX = 2.0
 MAX_MEMORY_ROUNDS, MEMORY_MARGIN = 25, 0.97
+WORKERS = "nnUNet_n_proc_DA"
 SMALLEST_COST = 1e-3  # of a denoiser evaluation, in forwards of nnU-Net's network
 
 
@@ -74,6 +76,18 @@ class DiffusionPlanning:
     def generate_data_identifier(self, configuration_name: str) -> str:
         """Data of its own for every plan; nnU-Net's residual planners share that of its plain one."""
         return f"{self.plans_identifier}_{configuration_name}"
+
+    @staticmethod
+    def static_estimate_VRAM_usage(*network) -> float:
+        """nnU-Net's estimate, which takes the number of augmentation workers for its threads and fails without any."""
+        workers = os.environ.get(WORKERS)
+        if workers == "0":
+            os.environ[WORKERS] = "1"
+        try:
+            return ExperimentPlanner.static_estimate_VRAM_usage(*network)
+        finally:
+            if workers is not None:
+                os.environ[WORKERS] = workers
 
     def get_plans_for_configuration(self, *args, **kwargs) -> dict:
         """nnU-Net's configuration, planned for less memory until the denoiser fits beside it."""

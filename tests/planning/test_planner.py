@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -149,3 +150,9 @@ def predicted_peak(configuration) -> float:
                                       deep_supervision=False)
         return training_peak_gb(unet, 1, 2, configuration["patch_size"], configuration["batch_size"],
                                 DiffusionConfiguration.from_plan(configuration["diffusion"]), True)
+
+
+def test_without_augmentation_workers_the_plan_is_the_same(planned, monkeypatch):
+    with_workers = planned(resources="tiny")
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    assert planned(resources="tiny") == with_workers and os.environ["nnUNet_n_proc_DA"] == "0"
