@@ -61,16 +61,35 @@ def averaged(losses: list[dict[str, float]], agreement: Agreement) -> list[dict[
     return [{name: next(means) for name in step} for step in losses]
 
 
-def update_weights(loss: Tensor, parts: Sequence[tuple[nn.Module, Optimizer]], scaler: GradScaler | None) -> None:
-    """Backward pass; each part of the network is clipped by itself and takes a step of its optimizer."""
+def update_weights(loss: Tensor, parts: Sequence[tuple[nn.Module, Optimizer]], scaler: GradScaler | None) -> bool:
+    """Backward pass; each part of the network is clipped by itself and takes a step of its optimizer.
+
+    A gradient that is not finite leaves the weights as they are. Processes that share the batch share the gradients,
+    and so decide alike.
+
+    Returns:
+        Whether the weights took the step. A scaler decides by itself, on the device, where nobody waits for the answer:
+        with it, always true.
+    """
     (scaler.scale(loss) if scaler is not None else loss).backward()
+    norms = []
     for part, optimizer in parts:
         if scaler is not None:
             scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(part.parameters(), GRADIENT_NORM_LIMIT)
+        norms.append(nn.utils.clip_grad_norm_(part.parameters(), GRADIENT_NORM_LIMIT))
+    if scaler is None and not all(bool(norm.isfinite()) for norm in norms):
+        return False
+    for _, optimizer in parts:
         if scaler is not None:
             scaler.step(optimizer)
         else:
             optimizer.step()
     if scaler is not None:
         scaler.update()
+    return True
+
+
+def undo_backoff(scaler: GradScaler | None, count: int) -> None:
+    """Gives a scaler the scale back that losses that were not finite took: they say nothing about it."""
+    if scaler is not None and count:
+        scaler.update(scaler.get_scale() / scaler.get_backoff_factor() ** count)

@@ -22,8 +22,8 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.diffusion.process import random_rows, uniform_times
 from medsegdiff_auto.networks.build import build_network
 from medsegdiff_auto.nnunet.contract import require_checked_version
-from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager, with_faster_norm
 from medsegdiff_auto.nnunet.known_names import require_known_names
+from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager, with_faster_norm
 from medsegdiff_auto.nnunet.plans import diffusion_configuration
 from medsegdiff_auto.networks.cpu_speed import channels_last
 from medsegdiff_auto.training.agreement import Agreement
@@ -36,7 +36,9 @@ from medsegdiff_auto.training.previews import Previews
 from medsegdiff_auto.training.raters import RaterDataset, rater_folders
 from medsegdiff_auto.training.schedule import (TrainingLength, polynomial_learning_rate, set_learning_rate,
                                                training_progress)
-from medsegdiff_auto.training.step import averaged, downloaded, half_precision, reference_state, update_weights
+from medsegdiff_auto.training.skipped_steps import SkippedSteps, require_finite_weights
+from medsegdiff_auto.training.step import (averaged, downloaded, half_precision, reference_state, undo_backoff,
+                                           update_weights)
 from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest, TrainingEnded, reason_to_end
 
 SECONDS_BETWEEN_CHECKPOINTS = 30 * 60
@@ -57,8 +59,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
 
     def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
                  device: torch.device = torch.device("cuda")):
-        super().__init__(plans, configuration, fold, dataset_json, device)
         require_known_names(plans)
+        super().__init__(plans, configuration, fold, dataset_json, device)
         if self.is_ddp and device.type == "cpu":
             self.device, self.grad_scaler = device, None
         self.agreement = Agreement()
@@ -72,6 +74,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         self.num_train_steps_done = 0
         self.outputs_of_epoch: list[dict] = []
         self.outputs_to_repeat: list[dict] = []
+        self.cases_of_epoch: list[list[str]] = []
+        self.skipped_steps = SkippedSteps()
         self.termination = TerminationRequest()
         self.denoiser_optimizer: torch.optim.Optimizer | None = None
         self.ema: EMA | None = None
@@ -216,6 +220,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         Steps that the checkpoint had behind it give their losses again. Saves every 30 minutes by the first process's
         clock, and when any process is asked to end: then all of them do.
         """
+        self.cases_of_epoch.append([str(case) for case in batch.get("keys", ())])
         if self.outputs_to_repeat:
             return self.outputs_to_repeat.pop(0)
         self.outputs_of_epoch.append(self.new_train_step(batch))
@@ -253,9 +258,11 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             if self.trains_conditioner:
                 loss = self.conditioner_loss(step.logits, target, x_start, valid)
                 whole = loss + of_denoiser
-        update_weights(whole, self.trained_parts, self.grad_scaler)
-        self.ema.update(self.bare_network)
+        is_updated = update_weights(whole, self.trained_parts, self.grad_scaler)
         self.num_train_steps_done += 1
+        if not is_updated:
+            return {"loss": float("nan"), "denoiser_loss": float("nan")}
+        self.ema.update(self.bare_network)
         return {"loss": loss.detach(), "denoiser_loss": of_denoiser.detach()}
 
     @property
@@ -283,11 +290,18 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
                           polynomial_learning_rate(self.diffusion.loss.initial_learning_rate, progress))
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        """nnU-Net's curve, and the denoiser's loss beside it."""
+        """nnU-Net's curve, and the denoiser's loss beside it, of the steps that were not skipped.
+
+        Raises:
+            UserError: too many were, one after the other.
+        """
         losses = downloaded(train_outputs)
+        skipped = self.skipped_steps.of_epoch(losses, self.cases_of_epoch, self.agreement)
+        undo_backoff(self.grad_scaler, sum(skipped))
+        losses = [step for step, is_skipped in zip(losses, skipped) if not is_skipped] or losses
         super().on_train_epoch_end(losses)
         self.denoiser_losses.append(float(np.mean(self.agreement.mean([step["denoiser_loss"] for step in losses]))))
-        self.outputs_of_epoch = []
+        self.outputs_of_epoch, self.cases_of_epoch = [], []
 
     def on_epoch_end(self) -> None:
         """nnU-Net's bookkeeping, one line on the console, previews."""
@@ -335,7 +349,13 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         self.bare_network.load_state_dict(raw)
 
     def save_checkpoint(self, filename: str) -> None:
-        """Everything that prediction and resuming need, atomically, by the first process."""
+        """Everything that prediction and resuming need, atomically, by the first process.
+
+        Raises:
+            UserError: in every process, where a weight is not finite: the checkpoint stays as it was.
+        """
+        for network in (self.bare_network, self.ema.network):
+            require_finite_weights(network, filename)
         if self.local_rank == 0 and not self.disable_checkpointing:
             save_atomically(content_of(self), filename)
             self._checkpoint_time = monotonic()
