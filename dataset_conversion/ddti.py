@@ -25,8 +25,7 @@ from xml.etree import ElementTree
 import numpy as np
 from skimage import draw
 
-from medsegdiff_auto.dataset_conversion.core.colour import RGB, read_grey, read_rgb
-from medsegdiff_auto.dataset_conversion.core.labels import foreground_of_grey
+from medsegdiff_auto.dataset_conversion.core.colour import RGB, read_foreground, read_rgb
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
 from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import (About, Case, CaseProblem, Contents, Converter, Omission,
@@ -54,7 +53,7 @@ class DDTI(Converter):
     def read(self, case: Case) -> Sample:
         image = read_rgb(case.files[0])
         if case.detail is None:
-            return Sample([image], image.like(foreground_of_grey(read_grey(case.files[1])).astype(np.uint8)))
+            return Sample([image], image.like(read_foreground(case.files[1]).astype(np.uint8)))
         notes: list[str] = []
         outlines = [outline for text in case.detail for outline in _outlines(text, case.files[1].name, notes)]
         return Sample([image], image.like(_filled(outlines, image.voxels.shape[:2])), notes=notes)

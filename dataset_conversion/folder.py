@@ -28,11 +28,12 @@ from pathlib import Path
 import numpy as np
 
 from medsegdiff_auto.dataset_conversion.core import picture
-from medsegdiff_auto.dataset_conversion.core.coding import find_coding
+from medsegdiff_auto.dataset_conversion.core.checks import on_grid
+from medsegdiff_auto.dataset_conversion.core.coding import IGNORE, find_coding
 from medsegdiff_auto.dataset_conversion.core.dicom import holds_dicom, read_dicom_series
-from medsegdiff_auto.dataset_conversion.core.labels import consensus, nested_consensus
+from medsegdiff_auto.dataset_conversion.core.labels import consensus, foreground_of_grey, nested_consensus
 from medsegdiff_auto.dataset_conversion.core.layout import shown_entries, unpaired
-from medsegdiff_auto.dataset_conversion.core.masks import FILES, GREY, Coding, above, label_map, read_codes
+from medsegdiff_auto.dataset_conversion.core.masks import FILES, GREY, Coding, label_map, read_codes
 from medsegdiff_auto.dataset_conversion.core.patterns import Match, fields_of, matches, num_literal
 from medsegdiff_auto.dataset_conversion.core.remainder import remainder
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
@@ -85,7 +86,8 @@ class Folder(Converter):
         parser.add_argument("--grey", action="store_true",
                             help="masks are grey: what reaches --threshold is the one structure")
         parser.add_argument("--threshold", type=float, metavar="VALUE",
-                            help="of grey masks (default: half of their highest possible value)")
+                            help="of grey masks (default: two values are background and foreground, "
+                            "of shades half of white)")
         parser.add_argument(
             "--patient", metavar="REGEX", help="finds the patient in the case's name, for example '^(P[0-9]+)_' "
             "(default: {patient}, or each case is a patient)")
@@ -133,8 +135,7 @@ class Folder(Converter):
                                             source.absolute().name).lstrip("_-") or "Folder",
                         channel_names=options.channels or _channel_names(cases, file_ending), labels=_labels(
                             coding, options.regions),
-                        regions_class_order=[*range(1,
-                                                    len(coding.names) + 1)] if options.regions else None, cases=cases,
+                        regions_class_order=_regions_class_order(coding) if options.regions else None, cases=cases,
                         file_ending=file_ending, left_out=left_out, problems=problems, notes=notes, version="yours",
                         folds=_read_folds(options.folds, {case.name for case in cases}))
 
@@ -180,7 +181,8 @@ def _read_mask(files: Mapping[str, Path], detail: Detail, notes: list[str]):
         if values.shape != label.shape:
             raise CaseProblem(
                 f"{files[name].name} has the size {values.shape}, expected {label.shape} as the other classes")
-        inside = above(values, coding.threshold)
+        on_grid(mask, first, files[name].name, [])
+        inside = foreground_of_grey(values, files[name].name, coding.threshold)
         covered = np.count_nonzero(inside & (label > 0))
         if covered and not detail.is_nested:
             notes.append(f"{name} lies over another class in {covered} voxels and wins there")
@@ -328,9 +330,13 @@ def _case(name: str, part: str, images: list[Match], masks: list[Match], coding:
 
 
 def _labels(coding: Coding, is_nested: bool) -> dict[str, int | list[int]]:
-    count = len(coding.names)
-    return {"background": 0} | {name: [*range(number, count + 1)] if is_nested else number
+    innermost = len(coding.names) - (IGNORE in coding.names)
+    return {"background": 0} | {name: [*range(number, innermost + 1)] if is_nested and name != IGNORE else number
                                 for number, name in enumerate(coding.names, start=1)}
+
+
+def _regions_class_order(coding: Coding) -> list[int]:
+    return [number for number, name in enumerate(coding.names, start=1) if name != IGNORE]
 
 
 def _file_ending(cases: list[Case]) -> str:

@@ -29,9 +29,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from medsegdiff_auto.dataset_conversion.core.colour import RGB, read_grey, read_rgb
+from medsegdiff_auto.dataset_conversion.core.colour import RGB, read_foreground, read_grey, read_rgb
 from medsegdiff_auto.dataset_conversion.core.disc_and_cup import LABELS, REGIONS_CLASS_ORDER, disc_and_cup, require_size
-from medsegdiff_auto.dataset_conversion.core.labels import foreground_of_grey, nested_consensus, relabel
+from medsegdiff_auto.dataset_conversion.core.labels import nested_consensus, relabel
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, Contents, Converter, Omission,
                                                             Sample)
@@ -86,7 +86,7 @@ class REFUGE2(Converter):
     def read(self, case: Case) -> Sample:
         image = read_rgb(case.files[0])
         if case.detail is not None:
-            labels = {f"rater_{number}": disc_and_cup(*(foreground_of_grey(read_grey(file)) for file in files))
+            labels = {f"rater_{number}": disc_and_cup(*(read_foreground(file) for file in files))
                       for number, files in case.detail.items()}
             require_size(labels, image.voxels.shape[:2])
             return Sample([image], image.like(nested_consensus(list(labels.values()))),

@@ -30,9 +30,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medsegdiff_auto.dataset_conversion.core.colour import RGB, read_grey, read_rgb
+from medsegdiff_auto.dataset_conversion.core.colour import RGB, read_foreground, read_rgb
 from medsegdiff_auto.dataset_conversion.core.disc_and_cup import LABELS, REGIONS_CLASS_ORDER, disc_and_cup, require_size
-from medsegdiff_auto.dataset_conversion.core.labels import foreground_of_grey, nested_consensus
+from medsegdiff_auto.dataset_conversion.core.labels import nested_consensus
 from medsegdiff_auto.dataset_conversion.core.layout import require_files
 from medsegdiff_auto.dataset_conversion.core.picture import Picture
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
@@ -76,7 +76,7 @@ class RimOne(Converter):
 
     def read(self, case: Case) -> Sample:
         image = read_rgb(case.files[0])
-        labels = {owner: disc_and_cup(*(foreground_of_grey(read_grey(file)) for file in files))
+        labels = {owner: disc_and_cup(*(read_foreground(file) for file in files))
                   for owner, files in case.detail.items()}
         if REFERENCE in labels:
             return Sample([image], image.like(labels[REFERENCE]))

@@ -18,8 +18,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from medsegdiff_auto.dataset_conversion.core.colour import RGB, read_grey, read_rgb
-from medsegdiff_auto.dataset_conversion.core.labels import foreground_of_grey
+from medsegdiff_auto.dataset_conversion.core.colour import RGB, read_foreground, read_rgb
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, Contents, Converter, Omission,
                                                             Sample)
@@ -66,7 +65,7 @@ class TN3K(Converter):
 
     def read(self, case: Case) -> Sample:
         image = read_rgb(case.files[0])
-        return Sample([image], image.like(foreground_of_grey(read_grey(case.files[1])).astype("uint8")))
+        return Sample([image], image.like(read_foreground(case.files[1]).astype("uint8")))
 
 
 def _scan_part(source: Path, part: str, role: str) -> tuple[list[Case], list[Omission]]:

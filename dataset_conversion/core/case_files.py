@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medsegdiff_auto.dataset_conversion.core.checks import checked
+from medsegdiff_auto.dataset_conversion.core.checks import checked, require_contrast
 from medsegdiff_auto.dataset_conversion.core.registry import load_converter
 from medsegdiff_auto.dataset_conversion.core.source import TRAIN, Case, CaseProblem, Omission
 from medsegdiff_auto.writing import write_json
@@ -48,6 +48,8 @@ def convert_case(converter_name: str, case: Case, target: Target) -> CaseRecord 
     """
     try:
         sample = checked(load_converter(converter_name).read(case), target.values, target.num_channels)
+        if case.part == TRAIN:
+            require_contrast(sample)
     except CaseProblem as problem:
         return Omission(case.name, str(problem))
     part = "Tr" if case.part == TRAIN else "Ts"

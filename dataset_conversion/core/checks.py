@@ -28,7 +28,7 @@ def checked(sample: Sample, values: Collection[int], num_channels: int) -> Sampl
         raise CaseProblem(f"it has {found} channels, expected {num_channels}")
     if isinstance(first, Volume):
         _require_perpendicular(first)
-    channels = [_on_grid(channel, first, f"channel {number}", notes) for number, channel in enumerate(sample.channels)]
+    channels = [on_grid(channel, first, f"channel {number}", notes) for number, channel in enumerate(sample.channels)]
     for number, channel in enumerate(channels):
         if channel.voxels.dtype.kind == "f" and not np.all(np.isfinite(channel.voxels)):
             raise CaseProblem(f"channel {number} holds NaN or infinite values "
@@ -49,20 +49,37 @@ def _checked_label(label, first, what: str, values: Collection[int], notes: list
     if unknown:
         raise CaseProblem(f"{what} holds the label {', '.join(map(str, unknown))}, "
                           f"expected {', '.join(map(str, sorted(values)))}")
-    return _on_grid(label if whole is label.voxels else label.like(whole), first, what, notes)
+    return on_grid(label if whole is label.voxels else label.like(whole), first, what, notes)
 
 
-def _on_grid(one, first, what: str, notes: list[str]):
+def on_grid(one, first, what: str, notes: list[str]):
+    """An image or label map in the geometry of the first image; ``what`` it is stands in the notes.
+
+    Raises:
+        CaseProblem: it has another size, or lies elsewhere.
+    """
     sizes = [image.voxels.shape[:2] if _is_colour(image) else image.voxels.shape for image in (one, first)]
     if sizes[0] != sizes[1]:
         raise CaseProblem(f"{what} has the size {_size(sizes[0])}, expected {_size(sizes[1])} as the image")
-    if not isinstance(one, Volume) or np.array_equal(one.affine, first.affine):
+    if not isinstance(one, Volume):
         return one
+    if np.array_equal(one.affine, first.affine):
+        return one if one.has_position == first.has_position else one.in_geometry_of(first)
     difference = displacement(one, first)
     if difference > ROUNDING:
         raise CaseProblem(f"{what} lies elsewhere than the image: a corner is displaced by {difference:.3g} voxels")
     notes.append(f"{what} took the geometry of the image (corners differed by up to {difference:.1e} voxels)")
     return one.in_geometry_of(first)
+
+
+def require_contrast(sample: Sample) -> None:
+    """Checks that there is something to see.
+
+    Raises:
+        CaseProblem: all channels are constant.
+    """
+    if all(channel.voxels.min() == channel.voxels.max() for channel in sample.channels):
+        raise CaseProblem(f"its image is constant, {sample.channels[0].voxels.flat[0]:g} everywhere")
 
 
 def displacement(one: Volume, other: Volume) -> float:

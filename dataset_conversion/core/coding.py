@@ -19,6 +19,7 @@ from medsegdiff_auto.errors import UserError
 
 MAX_UNNAMED = 30  # more values than this are no labels but shades of grey
 COLOUR_BIT = 1 << 24
+IGNORE = "ignore"  # nnU-Net's name for voxels that nobody labelled
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -32,14 +33,14 @@ def find_coding(options: Namespace, masks: Sequence[Path], classes: Sequence[str
     """
     names, codes, kind = parse_labels(options.labels or [])
     if classes:
-        return Coding(FILES, tuple(names or sorted(set(classes))), {}, options.threshold)
+        return Coding(FILES, _ignore_last(names or sorted(set(classes))), {}, options.threshold)
     if options.grey or options.threshold is not None:
         if len(names) > 1:
             raise UserError("Grey masks have one structure.", found=f"--labels {' '.join(options.labels)}",
                             expected="at most one name", fix="leave out --grey and --threshold, or give one name")
         return Coding(GREY, tuple(names or ["foreground"]), {}, options.threshold)
     if kind is not None:
-        return Coding(kind, tuple(names), {0: 0} | {code: number for number, code in enumerate(codes, start=1)})
+        return _numbered(kind, names, codes)
     return _shown_by_values(names, masks, read)
 
 
@@ -65,23 +66,31 @@ def parse_labels(words: list[str]) -> tuple[list[str], list[int | None], str | N
     names, codes, kinds = [], [], set()
     for word in words:
         name, _, code = word.partition("=")
-        if (code and not code.isdecimal() and not _COLOUR.fullmatch(code)) or not name or name.lower() == "background":
+        if (code and not code.isdecimal() and not _COLOUR.fullmatch(code)) or not name or \
+                name.lower() == "background" or name.lower() == IGNORE != name:
             raise UserError("--labels has a word that names no structure.", found=word,
-                            expected="NAME, NAME=3 or NAME=#ff0000",
+                            expected=f"NAME, NAME=3 or NAME=#ff0000; {IGNORE} in small letters",
                             fix="correct --labels; background needs no mention")
         names.append(name)
         codes.append(int(code[1:], 16) if code.startswith("#") else int(code) if code else None)
         kinds.add(COLOURS if code.startswith("#") else VALUES if code else None)
-    if len(kinds) > 1 or len(set(names)) < len(names) or (None not in codes and len(set(codes)) < len(codes)):
+    is_twice = len(set(names)) < len(names) or (None not in codes and len(set(codes)) < len(codes))
+    if is_twice or len(kinds) > 1 or names == [IGNORE]:
         raise UserError("--labels is not consistent.", found=" ".join(words),
-                        expected="all with a value, all with a colour, or all without; each name and code once",
+                        expected="all with a value, all with a colour, or all without; each name and code once, "
+                        f"and another one beside {IGNORE}",
                         fix="correct --labels")
     return names, codes, kinds.pop() if kinds else None
 
 
 def _shown_by_values(names: list[str], masks: Sequence[Path], read: Callable) -> Coding:
     with ThreadPoolExecutor(num_cores()) as pool:
-        values = set().union(*pool.map(lambda mask: _values_or_none(mask, read), masks))
+        of_masks = list(pool.map(lambda mask: _values_or_problem(mask, read), masks))
+    problems = [one for one in of_masks if isinstance(one, CaseProblem)]
+    if problems and len(problems) == len(masks):
+        raise UserError("No mask can be read.", found=str(problems[0]), expected="a value for each structure",
+                        fix="correct the masks and give the command again")
+    values = set().union(*(one for one in of_masks if isinstance(one, set)))
     colours = sorted(value for value in values if value >= COLOUR_BIT)
     found = sorted(values - {0})
     if colours:
@@ -96,16 +105,29 @@ def _shown_by_values(names: list[str], masks: Sequence[Path], read: Callable) ->
                                                                                    "...",
                         expected="one value above 0, or up to 30 without 255",
                         fix="--grey for masks with soft edges, or --labels NAME=VALUE ... for all values")
+    if 0 not in values and len(found) == 2 and len(names) <= 1:  # two values are background and foreground
+        return Coding(VALUES, tuple(names or ["foreground"]), {found[0]: 0, found[1]: 1})
     if names and len(names) != len(found):
         raise UserError("--labels does not fit the masks.",
                         found=f"{len(names)} names; the masks hold {', '.join(map(str, found))}",
                         expected="one name for each value, in their order", fix="--labels NAME=VALUE ...")
     names = names or (["foreground"] if len(found) == 1 else [f"label_{value}" for value in found])
-    return Coding(VALUES, tuple(names), {0: 0} | {value: number for number, value in enumerate(found, start=1)})
+    return _numbered(VALUES, names, found)
 
 
-def _values_or_none(path: Path, read: Callable) -> set[int]:
+def _numbered(kind: str, names: Sequence[str], codes: Sequence[int]) -> Coding:
+    """The coding whose labels are numbered in the order of the names."""
+    by_name, names = dict(zip(names, codes)), _ignore_last(names)
+    return Coding(kind, names, {0: 0} | {by_name[name]: number for number, name in enumerate(names, start=1)})
+
+
+def _ignore_last(names: Sequence[str]) -> tuple[str, ...]:
+    """The names in their order, but that of the ignore label last, because nnU-Net wants it to be the highest."""
+    return tuple(sorted(names, key=lambda name: name == IGNORE))
+
+
+def _values_or_problem(path: Path, read: Callable) -> set[int] | CaseProblem:
     try:
         return values_of(path, read)
-    except CaseProblem:
-        return set()  # it is reported when it is converted
+    except CaseProblem as problem:
+        return problem  # it is reported when the case is converted

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medsegdiff_auto.dataset_conversion.core.labels import foreground_of_grey
 from medsegdiff_auto.dataset_conversion.core.picture import Picture, read_picture
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
 
@@ -36,3 +37,12 @@ def read_grey(path: Path) -> np.ndarray:
     if difference > ROUNDING:
         raise CaseProblem(f"{path.name} is coloured (channels differ by {difference}), expected a grey mask")
     return pixels[..., 0]
+
+
+def read_foreground(path: Path) -> np.ndarray:
+    """Where the grey mask of one structure is set, bool ``(y, x)``.
+
+    Raises:
+        CaseProblem: it cannot be read, is coloured, or does not show its structure.
+    """
+    return foreground_of_grey(read_grey(path), path.name)

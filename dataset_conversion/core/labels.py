@@ -8,6 +8,8 @@ import numpy as np
 
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
 
+FULL_SCALES, FULL = (1, 255, 65535), 0.9  # what white is, and the share of it that a JPEG's white may have
+
 
 def as_whole_numbers(voxels: np.ndarray, shown: str) -> np.ndarray:
     """The label map as uint8, or uint16 where it needs to be.
@@ -42,14 +44,31 @@ def relabel(voxels: np.ndarray, new_values: Mapping[int, int], shown: str) -> np
     return table[whole]
 
 
-def foreground_of_grey(pixels: np.ndarray) -> np.ndarray:
-    """Where a grey mask is set, bool: not below half of the highest value that its type or its own range offers.
+def foreground_of_grey(grey: np.ndarray, shown: str, threshold: float | None = None) -> np.ndarray:
+    """Where a mask of one structure is set, bool.
 
-    Masks come as 0/1, as 0/255, or with grey, anti-aliased edges between 0 and 255.
+    Two values are background and foreground, whatever they are, and one that is not 0 is foreground. Of shades up to 1,
+    255 or 65535, as anti-aliased edges are, those from half upwards are set. A ``threshold`` decides otherwise.
+
+    Raises:
+        CaseProblem: the mask is not 0, but nothing of it is set; it is negative; or its shades have another range.
     """
-    highest = 1 if pixels.max(
-        initial=0) <= 1 else np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else pixels.max()
-    return pixels >= highest / 2 if pixels.max(initial=0) > 0 else np.zeros(pixels.shape, bool)
+    grey = grey.astype(np.uint8) if grey.dtype == bool else grey
+    lowest, highest = grey.min(initial=0), grey.max(initial=0)
+    if not (np.isfinite(lowest) and np.isfinite(highest)) or highest <= 0 > lowest:
+        raise CaseProblem(f"{shown} holds values from {lowest:g} to {highest:g}, expected a mask")
+    is_binary = bool(np.all((grey == grey.min(initial=highest)) | (grey == highest)))
+    if threshold is None and is_binary:
+        return grey == highest if highest > 0 else np.zeros(grey.shape, bool)
+    full = next((full for full in FULL_SCALES if highest <= full), np.inf)
+    if threshold is None and highest < FULL * full and full > 1:
+        raise CaseProblem(f"{shown} holds shades up to {highest:g}, expected two values, or shades up to 1, 255 or "
+                          "65535; say from which value on the structure is set (--threshold)")
+    inside = grey >= (full / 2 if threshold is None else threshold)
+    if highest > 0 and not inside.any() and (threshold is None or is_binary):
+        raise CaseProblem(f"{shown} holds values up to {highest:g}, and nothing reaches "
+                          f"{full / 2 if threshold is None else threshold:g}, from where the structure is set")
+    return inside
 
 
 def nested(masks: Sequence[np.ndarray]) -> np.ndarray:

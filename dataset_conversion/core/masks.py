@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medsegdiff_auto.dataset_conversion.core.labels import relabel
+from medsegdiff_auto.dataset_conversion.core.labels import foreground_of_grey, relabel
 from medsegdiff_auto.dataset_conversion.core.picture import ENDINGS, Picture, read_picture
 from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
 from medsegdiff_auto.dataset_conversion.core.volume import Volume
+from medsegdiff_auto.files.pictures import exif_orientation, upright
 
 GREY, VALUES, COLOURS, FILES = "grey", "values", "colours", "files"
 
@@ -26,8 +27,8 @@ class ColourMask(CaseProblem):
 class Coding:
     """How masks say which structure a voxel is.
 
-    ``kind`` is GREY (one structure, from ``threshold`` upwards), VALUES, COLOURS (24 bits as a number) or FILES (one
-    file per class, each grey); ``codes`` maps values or colours to labels.
+    ``kind`` is GREY (one structure, see :func:`foreground_of_grey`), VALUES, COLOURS (24 bits as a number) or FILES
+    (one file per class, each grey); ``codes`` maps values or colours to labels.
     """
 
     kind: str
@@ -62,10 +63,10 @@ def label_map(mask_values: np.ndarray, coding: Coding, shown: str) -> np.ndarray
     """The label map of one mask file that codes all structures, uint8.
 
     Raises:
-        CaseProblem: a value or colour occurs that is no code.
+        CaseProblem: a value or colour occurs that is no code, or a grey mask does not show its structure.
     """
     if coding.kind == GREY:
-        return above(mask_values, coding.threshold).astype(np.uint8)
+        return foreground_of_grey(mask_values, shown, coding.threshold).astype(np.uint8)
     if coding.kind == VALUES:
         return relabel(mask_values, coding.codes, shown)
     found, inverse = np.unique(mask_values, return_inverse=True)
@@ -76,17 +77,6 @@ def label_map(mask_values: np.ndarray, coding: Coding, shown: str) -> np.ndarray
     return np.array([coding.codes[int(value)] for value in found], np.uint8)[inverse].reshape(mask_values.shape)
 
 
-def above(grey: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Where a grey mask is set, bool: from the threshold upwards, by default half of its highest possible value.
-
-    That is 1 where nothing above 1 occurs, else 255, or 65535 where values above 255 occur.
-    """
-    if threshold is None:
-        highest = grey.max(initial=0)
-        threshold = (1 if highest <= 1 else 255 if highest <= 255 else 65535) / 2
-    return grey >= threshold
-
-
 def colour_name(value: int) -> str:
     """``#rrggbb``."""
     return f"#{value & 0xffffff:06x}"
@@ -94,4 +84,4 @@ def colour_name(value: int) -> str:
 
 def _palette_indices(path: Path) -> np.ndarray | None:
     with reading(path), Image.open(path) as image:
-        return np.asarray(image) if image.mode == "P" else None
+        return upright(np.asarray(image), exif_orientation(path)) if image.mode == "P" else None

@@ -12,6 +12,7 @@ from skimage import io
 
 from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
+from medsegdiff_auto.files.pictures import UPRIGHT, exif_orientation, is_cut, upright
 from medsegdiff_auto.writing import atomically
 
 ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif")
@@ -44,16 +45,20 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """Reads a picture as it is stored: an opaque alpha channel is dropped, three equal channels are kept.
+    """Reads a picture as it is shown: a photograph that is stored turned is turned, an opaque alpha channel is dropped,
+    three equal channels are kept.
 
     Raises:
         CaseProblem: it cannot be read, has several pages or more than 16 bits.
     """
     with reading(path):
-        pixels = np.asarray(io.imread(path))
+        if is_cut(path):
+            raise CaseProblem(f"{path.name} cannot be read: it ends early")
+        orientation = UPRIGHT if path.suffix.lower() == ".gif" else exif_orientation(path)
+        pixels = upright(np.asarray(io.imread(path)), orientation)
     if pixels.size == 0:
         raise CaseProblem(f"{path.name} cannot be read: it holds no picture")
-    unchanged = path.suffix.lower() == ".png"
+    unchanged = path.suffix.lower() == ".png" and orientation == UPRIGHT
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         if pixels[..., -1].min() != np.iinfo(pixels.dtype).max:
             raise CaseProblem(f"{path.name} is partly transparent")

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
+from medsegdiff_auto.files.unreadable import UnreadableScan
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
@@ -24,6 +25,8 @@ def reading(path: Path):
         yield
     except CaseProblem:
         raise
+    except UnreadableScan as unreadable:
+        raise CaseProblem(str(unreadable)) from unreadable
     except FileNotFoundError as failure:
         raise CaseProblem(f"{path.name} does not exist") from failure
     except (OSError, EOFError, ValueError, RuntimeError, SyntaxError, ParseError, zlib.error, struct.error) as failure:

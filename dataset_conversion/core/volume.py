@@ -12,8 +12,11 @@ import SimpleITK as sitk
 
 from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import CaseProblem
+from medsegdiff_auto.files.nifti_file import is_gzip, is_nifti, load_nifti
+from medsegdiff_auto.files.sound import require_sound
 from medsegdiff_auto.writing import atomically
 
+MAX_AXES = 7  # of a NIfTI file
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _STORED_AS = {np.dtype(bool): np.uint8, np.dtype(np.int64): np.int32, np.dtype(np.uint64): np.uint32,
               np.dtype(np.float16): np.float32, np.dtype(np.float64): np.float32}
@@ -35,6 +38,11 @@ class Volume:
     def affine(self) -> np.ndarray:
         """Voxel indices to millimetres, RAS, 4 x 4."""
         return self.header.get_best_affine()
+
+    @property
+    def has_position(self) -> bool:
+        """Whether its header says where it lies; without, readers make up different positions."""
+        return bool(self.header["sform_code"] > 0 or self.header["qform_code"] > 0)
 
     @property
     def voxel_volume_mm3(self) -> float:
@@ -75,10 +83,10 @@ def read_volume(path: Path) -> Volume:
     """Reads NIfTI by nibabel, anything else (NRRD, MHA, a DICOM file) by SimpleITK.
 
     Raises:
-        CaseProblem: the file cannot be read or has no geometry.
+        CaseProblem: the file cannot be read, has no geometry, or two that differ.
     """
     with reading(path):
-        if path.name.endswith((".nii", ".nii.gz")):
+        if is_nifti(path):
             return _read_nifti(path)
         return volume_from_sitk(sitk.ReadImage(str(path)))
 
@@ -109,16 +117,18 @@ def header_from_affine(affine: np.ndarray, spacing_mm: tuple[float, ...], shape:
 
 
 def _read_nifti(path: Path) -> Volume:
-    image = nib.load(path)
+    image = load_nifti(path)
     header = image.header
     if not isinstance(header, nib.Nifti1Header):
         raise CaseProblem(f"{path.name} has no NIfTI header")
-    if type(header) is not nib.Nifti1Header:
+    if type(header) is nib.Nifti1Header:
+        require_sound(path, path.name, max_axes=MAX_AXES, with_voxels=False)
+    else:  # ITK does not read it, but what is written
         header = nib.Nifti1Header.from_header(header, check=False)
         header.set_sform(image.affine, code=1)
     voxels = np.asanyarray(image.dataobj)
     shape = voxels.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    as_it_is = path.name.endswith(".nii.gz") and shape == voxels.shape and isinstance(image, nib.Nifti1Image)
+    as_it_is = is_gzip(path) and shape == voxels.shape and isinstance(image, nib.Nifti1Image)
     return Volume(voxels.reshape(shape), header, path if as_it_is and len(shape) <= 3 else None)
