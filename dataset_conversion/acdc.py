@@ -26,6 +26,7 @@ from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpair
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, Contents, Converter, Omission,
                                                             Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import read_volume
+from medsegdiff_auto.files.listing import listed
 
 PARTS = (("training", TRAIN), ("testing", TEST))
 PHASE = re.compile(r"^(ED|ES)\s*:\s*(\d+)\s*$", re.MULTILINE)
@@ -48,7 +49,7 @@ class ACDC(Converter):
                                "training/patient*/patient*_frame*[0-9].nii.gz": "these frames"}, "ACDC")
         cases, problems, notes = [], [], []
         for folder, part in PARTS:
-            patients = sorted(entry for entry in (source / folder).glob("patient*") if entry.is_dir())
+            patients = [entry for entry in listed(source / folder, "patient*") if entry.is_dir()]
             with_masks = part == TRAIN or any((source / folder).glob(f"patient*/*{MASK}.nii.gz"))
             if patients and not with_masks:
                 notes.append(f"the references of {folder}/ are not at hand")
@@ -66,7 +67,7 @@ class ACDC(Converter):
 
 
 def _scan_patient(folder: Path, part: str, with_masks: bool) -> tuple[list[Case], list[Omission]]:
-    files = {path.name.removesuffix(".nii.gz"): path for path in sorted(folder.glob(f"{folder.name}_frame*.nii.gz"))}
+    files = {path.name.removesuffix(".nii.gz"): path for path in listed(folder, f"{folder.name}_frame*.nii.gz")}
     images = {name: path for name, path in files.items() if not name.endswith(MASK)}
     masks = {name.removesuffix(MASK): path for name, path in files.items() if name.endswith(MASK)}
     problems = _missing_phases(folder, {*images, *masks}) + (unpaired(images, masks) if with_masks else [])

@@ -21,6 +21,7 @@ from pathlib import Path
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
 from medsegdiff_auto.dataset_conversion.core.source import TEST, About, Case, Contents, Converter, Sample
 from medsegdiff_auto.dataset_conversion.core.volume import read_volume
+from medsegdiff_auto.files.listing import listed
 
 LAST_CT = 500
 # nnU-Net normalises CT as CT, any other name by mean and deviation
@@ -85,7 +86,7 @@ def _scans(folder: Path, modality: str) -> dict[str, Path]:
     """The files of a folder that are of the modality, by case name."""
     files = {
         path.name.removesuffix(".nii.gz"): path
-        for path in sorted(folder.glob("amos_[0-9][0-9][0-9][0-9].nii.gz"))
+        for path in listed(folder, "amos_[0-9][0-9][0-9][0-9].nii.gz")
     }
     return {name: path for name, path in files.items() if modality in ("both", _modality(name))}
 

@@ -30,6 +30,7 @@ from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, 
                                                             Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import read_volume
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.listing import listed
 
 CHANNELS = ["T1", "T1 with contrast", "T2", "FLAIR"]
 LABELS = {"background": 0, "whole tumour": [1, 2, 3], "tumour core": [2, 3], "enhancing tumour": [3]}
@@ -124,7 +125,7 @@ class BraTS(Converter):
 def _find_files(source: Path) -> tuple[dict[str, dict[str, Path]], dict[str, Edition]]:
     found: dict[str, dict[str, Path]] = {}
     editions: dict[str, Edition] = {}
-    for file in sorted(source.rglob("*.*")):
+    for file in listed(source, "**/*.*"):
         if MISNAMED_MASK.fullmatch(file.name):
             found.setdefault(file.parent.name, {})["seg"] = file
         for edition in EDITIONS:

@@ -22,6 +22,7 @@ from pathlib import Path
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
 from medsegdiff_auto.dataset_conversion.core.source import TEST, About, Case, Contents, Converter, Sample
 from medsegdiff_auto.dataset_conversion.core.volume import read_volume
+from medsegdiff_auto.files.listing import listed
 
 LABELS = {
     "background": 0, "spleen": 1, "right kidney": 2, "left kidney": 3, "gallbladder": 4, "esophagus": 5, "liver": 6,
@@ -61,7 +62,7 @@ class BTCV(Converter):
 def _by_number(folder: Path, prefix: str) -> dict[str, Path]:
     """The scans or label maps of a folder by their case, btcv_0001."""
     return {f"btcv_{path.name.removeprefix(prefix).removesuffix('.nii.gz')}": path
-            for path in sorted(folder.glob(f"{prefix}*.nii.gz"))}
+            for path in listed(folder, f"{prefix}*.nii.gz")}
 
 
 CONVERTER = BTCV()

@@ -30,6 +30,7 @@ from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpair
 from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import (About, Case, CaseProblem, Contents, Converter, Omission,
                                                             Sample)
+from medsegdiff_auto.files.listing import listed
 
 _IMAGE = re.compile(r"(\d+)_(\d+)")
 _POINTS = re.compile(r'"points"\s*:\s*(\[[^\[\]]*\])')
@@ -63,13 +64,13 @@ def _scan_outlines(source: Path) -> tuple[list[Case], list[Omission], list[str]]
     require_files(source, {"*.xml": "outlines, one file per case", "*_*.jpg": "images"}, "DDTI")
     cases, problems, drawn = [], [], {}
     broken = set()
-    for file in sorted(source.glob("*.xml")):
+    for file in listed(source, "*.xml"):
         try:
             drawn |= {f"{file.stem}_{number}": (file, texts) for number, texts in _marks(file).items()}
         except CaseProblem as problem:
             problems.append(Omission(file.stem, str(problem)))
             broken.add(file.stem)
-    images = {path.stem: path for path in sorted(source.glob("*.jpg"))}
+    images = {path.stem: path for path in listed(source, "*.jpg")}
     for name, image in images.items():
         number = _IMAGE.fullmatch(name)
         if number is None:
@@ -87,7 +88,7 @@ def _scan_outlines(source: Path) -> tuple[list[Case], list[Omission], list[str]]
 def _scan_masks(source: Path) -> tuple[list[Case], list[Omission], list[str]]:
     require_files(source, {"image/*.[pP][nN][gG]": "images", "mask/*.[pP][nN][gG]": "masks"}, "DDTI")
     images, masks = ({path.stem: path
-                      for path in sorted((source / folder).glob("*.[pP][nN][gG]"))} for folder in ("image", "mask"))
+                      for path in listed(source / folder, "*.[pP][nN][gG]")} for folder in ("image", "mask"))
     return ([Case(name, name, (images[name], masks[name])) for name in images if name in masks], unpaired(
         images,
         masks), ["this distribution is renumbered: images of one patient are not known, each counts as a patient"])

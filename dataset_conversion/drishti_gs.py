@@ -24,6 +24,7 @@ from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpair
 from medsegdiff_auto.dataset_conversion.core.picture import read_picture
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
                                                             Omission, Sample)
+from medsegdiff_auto.files.listing import listed
 
 NUM_EXPERTS = 4
 LABEL_MAP_VALUES = {0: 0, 1: 1, 2: 2}
@@ -69,7 +70,7 @@ class DrishtiGS(Converter):
 def _scan_label_maps(source: Path) -> tuple[list[Case], list[Omission]]:
     require_files(source, {"images/*.png": "photographs", "labels/*.png": "label maps, 1 rim, 2 cup"}, "DRISHTI-GS1")
     images, labels = ({path.stem: path
-                       for path in sorted((source / folder).glob("*.png"))} for folder in ("images", "labels"))
+                       for path in listed(source / folder, "*.png")} for folder in ("images", "labels"))
     return ([Case(name, name, (images[name], labels[name])) for name in images if name in labels],
             unpaired(images, labels))
 
@@ -80,7 +81,7 @@ def _scan_soft_maps(source: Path, num_experts: int) -> tuple[list[Case], list[Om
                            "Training/GT/*/SoftMap/*_cupsegSoftmap.png": "soft maps of the cup"}, "DRISHTI-GS1")
     cases, problems = [], []
     for folder, truth, part in PARTS:
-        for image in sorted((source / folder / "Images").glob("**/*.png")):
+        for image in listed(source / folder / "Images", "**/*.png"):
             maps = [source / folder / truth / image.stem / "SoftMap" / f"{image.stem}_{kind}.png" for kind in SOFT_MAPS]
             missing = [path.name for path in maps if not path.is_file()]
             if missing:

@@ -27,6 +27,7 @@ from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpair
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, Contents, Converter, Omission,
                                                             Sample)
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.listing import listed
 
 YEARS = {
     "2016": ("ISBI2016_ISIC_Part1_{}_Data", "ISBI2016_ISIC_Part1_{}_GroundTruth", ("Training", "Test")),
@@ -95,8 +96,8 @@ def _only_year(source: Path) -> str:
 
 def _scan_part(images: Path, masks: Path, part: str) -> tuple[list[Case], list[Omission]]:
     """Cases and what is unpaired; the images of a test part whose masks are not at hand are cases without reference."""
-    image_of = {path.stem: path for path in sorted(images.glob("ISIC_*.jpg"))}
-    mask_of = {path.stem.rsplit("_", 1)[0]: path for path in sorted(masks.glob("ISIC_*.png"))
+    image_of = {path.stem: path for path in listed(images, "ISIC_*.jpg")}
+    mask_of = {path.stem.rsplit("_", 1)[0]: path for path in listed(masks, "ISIC_*.png")
                if path.stem.lower().endswith("_segmentation")}
     if part == TEST and not mask_of:
         return [Case(name, name, (image,), part=TEST) for name, image in image_of.items()], []

@@ -27,6 +27,7 @@ from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import (About, Case, CaseProblem, Contents, Converter, Omission,
                                                             Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import Volume, header_from_affine
+from medsegdiff_auto.files.listing import listed
 from medsegdiff_auto.numeric_flags import POSITIVE
 
 CHANNELS = ["pre-contrast MRI", "FLAIR MRI", "post-contrast MRI"]
@@ -108,7 +109,7 @@ class LGG(Converter):
 def _find_slices(source: Path) -> tuple[dict[str, dict[int, tuple[Path, Path]]], dict[str, str], list[Omission]]:
     """``{scan: {slice number: (image, mask)}}``, the patient of each scan, and what has no counterpart."""
     images, masks, patients, places = {}, {}, {}, {}
-    for file in sorted(source.glob("TCGA_*/*.tif")):
+    for file in listed(source, "TCGA_*/*.tif"):
         name = SLICE.fullmatch(file.name)
         if name:
             key = f"{name['scan']}_{name['number']}"

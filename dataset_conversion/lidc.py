@@ -38,6 +38,7 @@ from medsegdiff_auto.dataset_conversion.core.reading import reading
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
                                                             Omission, Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import Volume
+from medsegdiff_auto.files.listing import listed
 
 NUM_RATERS = 4
 RATER_FOLDERS = tuple(f"labels_rater{number}" for number in range(1, NUM_RATERS + 1))
@@ -86,8 +87,8 @@ def _read_crop(files: tuple[Path, ...]) -> tuple[Picture, list[np.ndarray]]:
 def _scan_crops(source: Path, test_prefix: str | None) -> Contents:
     require_files(source, {"images/*.png": "crops"} | {f"{folder}/*.png": "masks"
                                                        for folder in RATER_FOLDERS}, "LIDC crops")
-    images = {path.stem: path for path in sorted((source / "images").glob("*.png"))}
-    masks = [{path.stem: path for path in sorted((source / folder).glob("*.png"))} for folder in RATER_FOLDERS]
+    images = {path.stem: path for path in listed(source / "images", "*.png")}
+    masks = [{path.stem: path for path in listed(source / folder, "*.png")} for folder in RATER_FOLDERS]
     problems = [Omission(problem.name, f"{problem.reason} ({folder})") for folder, of_rater in zip(RATER_FOLDERS, masks)
                 for problem in unpaired(images, of_rater)]
     cases = [Case(name, name, (image, *(of_rater[name] for of_rater in masks)),
@@ -105,8 +106,8 @@ def _scan_collection(source: Path) -> Contents:
     require_files(source, {"**/*.xml": "outlines", "LIDC-IDRI-*/**/*.dcm": "CT series"}, "LIDC-IDRI")
     outlines, problems = _find_outlines(source)
     cases, left_out, seen = [], [], Counter()
-    for folder in sorted({file.parent for file in source.glob("LIDC-IDRI-*/**/*.dcm")}):
-        patient, files = folder.relative_to(source).parts[0], tuple(sorted(folder.glob("*.dcm")))
+    for folder in sorted({file.parent for file in listed(source, "LIDC-IDRI-*/**/*.dcm")}):
+        patient, files = folder.relative_to(source).parts[0], tuple(listed(folder, "*.dcm"))
         try:
             with reading(files[0]):
                 uid, sop_class = Series((str(files[0]),)).tags(SERIES_UID, SOP_CLASS)[0]
@@ -129,7 +130,7 @@ def _scan_collection(source: Path) -> Contents:
 def _find_outlines(source: Path) -> tuple[dict[str, Path], list[Omission]]:
     """The XML files by the series that they describe; those of radiographs have another root and describe none."""
     outlines, problems = {}, []
-    for file in sorted(source.rglob("*.xml")):
+    for file in listed(source, "**/*.xml"):
         try:
             with reading(file):
                 for _, element in ElementTree.iterparse(file):

@@ -40,6 +40,7 @@ from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, 
                                                             Omission, Sample)
 from medsegdiff_auto.dataset_conversion.core.volume import Volume, read_volume
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.listing import listed, visible
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,11 @@ def _require_task(image_set: str, task: int, num_tasks: int) -> None:
 
 def _case_folders(source: Path, image_set: str, part: str, archive: str) -> list[Path]:
     """The folders of the cases of one part, in the archives that lie in ``source`` or in ``source`` itself."""
-    folders = [source / image_set / part, *(path for root in sorted(source.glob(archive))
+    folders = [source / image_set / part, *(path for root in listed(source, archive)
                                             for path in (root / image_set / part, root / image_set))]
     if part == "Training":
         folders.append(source / image_set)
-    return [case for folder in folders for case in sorted(folder.glob("case*")) if case.is_dir()]
+    return [case for folder in folders for case in listed(folder, "case*") if case.is_dir()]
 
 
 def _case(folder: Path, part: str, role: str, images: ImageSet, task: int) -> Case | Omission:
@@ -156,7 +157,7 @@ def _case(folder: Path, part: str, role: str, images: ImageSet, task: int) -> Ca
 def _files(folder: Path, task: int) -> tuple[Path | None, dict[str, Path]]:
     """The image of a case, and the masks of a structure by the name of the rater, rater_1 and so on."""
     image = next((folder / name for name in ("image.nii.gz", "image.nii") if (folder / name).is_file()), None)
-    found = ((SEGMENTATION.fullmatch(path.name), path) for path in sorted(folder.iterdir()))
+    found = ((SEGMENTATION.fullmatch(path.name), path) for path in visible(folder))
     return image, {f"rater_{int(name[2])}": path for name, path in found if name and int(name[1] or 1) == task}
 
 

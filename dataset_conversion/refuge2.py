@@ -35,6 +35,7 @@ from medsegdiff_auto.dataset_conversion.core.labels import nested_consensus, rel
 from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpaired
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, Contents, Converter, Omission,
                                                             Sample)
+from medsegdiff_auto.files.listing import listed
 
 BMP_VALUES = {255: 0, 128: 1, 0: 2}
 NUM_RATERS = 7
@@ -105,10 +106,10 @@ def _scan_references(source: Path, edition: int) -> tuple[list[Case], list[Omiss
     cases, problems, notes = [], [], ["the seven raters are merged in this distribution: --raters writes nothing"]
     for part, (photographs, references) in folders.items():
         role = TEST if part == VALIDATION2 or (part == TEST400 and edition == 1) else TRAIN
-        images = {f"{part}_{path.stem}": path for path in sorted((source / photographs).glob("**/*.jpg"))}
+        images = {f"{part}_{path.stem}": path for path in listed(source / photographs, "**/*.jpg")}
         masks = {
             f"{part}_{path.stem}": path
-            for path in sorted((source / references).glob("**/Disc_Cup_Masks/**/*.bmp"))
+            for path in listed(source / references, "**/Disc_Cup_Masks/**/*.bmp")
         }
         if not images and not masks:
             notes.append(f"{part} is not at hand")
@@ -131,7 +132,7 @@ def _scan_raters(source: Path, edition: int) -> tuple[list[Case], list[Omission]
         }, "REFUGE2 with its raters kept apart")
     cases, problems = [], []
     for part in RATER_PARTS:
-        for folder in sorted(path for path in (source / part).glob("*") if path.is_dir()):
+        for folder in (path for path in listed(source / part, "*") if path.is_dir()):
             name, image = f"{part}_{folder.name}", folder / f"{folder.name}.jpg"
             drawn = {number: tuple(folder / f"{folder.name}_seg_{kind}_{number}.png" for kind in ("disc", "cup"))
                      for number in range(1, NUM_RATERS + 1)}

@@ -41,6 +41,7 @@ from medsegdiff_auto.dataset_conversion.core.layout import require_files, shown_
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
                                                             Omission, Sample)
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.listing import listed
 
 HOSPITALS = {"BinRushed": "BinRushed", "Magrabia": "Magrabi", "MESSIDOR": "MESSIDOR"}  # name: how its folders begin
 NUM_RATERS = 6
@@ -133,7 +134,7 @@ def _list_deposit(source: Path) -> tuple[dict, dict]:
     photographs, drawn = {}, {}
     for top in sorted(
             path for path in source.iterdir() if path.is_dir() and path.name.startswith(tuple(HOSPITALS.values()))):
-        for file in sorted(path for path in top.rglob("*") if path.suffix.lower() in (*LOSSY, ".tif", ".tiff")):
+        for file in (path for path in listed(top, "**/*") if path.suffix.lower() in (*LOSSY, ".tif", ".tiff")):
             match = _FILE.fullmatch(file.stem)
             if match is None:
                 continue
@@ -155,9 +156,9 @@ def _list_deposit(source: Path) -> tuple[dict, dict]:
 def _list_plus(source: Path) -> tuple[dict, dict]:
     require_files(source, {"RIGA/*/**/*.tif": "photographs", "RIGA-mask/*/**/*-1.tif": "masks"}, "RIGA+")
     photographs = {(file.relative_to(source / "RIGA").parts[:-1], file.stem): file
-                   for file in sorted((source / "RIGA").rglob("*.tif"))}
+                   for file in listed(source / "RIGA", "**/*.tif")}
     drawn: dict = {}
-    for file in sorted((source / "RIGA-mask").rglob("*-[1-6].tif")):
+    for file in listed(source / "RIGA-mask", "**/*-[1-6].tif"):
         drawn.setdefault((file.relative_to(source / "RIGA-mask").parts[:-1], file.stem[:-2]),
                          {})[int(file.stem[-1])] = file
     return photographs, drawn

@@ -37,6 +37,7 @@ from medsegdiff_auto.dataset_conversion.core.layout import require_files
 from medsegdiff_auto.dataset_conversion.core.picture import Picture
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, CaseProblem, Contents, Converter,
                                                             Omission, Sample)
+from medsegdiff_auto.files.listing import listed
 
 DL_IMAGES, DL_MASKS = "RIM-ONE_DL_images", "RIM-ONE_DL_reference_segmentations"
 DL_PARTS = (("training_set", TRAIN), ("test_set", TEST))
@@ -94,11 +95,11 @@ def _scan_dl(source: Path, partition: str) -> tuple[list[Case], list[Omission], 
             f"{DL_IMAGES}/{partition}/training_set/*/*.png": "photographs",
             f"{DL_MASKS}/*/*-Disc-T.png": "masks of the disc", f"{DL_MASKS}/*/*-Cup-T.png": "masks of the cup"
         }, "RIM-ONE DL")
-    masks = {kind: {path.name.rsplit("-", 3)[0]: path for path in sorted((source / DL_MASKS).glob(f"*/*-{kind}-T.png"))}
+    masks = {kind: {path.name.rsplit("-", 3)[0]: path for path in listed(source / DL_MASKS, f"*/*-{kind}-T.png")}
              for kind in KINDS}
     cases, problems, used = [], [], set()
     for folder, part in DL_PARTS:
-        for image in sorted((source / DL_IMAGES / partition / folder).glob("*/*.png")):
+        for image in listed(source / DL_IMAGES / partition / folder, "*/*.png"):
             used.add(image.stem)
             missing = [kind for kind in KINDS if image.stem not in masks[kind]]
             if missing:
@@ -120,7 +121,7 @@ def _scan_r3(source: Path) -> tuple[list[Case], list[Omission], list[str]]:
     cases, problems = [], []
     for group in R3_GROUPS:
         owners = [owner for owner in R3_ENDINGS if (source / group / f"{owner}_masks").is_dir()]
-        images = {path.stem: path for path in sorted((source / group / "Stereo Images").glob("*.jpg"))}
+        images = {path.stem: path for path in listed(source / group / "Stereo Images", "*.jpg")}
         for name, image in images.items():
             files = {owner: tuple(_mask_of(source / group, owner, name, kind) for kind in KINDS) for owner in owners}
             missing = [f"{owner}_masks/{R3_ENDINGS[owner][0].format(name, kind)}" for owner in owners or R3_ENDINGS
@@ -130,7 +131,7 @@ def _scan_r3(source: Path) -> tuple[list[Case], list[Omission], list[str]]:
             else:
                 in_order = (image, *(file for pair in files.values() for file in pair))
                 cases.append(Case(name, name.rsplit("-", 1)[0], in_order, files))
-        outlined = {"-".join(path.name.split("-")[:3]): path for path in sorted((source / group).glob("*_masks/*.png"))}
+        outlined = {"-".join(path.name.split("-")[:3]): path for path in listed(source / group, "*_masks/*.png")}
         problems += [
             Omission(name, f"mask without an image: {outlined[name].name}")
             for name in sorted(set(outlined) - set(images))

@@ -23,6 +23,7 @@ from medsegdiff_auto.dataset_conversion.core.layout import require_files, unpair
 from medsegdiff_auto.dataset_conversion.core.source import (TEST, TRAIN, About, Case, Contents, Converter, Omission,
                                                             Sample)
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.listing import listed
 
 NUM_FOLDS = 5
 PARTS = (("trainval", TRAIN), ("test", TEST))
@@ -77,7 +78,7 @@ def _scan_part(source: Path, part: str, role: str) -> tuple[list[Case], list[Omi
 
 def _numbered(folder: Path) -> list[Path]:
     """The pictures of a folder in the order of their numbers, to which the fold files refer."""
-    return sorted((path for path in folder.glob("*.jpg") if path.stem.isdigit()), key=lambda path: int(path.stem))
+    return sorted((path for path in listed(folder, "*.jpg") if path.stem.isdigit()), key=lambda path: int(path.stem))
 
 
 def _validation_cases(file: Path, images: list[Path]) -> list[str]:

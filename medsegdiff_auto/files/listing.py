@@ -4,6 +4,7 @@ Hidden files and those that systems leave everywhere are nobody's data. Links ar
 image that no rule takes is an error, because a case would be passed over in silence; any other file is a warning.
 """
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,12 @@ def is_foreign(name: str) -> bool:
 def visible(folder: Path) -> list[Path]:
     """The entries of a folder without hidden and foreign ones, sorted."""
     return sorted(path for path in folder.iterdir() if not is_foreign(path.name))
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """The visible entries below a folder that a glob pattern names, sorted; links are followed."""
+    names = set(glob.glob(pattern, root_dir=folder, recursive=True))
+    return sorted(folder / name for name in names if not any(map(is_foreign, Path(name).parts)))
 
 
 def visible_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:

@@ -122,3 +122,10 @@ def test_files_that_are_missing_are_named(convert, ddti, pattern):
         file.unlink()
     done = convert("ddti", ddti)
     assert done.code == 2 and f"is not the folder of DDTI: {pattern} is missing." in done.err
+
+
+def test_files_that_macos_leaves_beside_the_authors_are_no_cases(convert, ddti):
+    for path in [*ddti.iterdir()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    done = convert("ddti", ddti)
+    assert done.code == 0 and len(done.files("labelsTr")) == 9

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from medsegdiff_auto.files.listing import commonest_ending, ending_of, files_of, is_foreign, visible, visible_below
+from medsegdiff_auto.files.listing import (commonest_ending, ending_of, files_of, is_foreign, listed, visible,
+                                           visible_below)
 
 FOREIGN = ("._case_0000.nii.gz", ".DS_Store", ".hidden.nii.gz", "Thumbs.db", "desktop.ini", "AUTORUN.INF", "Icon\r")
 
@@ -114,3 +115,15 @@ def test_linked_folders_are_entered_by_every_name_and_a_circle_ends(tmp_path):
     found = [path.relative_to(root).as_posix() for path in visible_below(root)]
     assert found == ["images", "masks", "images/a.png", "images/back", "masks/a.png", "masks/back"]
     assert [path.name for path in visible(store)] == ["a.png", "back"]
+
+
+def test_a_pattern_lists_visible_entries_through_links_and_none_of_a_foreign_folder(tmp_path):
+    store, root = tmp_path / "store", tmp_path / "root"
+    for folder in (store / "deep", root / "__MACOSX"):
+        folder.mkdir(parents=True)
+    for file in (store / "b.png", store / "._b.png", store / "deep" / "a.png", root / "__MACOSX" / "b.png"):
+        file.write_bytes(b"")
+    os.symlink(store, root / "images")
+    assert listed(root, "*/*.png") == [root / "images" / "b.png"]
+    assert listed(root, "**/*.png") == [root / "images" / "b.png", root / "images" / "deep" / "a.png"]
+    assert listed(root / "nowhere", "*.png") == []
