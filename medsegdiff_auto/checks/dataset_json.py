@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
+from medsegdiff_auto.checks.dataset_schema import region_order_findings, the_cause, type_findings
 from medsegdiff_auto.files.case_names import EXPECTED, case_name_fault
 from medsegdiff_auto.files.listing import commonest_ending, files_of, is_foreign
 from medsegdiff_auto.findings import Finding
@@ -46,11 +47,14 @@ def read_dataset_json(raw_dataset_folder: Path) -> tuple[dict, list[Finding]]:
             Finding(_FILE, "is not a JSON object",
                     type(content).__name__, '{"labels": ..., ...}', "correct the file")
         ]
+    cause = the_cause(content)
+    if cause is not None:
+        return {}, [cause]
     findings = [
         Finding(_FILE, f"lacks the key {key}", ", ".join(content) or "no key", f"{key}: {example}", f"add {key}")
         for key, example in REQUIRED_KEYS.items() if key not in content
     ]
-    return content, findings + _channel_names_findings(content) + labels_findings(content)
+    return content, findings + type_findings(content) + _channel_names_findings(content) + labels_findings(content)
 
 
 def labels_findings(dataset_json: dict) -> list[Finding]:
@@ -200,7 +204,7 @@ def _regions_findings(dataset_json: dict, labels: dict) -> list[Finding]:
     num_regions = sum(1 for name, entry in labels.items() if name != "ignore" and set(_values(entry)) != {0})
     order = dataset_json.get("regions_class_order")
     if isinstance(order, list) and len(order) == num_regions:
-        return []
+        return region_order_findings(labels, order)
     return [_label_finding("has regions without a fitting regions_class_order", json.dumps(order),
                            f"a list of {num_regions} labels, one for each region",
                            "add regions_class_order: the label that each region writes, outermost region first")]
