@@ -23,7 +23,8 @@ def findings(folder, content) -> list[Finding]:
 
 @pytest.mark.parametrize("content", [
     VERSION_1, {key: value for key, value in VERSION_1.items() if key != "training"},
-    VERSION_1 | {"file_ending": ".nrrd"}, {"modality": {"0": "CT"}}], ids=["whole", "without training", "with an ending", "modality alone"])
+    VERSION_1 | {"file_ending": ".nrrd"}, {"modality": {"0": "CT"}}],
+    ids=["whole", "without training", "with an ending", "modality alone"])
 def test_version_1_is_one_finding_that_names_what_the_present_version_wants(tmp_path, content):
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     found, = check_dataset(tmp_path)
