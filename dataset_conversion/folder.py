@@ -118,12 +118,12 @@ class Folder(Converter):
         paired_masks = [match for name in pairs for match in masks[name]]
         coding = find_coding(options, [match.path for match in paired_masks],
                              [match.fields["label"] for match in paired_masks if "label" in match.fields], _read_image)
-        of_any_class = matches(masks_pattern, source, entries, ENDINGS, {}) if coding.kind == FILES else []
+        of_any_class = _by_case(matches(masks_pattern, source, entries, ENDINGS, {}) if coding.kind == FILES else [])
         cases, notes = [], []
         for part, found in ((TRAIN, pairs), (TEST, tests)):
             for name, files in found.items():
                 try:
-                    _require_known_classes(name, masks.get(name, []), of_any_class, coding)
+                    _require_known_classes(masks.get(name, []), of_any_class.get(name, []), coding)
                     cases.append(_case(name, part, files, masks.get(name, []), coding, options))
                 except CaseProblem as problem:
                     problems.append(Omission(name, str(problem)))
@@ -267,15 +267,14 @@ def _require_raters_apart(masks: dict[str, list[Match]]) -> None:
                         expected="names that differ in letters, digits, ., _ or -", fix="rename their folders or files")
 
 
-def _require_known_classes(case: str, masks: list[Match], of_any_class: list[Match], coding: Coding) -> None:
-    """Checks that no mask of a case that lacks a class has a word that is no class: one of the two is misspelled.
+def _require_known_classes(masks: list[Match], of_any_class: list[Match], coding: Coding) -> None:
+    """Checks that no mask of a case that lacks a class has a word that is no class: it may be misspelled.
 
     Raises:
         CaseProblem: there is one.
     """
     missing = sorted(set(coding.names) - {match.fields.get("label") for match in masks})
-    unknown = [match.path.name for match in of_any_class if unicodedata.normalize("NFC", match.case) == case
-               and match.fields["label"] not in coding.names]
+    unknown = [match.path.name for match in of_any_class if match.fields["label"] not in coding.names]
     if missing and unknown:
         raise CaseProblem(f"{unknown[0]} is none of the classes of --labels, while {', '.join(missing)} is missing")
 
