@@ -7,7 +7,8 @@ import numpy as np
 
 from medsegdiff_auto.findings import WARNING, Finding
 from medsegdiff_auto.checks.dataset_json import num_channels
-from medsegdiff_auto.checks.scan_findings import constant_value, geometry_findings, nonfinite_findings
+from medsegdiff_auto.checks.scan_findings import (constant_value, geometry_findings, nonfinite_findings,
+                                                 overflow_findings)
 from medsegdiff_auto.files.pictures import PICTURE_ENDINGS
 from medsegdiff_auto.files.scans import Geometry, Scan, UnreadableScan, read_scan
 from medsegdiff_auto.nnunet.readers import BaseReaderWriter
@@ -31,8 +32,9 @@ def check_channels(images: dict[int, Path], reader: BaseReaderWriter, dataset_js
             findings.append(unreadable.finding)
             num_found += 1
             continue
-        findings += nonfinite_findings(scan.num_nonfinite, scan.voxels.size, shown(path)) or _range_findings(
-            scan, shown(path), [names.get(str(num_found + number)) for number in range(len(scan.voxels))])
+        findings += nonfinite_findings(scan.num_nonfinite, scan.voxels.size, shown(path)) or overflow_findings(
+            scan, shown(path)) or _range_findings(
+                scan, shown(path), [names.get(str(num_found + number)) for number in range(len(scan.voxels))])
         num_found += len(scan.voxels)
         if constant_value(scan) is not None:
             constants[shown(path)] = constant_value(scan)

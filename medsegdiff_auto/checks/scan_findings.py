@@ -19,6 +19,18 @@ def nonfinite_findings(num_nonfinite: int, num_voxels: int, shown: str) -> list[
     ]
 
 
+def overflow_findings(scan: Scan, shown: str) -> list[Finding]:
+    """Intensities that are finite, but whose variance is none in float32, which nnU-Net normalises with."""
+    largest = max(abs(float(scan.voxels.min())), abs(float(scan.voxels.max())))
+    if largest ** 2 * scan.voxels.size < float(np.finfo(np.float32).max):  # as nearly always
+        return []
+    with np.errstate(all="ignore"):
+        overflows = not all(np.isfinite(channel.std(dtype=np.float32)) for channel in scan.voxels)
+    return [Finding(shown, "holds intensities that overflow when they are normalised",
+                    f"{scan.voxels.min():g} to {scan.voxels.max():g}", "intensities whose variance is a number",
+                    "save the image with its true intensities, or remove the case")] if overflows else []
+
+
 def constant_value(scan: Scan) -> float | None:
     """The one intensity of a file without contrast, else None."""
     lowest, highest = scan.voxels.min(), scan.voxels.max()

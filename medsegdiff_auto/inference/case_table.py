@@ -65,7 +65,8 @@ def case_rows(case: str, sizes: dict[str, StructureSize], num_samples: int) -> l
     """One row per structure; what is NaN is left empty."""
     return [{
         "case": case, "structure": structure, one.measure: f"{one.size:.6g}", f"{one.measure}_p05": f"{one.lower:.6g}",
-        f"{one.measure}_p95": f"{one.upper:.6g}", "interval": one.interval, "expected_dice": _decimals(one.expected_dice),
+        f"{one.measure}_p95": f"{one.upper:.6g}", "interval": one.interval,
+        "expected_dice": _decimals(one.expected_dice),
         "expected_dice_between_samples": _decimals(one.expected_dice_between_samples),
         "num_samples": num_samples
     } for structure, one in sizes.items()]
@@ -76,6 +77,7 @@ def _decimals(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4f}"
 
 
+def add_to_case_table(rows: list[dict], folder: Path) -> None:
     """Adds the rows of a case, in the place of earlier ones; processes that predict parts of a folder take turns."""
     with alone(folder / LOCK):
         cases = {row["case"] for row in rows}
@@ -95,7 +97,8 @@ def flag_cases(folder: Path, below: float) -> list[dict]:
         return []
     with alone(folder / LOCK):
         rows = [
-            row | {"flagged": "yes" if float(row["expected_dice"] or "nan") < below else "no"} for row in read_case_table(folder)
+            row | {"flagged": "yes" if float(row["expected_dice"] or "nan") < below else "no"}
+            for row in read_case_table(folder)
         ]
         write_case_table(rows, folder)
     return sorted((row for row in rows if row["flagged"] == "yes"), key=lambda row: float(row["expected_dice"]))

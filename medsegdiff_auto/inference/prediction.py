@@ -112,7 +112,8 @@ class Prediction:
         write_case(self.on_image, folder, case, self.source.image_file, outputs)
         absent = [structure for structure, one in self.volumes.items() if math.isnan(one.expected_dice)]
         if absent:
-            logger.info("%s: no %s in the mask or in any sample, and so no expected Dice.", case, " and no ".join(absent))
+            logger.info("%s: no %s in the mask or in any sample, and so no expected Dice.", case,
+                        " and no ".join(absent))
         rows = case_rows(case, self.volumes, len(self.on_image.sampled))
         add_to_case_table(rows, folder)
         return rows
@@ -140,7 +141,8 @@ def prepare_case(model: TrainedModel, files: list[Path], previous_stage: Path | 
     if not np.isfinite(data).all():
         raise UserError(f"The intensities of {files[0]} overflow when they are normalised.",
                         found="NaN or infinite values in the preprocessed image",
-                        expected="intensities whose variance is a number", fix="save the image with its true intensities")
+                        expected="intensities whose variance is a number",
+                        fix="save the image with its true intensities")
     if previous_stage:
         labels = model.plans_manager.get_label_manager(model.dataset_json)
         data = np.vstack((data, previous_stage_channels(segmentation[0], labels, data.dtype)))

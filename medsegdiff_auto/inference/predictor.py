@@ -82,8 +82,8 @@ def finite(probabilities: VolumeStore, case: str, fold: int) -> VolumeStore:
     broken = sum(int((~probabilities.read(rows).isfinite()).sum()) for rows in probabilities.blocks())
     if broken:
         raise UserError(f"The network's answer to {case} is not finite.",
-                        found=f"{broken} of {prod(probabilities.shape)} probabilities of fold number {fold + 1} that are "
-                        "NaN or infinite", expected="finite numbers",
+                        found=f"{broken} of {prod(probabilities.shape)} probabilities of fold number {fold + 1} that "
+                        "are NaN or infinite", expected="finite numbers",
                         fix="look for extreme intensities in the image, or predict with another checkpoint (-chk)")
     return probabilities
 

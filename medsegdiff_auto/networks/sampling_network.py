@@ -36,7 +36,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def where_finite(values: Tensor, output: Tensor) -> Tensor:
-    """The values made of a network's output, NaN where it is not finite: sigmoid and clipping take infinity for sure."""
+    """The values made of a network's output, NaN where it is not finite: to sigmoid and clipping, infinity is sure."""
     return values.masked_fill(~output.isfinite(), torch.nan)
 
 

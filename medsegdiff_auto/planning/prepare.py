@@ -13,7 +13,10 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_data
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.nnunet.inheritance import DATA, NETWORK, holder, holders
-from medsegdiff_auto.nnunet.known_names import read_plans
+from medsegdiff_auto.nnunet.dataset_files import FINGERPRINT_FILE
+from medsegdiff_auto.nnunet.known_names import read_plans, require_known_reader
+from medsegdiff_auto.nnunet.managers import PlansManager
+from medsegdiff_auto.nnunet.resampling import network_shape, require_sensible_shape
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.files.provenance import recorded
 from medsegdiff_auto.checks.integrity import require_intact
@@ -77,6 +80,7 @@ def fingerprint(dataset_name: str, num_processes: int, clean: bool) -> dict:
     """Extracts the fingerprint, or reads it where it exists and ``clean`` is false."""
     extractor = MedSegDiffFingerprintExtractor(dataset_name, num_processes)
     extractor.show_progress_bar = sys.stderr.isatty()
+    require_known_reader(extractor.dataset_json)
     return extractor.run(overwrite_existing=clean)
 
 

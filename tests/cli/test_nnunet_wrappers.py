@@ -55,6 +55,15 @@ def test_the_ensemble_that_wins_is_reported_with_the_commands_that_predict_it(tr
     assert all(line in printed for line in lines) and "nnUNetv2" not in printed
 
 
+@pytest.mark.parametrize("damage, what", [
+    (lambda model: (model / "fold_3/validation/case_3.pkl").write_bytes(pickle.dumps(subprocess.run)), "subprocess"),
+    (lambda model: (model / "plans.json").write_text(json.dumps(PLANS | {"image_reader_writer": "os"})), "'os'")])
+def test_a_model_whose_files_would_run_code_takes_no_part_in_the_selection(trained, capsys, damage, what):
+    damage(model_folder(trained))
+    assert find_best_configuration.main(["901", "-np", "1"]) == 2
+    assert what in four_lines(capsys)[1]
+
+
 def test_the_chain_from_selection_to_evaluation_removes_the_speck_and_keeps_the_companions(
         trained, threads_for_processes, capsys):
     assert find_best_configuration.main(["901", "-c", "3d_fullres", "-np", "1"]) == 0

@@ -1,9 +1,16 @@
-"""How torch is set up for a training."""
+"""What is checked and set up before a training."""
+
+import json
+import os
+import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from tiny_plan import DATASET_JSON, plans_of, tiny_trainer
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.training.checkpoint_content import content_of
 from medsegdiff_auto.training.run import TrainingRequest, train
 
 
@@ -14,3 +21,58 @@ def test_on_a_gpu_cudnn_searches_the_fastest_convolutions_as_with_nnunet(tmp_pat
     with pytest.raises(UserError, match="no plans of this name"):
         train(request, tmp_path / "Dataset900_Tiny", tmp_path)
     assert torch.backends.cudnn.benchmark is searches
+
+
+class MakesFolder:
+    def __init__(self, folder: Path):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def dataset(folder: Path, plans: dict) -> Path:
+    """A preprocessed dataset without a case."""
+    preprocessed = folder / "Dataset900_Tiny"
+    (preprocessed / "MedSegDiffPlans_2d").mkdir(parents=True)
+    (preprocessed / "gt_segmentations").mkdir()
+    (preprocessed / "MedSegDiffPlans.json").write_text(json.dumps(plans), encoding="utf-8")
+    (preprocessed / "dataset.json").write_text(json.dumps(DATASET_JSON), encoding="utf-8")
+    return preprocessed
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerMedSegDiff", "nnUNetTrainer"])
+@pytest.mark.parametrize("place", ["MedSegDiffPlans_2d/case.pkl", "MedSegDiffPlans_2d_raters/anna/case.pkl"])
+def test_properties_that_would_run_code_are_refused_before_a_training_loads_them(
+        nnunet_folders, tmp_path, trainer, place):
+    preprocessed = dataset(tmp_path, plans_of("auto"))
+    file = preprocessed / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(pickle.dumps(MakesFolder(tmp_path / "made")))
+    request = TrainingRequest("Dataset900_Tiny", "2d", "all", "MedSegDiffPlans", trainer, "cpu")
+    with pytest.raises(UserError, match=r"case.pkl cannot be read"):
+        train(request, preprocessed, tmp_path)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerMedSegDiff", "nnUNetTrainer"])
+def test_plans_that_name_other_code_are_refused_before_a_training_builds_its_network(
+        nnunet_folders, tmp_path, trainer):
+    plans = json.loads(json.dumps(plans_of("auto")))
+    plans["configurations"]["2d"]["architecture"]["arch_kwargs"] |= {
+        "nonlin": "os.mkdir", "nonlin_kwargs": {"path": str(tmp_path / "made")}}
+    request = TrainingRequest("Dataset900_Tiny", "2d", "all", "MedSegDiffPlans", trainer, "cpu")
+    with pytest.raises(UserError, match=r"nonlin: 'os.mkdir'"):
+        train(request, dataset(tmp_path, plans), tmp_path)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("change", [lambda c: c.clear(), lambda c: c.update(raw_weights={}),
+                                    lambda c: c.update(random_states=None), lambda c: c.update(optimizer_state=[])])
+def test_a_checkpoint_that_does_not_fit_is_named_when_a_training_goes_on(nnunet_folders, tmp_path, change):
+    trainer, file = tiny_trainer(), tmp_path / "checkpoint_latest.pth"
+    content = content_of(trainer)
+    change(content)
+    torch.save(content, file)
+    with pytest.raises(UserError, match=r"checkpoint_latest.pth does not fit this training"):
+        trainer.load_checkpoint(str(file))
