@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.files.companion_files import FORMATS_WITH_SPACING
 from medsegdiff_auto.decision.conformal import Margins, margin_for
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
@@ -72,7 +73,6 @@ def case_rows(case: str, sizes: dict[str, StructureSize], num_samples: int) -> l
     } for structure, one in sizes.items()]
 
 
-def add_to_case_table(rows: list[dict], folder: Path) -> None:
 def _decimals(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4f}"
 
@@ -110,8 +110,16 @@ def write_case_table(rows: list[dict], folder: Path) -> None:
 
 
 def read_case_table(folder: Path) -> list[dict]:
-    """The rows of a folder's table, values as text."""
-    return read_table(folder / CASES_FILE)
+    """The rows of a folder's table, values as text.
+
+    Raises:
+        UserError: the table has no column of cases.
+    """
+    rows = read_table(folder / CASES_FILE)
+    if rows and "case" not in rows[0]:
+        raise UserError(f"{folder / CASES_FILE} has no column named case.", found=", ".join(rows[0]),
+                        expected="the table that medsegdiff_predict writes", fix="predict again, or delete the file")
+    return rows
 
 
 def with_sizes_of(rows: list[dict], folder: Path, dataset_json: dict) -> list[dict]:

@@ -6,12 +6,10 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgenerators.utilities.file_and_folder_operations import load_json
-
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
-from medsegdiff_auto.nnunet.known_names import read_plans
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.nnunet.inheritance import NETWORK, holder, resolved
+from medsegdiff_auto.nnunet.known_names import read_plans
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner
 from medsegdiff_auto.planning.resources import RESOURCES
