@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.nnunet.plans_schema import require_plans
 
 READERS = ("SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient", "NaturalImage2DIO",
            "Tiff3DIO")
@@ -50,6 +51,7 @@ def read_plans(file: Path) -> dict:
     """
     plans = read_json_object(file)
     require_known_names(plans, str(file))
+    require_plans(plans, str(file))
     return plans
 
 
