@@ -9,7 +9,9 @@ import SimpleITK as sitk
 from skimage import io
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.checks.dataset_json import training_cases
 from medsegdiff_auto.checks.integrity import Finding, check_dataset, findings_table, require_intact, write_findings
+from medsegdiff_auto.findings import errors_among
 
 SHAPE_ZYX = (6, 8, 10)
 SPACING_XYZ = (0.7, 0.8, 2.5)
@@ -394,3 +396,18 @@ def test_the_columns_of_the_table_are_aligned_and_hold_every_word(tmp_path):
         Finding(**finding)
         for finding in json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["findings"]
     ] == findings
+
+
+@pytest.mark.parametrize("name, is_accepted", [
+    ("README.md", True), (".DS_Store", True), ("Thumbs.db", True), ("preview.png", True),
+    ("._case_001_0000.nii.gz", False), (".case_006_0000.nii.gz", False), ("case_006_0000.NII.GZ", False),
+    ("case_006_0000.nii", False), ("case_006.nii.gz", False), ("case_006_seg_0000.nii.gz", False)])
+def test_a_folder_is_accepted_only_where_nnunet_lists_the_same_cases(dataset, name, is_accepted):
+    from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
+
+    (dataset / "imagesTr" / name).write_bytes(b"")
+    content = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
+    cases, findings = training_cases(dataset, content)
+    assert is_accepted == (errors_among(findings) == [])
+    if is_accepted:
+        assert list(cases) == list(get_identifiers_from_splitted_dataset_folder(str(dataset / "imagesTr"), ".nii.gz"))
