@@ -9,6 +9,7 @@ from pathlib import Path
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
@@ -79,8 +80,8 @@ def adopt_plans(plans_file: Path, raw_folder: Path, preprocessed_folder: Path, p
 def fingerprint(dataset_name: str, num_processes: int, clean: bool) -> dict:
     """Extracts the fingerprint, or reads it where it exists and ``clean`` is false."""
     extractor = MedSegDiffFingerprintExtractor(dataset_name, num_processes)
-    extractor.show_progress_bar = sys.stderr.isatty()
     require_known_reader(extractor.dataset_json)
+    extractor.show_progress_bar = sys.stderr.isatty()
     return extractor.run(overwrite_existing=clean)
 
 
@@ -93,6 +94,20 @@ def folds(raw_folder: Path, preprocessed_folder: Path) -> None:
     renew_splits(raw_folder, preprocessed_folder, load_json(str(raw_folder / "dataset.json")))
 
 
+def require_sensible_cases(raw_folder: Path, dataset_json: dict, preprocessed_folder: Path, plans: dict,
+                           configurations: list[str]) -> None:
+    """Counts what resampling would make of every case in the fingerprint, before a worker tries and never ends.
+
+    Raises:
+        UserError: a case would have no voxel, or absurdly many.
+    """
+    fingerprint, manager = load_json(str(preprocessed_folder / FINGERPRINT_FILE)), PlansManager(plans)
+    cases = get_filenames_of_train_images_and_targets(str(raw_folder), dataset_json)
+    for case, shape, spacing in zip(cases, fingerprint["shapes_after_crop"], fingerprint["spacings"]):
+        for configuration in map(manager.get_configuration, configurations):
+            require_sensible_shape(network_shape(shape, spacing, manager, configuration), shape, spacing, case)
+
+
 def preprocess(raw_folder: Path, preprocessed_folder: Path, plans_identifier: str, configurations: list[str] | None,
                num_processes: int) -> list[str]:
     """Preprocesses the configurations (all of the plan by default) by nnU-Net and returns their names.
@@ -100,13 +115,14 @@ def preprocess(raw_folder: Path, preprocessed_folder: Path, plans_identifier: st
     Where ``labelsTr_raters`` holds several raters' labels, they are preprocessed as well.
 
     Raises:
-        UserError: a configuration is not in the plan.
+        UserError: a configuration is not in the plan, or a case's spacing cannot be true.
     """
     plans = read_plans(preprocessed_folder / f"{plans_identifier}.json")
     require_configurations(configurations or [], list(plans["configurations"]))
     chosen = list(dict.fromkeys(holder(plans, name, DATA) for name in configurations or holders(plans, DATA)))
     dataset_id = int(raw_folder.name[len("Dataset"):len("Dataset") + 3])
     dataset_json = load_json(str(raw_folder / "dataset.json"))
+    require_sensible_cases(raw_folder, dataset_json, preprocessed_folder, plans, chosen)
     made_from = dataset_checksums(raw_folder, dataset_json, num_processes)
     drop_stale_references(preprocessed_folder, raw_folder, dataset_json)
     for configuration in chosen:

@@ -82,6 +82,11 @@ def run_together(function: Callable, arguments: tuple, num_processes: int) -> No
         try:
             while not context.join(grace_period=SECONDS_TO_LEAVE):
                 pass
+        except KeyboardInterrupt:
+            terminate()  # each ends after a checkpoint
+            for process in processes:
+                process.join()
+            raise
         except (ProcessExitedException, ProcessRaisedException) as failure:
             if termination.asked or getattr(failure, "exit_code", None) in (EXIT_CODE, -signal.SIGTERM):
                 raise SystemExit(EXIT_CODE) from None

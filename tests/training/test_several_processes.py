@@ -99,3 +99,20 @@ def test_sigterm_to_the_parent_or_to_a_child_ends_all_with_the_exit_code_of_sigt
         signal.signal(signal.SIGTERM, before)
     assert end.value.code == EXIT_CODE == 143
     assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == answer
+
+
+def interrupt_the_parent(rank: int, folder: Path) -> None:
+    """The second process sends Ctrl-C's signal to the parent; both leave a file when SIGTERM comes."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    (folder / "both_are_here").open("rw"[rank]).close()
+    if rank == 1:
+        os.kill(os.getppid(), signal.SIGINT)
+    assert signal.sigtimedwait({signal.SIGTERM}, PATIENCE_S) is not None
+    (folder / str(rank)).touch()
+
+
+def test_ctrl_c_ends_every_process_as_sigterm_does_and_waits_for_them(tmp_path):
+    os.mkfifo(tmp_path / "both_are_here")
+    with pytest.raises(KeyboardInterrupt):
+        run_together(interrupt_the_parent, (tmp_path, ), NUM_PROCESSES)
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["0", "1"]
