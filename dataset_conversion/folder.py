@@ -291,6 +291,19 @@ def _require_found(source: Path, options: Namespace, masks_pattern: str, images:
                             found=shown_entries(source),
                             expected=f"files like {pattern.replace('{case}', 'CASE')}, ending in {' '.join(ENDINGS)}",
                             fix=f"say where they are, for example {flag} 'folder/{{case}}'")
+    if not set(images) & set(masks):
+        stems = [re.fullmatch(r"(.+)(_\d{4})", name) for name in images]
+        has_channels = all(stem and stem[1] in masks for stem in stems)
+        numbers = sorted({stem[2] for stem in stems}) if has_channels else []
+        fix = ("rename the files, or say with --images and --masks what is the name of the case" if not numbers else
+               f"--images '{options.images}{numbers[0]}'" if len(numbers) == 1 else
+               f"--images '{options.images}_{{channel}}' --channels {' '.join(number[1:] for number in numbers)}")
+        raise UserError("No image has the name of a mask.", found=f"images {_few(images)}; masks {_few(masks)}",
+                        expected="the same name for the image and the mask of a case", fix=fix)
+
+
+def _few(names: Mapping[str, object]) -> str:
+    return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _case(name: str, part: str, images: list[Match], masks: list[Match], coding: Coding, options: Namespace) -> Case:

@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
+from medsegdiff_auto.checks.integrity import check_dataset
 from medsegdiff_auto.dataset_conversion.core import folds
 from medsegdiff_auto.dataset_conversion.core.case_files import CaseRecord, Target, read_records
 from medsegdiff_auto.dataset_conversion.core.description import dataset_json, label_values
@@ -18,8 +19,9 @@ from medsegdiff_auto.dataset_conversion.core.reading import FULL_DISK
 from medsegdiff_auto.dataset_conversion.core.registry import load_converter
 from medsegdiff_auto.dataset_conversion.core.source import TEST, TRAIN, Contents, Omission
 from medsegdiff_auto.dataset_conversion.core.workers import convert_cases
-from medsegdiff_auto.dataset_conversion.core.workplace import publish, require_free_id, workplace
+from medsegdiff_auto.dataset_conversion.core.workplace import publish, require_free_id, tidy, workplace
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.findings import errors_among
 from medsegdiff_auto.files.case_names import case_name_fault
 from medsegdiff_auto.writing import write_json
 
@@ -46,13 +48,17 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A converted dataset: its folder, what was found in the source, what was written, what could not be converted."""
+    """A converted dataset: its folder, what was found in the source, what was written, what could not be converted.
+
+    ``unfit`` is what the check of planning says against what was written.
+    """
 
     folder: Path
     contents: Contents
     records: list[CaseRecord]
     problems: list[Omission]
     num_folds: int
+    unfit: list[Omission] = dataclasses.field(default_factory=list)
 
     def cases_of(self, part: str) -> list[CaseRecord]:
         return [record for record in self.records if record.part == part]
@@ -60,6 +66,8 @@ class Outcome:
 
 def convert(request: Request) -> Outcome:
     """Converts a source; problems of single cases are collected, and the others are converted.
+
+    What is written goes through the check of planning, whose errors are in the outcome.
 
     Raises:
         UserError: the source does not have the layout, the dataset exists, no case is left, the disk is full, ...
@@ -80,6 +88,10 @@ def convert(request: Request) -> Outcome:
             outcome = Outcome(request.raw_folder / dataset, contents, records, contents.problems + problems,
                               _write_splits(contents, records, folder, request.seed))
             write_json(dataset_json(outcome, converter.about, request, checksum), folder / "dataset.json")
+            tidy(folder)
+            unfit = errors_among(check_dataset(folder, request.num_processes))
+            outcome = dataclasses.replace(outcome, unfit=[
+                Omission(found.file, f"{found.check}: {found.found}, expected {found.expected}") for found in unfit])
             publish(folder, outcome.folder)
     except OSError as failure:
         raise _write_error(failure, request.raw_folder) from failure

@@ -30,6 +30,8 @@ def validation_folds(patients: Mapping[str, str], seed: int, num_folds: int = NU
 def splits(folds: Sequence[Sequence[str]], patients: Mapping[str, str]) -> list[dict[str, list[str]]]:
     """The content of nnU-Net's ``splits_final.json``: what is not validated in a fold is trained in it.
 
+    A fold is left out where no case of one of its sides was converted.
+
     Raises:
         UserError: a patient stands on both sides of a fold.
     """
@@ -44,7 +46,8 @@ def splits(folds: Sequence[Sequence[str]], patients: Mapping[str, str]) -> list[
                             found=f"train: {', '.join(sides[0])}; val: {', '.join(sides[1])}",
                             expected="all cases of a patient on one side",
                             fix="correct the folds, or leave them out: then they are drawn by patient")
-        content.append({"train": train, "val": val})
+        if train and val:
+            content.append({"train": train, "val": val})
     return content
 
 

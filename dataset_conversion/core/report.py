@@ -26,6 +26,7 @@ def report(outcome: Outcome) -> str:
     lines += _label_sizes(outcome) + [f"  note: {note}" for note in outcome.contents.notes] + _repairs(outcome)
     lines += _omissions("left out", outcome.contents.left_out, NUM_LEFT_OUT_SHOWN)
     lines += _omissions("not converted", outcome.problems, len(outcome.problems))
+    lines += _omissions("not ready for planning", outcome.unfit, len(outcome.unfit))
     lines.append(f"  {SPLITS}: {outcome.num_folds} folds by patient; planning takes them from there" if outcome.
                  num_folds else f"  no {SPLITS}: one patient cannot be split into folds; train fold all")
     lines.append(f"Written to {outcome.folder}")

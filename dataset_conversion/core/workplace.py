@@ -55,11 +55,15 @@ def workplace(raw_folder: Path, dataset: str, state: dict):
         yield folder
 
 
-def publish(folder: Path, target: Path) -> None:
-    """Gives the complete dataset its name; one that has it already is replaced."""
+def tidy(folder: Path) -> None:
+    """Removes what killed processes left."""
     for entry in folder.rglob(".*"):
         if entry.is_file() and entry.name != STATE:
             entry.unlink()
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Gives the complete dataset its name; one that has it already is replaced."""
     former = folder.with_name(f".{target.name}.former")
     if target.exists():
         shutil.rmtree(former, ignore_errors=True)

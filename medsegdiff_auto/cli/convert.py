@@ -75,7 +75,7 @@ def _convert(name: str, args) -> int:
         print("Interrupted. The same command continues where it stopped.", file=sys.stderr)
         return EXIT_INTERRUPTED
     print(report(outcome))
-    return EXIT_SOME_CASES_FAILED if outcome.problems else 0
+    return EXIT_SOME_CASES_FAILED if outcome.problems or outcome.unfit else 0
 
 
 def _list_sources(_, names: list[str]) -> None:

@@ -61,3 +61,9 @@ def test_a_patient_with_training_and_test_cases_is_refused_by_name():
     with pytest.raises(UserError, match="The patient p1 has training and test cases.") as refused:
         require_separate_test({"a": "p1", "c": "p3"}, {"b": "p1"})
     assert refused.value.found == "train: a; test: b"
+
+
+def test_an_official_fold_of_which_no_case_was_converted_is_left_out():
+    patients = {name: name for name in "abcd"}
+    assert splits([["a", "b"], ["x", "y"], ["c", "d"]], patients) == [
+        {"train": ["c", "d"], "val": ["a", "b"]}, {"train": ["a", "b"], "val": ["c", "d"]}]

@@ -185,3 +185,38 @@ def test_a_photograph_and_a_mask_are_written_as_they_are_shown(convert, tmp_path
 def test_a_constant_image_leaves_its_training_case_out(convert, source, nifti):
     nifti(source / "images/case_1.nii.gz", np.full(SHAPE, 7, np.int16), GRID)
     assert "its image is constant, 7 everywhere" in omitted(convert("folder", source))
+
+
+def test_the_converter_ends_with_the_check_of_planning_on_what_it_wrote(convert, source, nifti):
+    flags = ("--labels", "liver=1", "tumour=2")
+    done = convert("folder", source, *flags)
+    assert done.code == 1 and done.files("labelsTr") == [f"case_{number}.nii.gz" for number in range(3)]
+    assert "not ready for planning: 1" in done.out and "tumour (2) in 0 of 3 label maps" in done.out
+    nifti(source / "masks/case_0.nii.gz", box(1) + box(1, slice(2, 4)), GRID)
+    assert convert("folder", source, *flags, "--overwrite").code == 0
+
+
+def test_volumes_of_one_slice_across_are_told_at_their_conversion(convert, source, nifti, noise):
+    for number in range(3):
+        nifti(source / f"images/case_{number}.nii.gz", noise(7, 1, 5, dtype=np.int16), GRID)
+        nifti(source / f"masks/case_{number}.nii.gz", box(1)[:, 1:2], GRID)
+    done = convert("folder", source)
+    assert done.code == 1 and "holds images that are one voxel wide: 7 x 1 x 5 voxels" in done.out
+
+
+@pytest.mark.parametrize("suffixes, fix", [
+    (["_0000"], "--images 'images/{case}_0000'"),
+    (["_0000", "_0001"], "--images 'images/{case}_{channel}' --channels 0000 0001"),
+    (["_image"], "rename the files")])
+def test_where_no_image_has_the_name_of_a_mask_that_is_the_finding_and_its_fix_is_right(
+        convert, source, nifti, noise, suffixes, fix):
+    for number in range(3):
+        (source / f"images/case_{number}.nii.gz").unlink()
+        for suffix in suffixes:
+            nifti(source / f"images/case_{number}{suffix}.nii.gz", noise(*SHAPE, dtype=np.int16), GRID)
+    done = convert("folder", source)
+    assert done.code == 2 and "No image has the name of a mask" in done.err and fix in done.err
+    assert f"images case_0{suffixes[0]}" in done.err and "masks case_0, case_1, case_2" in done.err
+    if fix.startswith("--"):
+        done = convert("folder", source, *fix.replace("'", "").split())
+        assert done.code == 0 and len(done.files("imagesTr")) == 3 * len(suffixes)
