@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from chain import command
 
 from medsegdiff_auto.decision.fitted_sampling import FILE
+from medsegdiff_auto.files.provenance import checksum
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.decision.temperature import at_temperature
 
@@ -32,12 +33,14 @@ def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, cap
     fitted = json.loads(fitted_file.read_text(encoding="utf-8"))
     printed = capsys.readouterr().out
     assert f"{fitted['dispersion']:.3f}" in printed and fitted["num_cases"] == 1
+    checkpoint = "fold_0/checkpoint_final.pth"
+    assert fitted["checkpoints"] == {checkpoint: checksum(chain_2d.model / checkpoint)}
     fitted_file.write_text(json.dumps(fitted | {"dispersion": 5.0, "conditioner_weight": 0.25}))
     assert fitted["temperature"] == 1.0 and "at least 2 cases" in printed
     diffusion = load_model(chain_2d.model, [0]).diffusion
     assert (diffusion.sampling.dispersion, diffusion.sampling.conditioner_weight,
             diffusion.sampling.num_steps) == (5.0, 0.25, 2)
-    assert load_model(chain_2d.model, [0], use_fitted=False).diffusion.dispersion == 0.0
+    assert load_model(chain_2d.model, [0], use_fitted=False).diffusion.sampling.dispersion == 0.0
 
     def cases_csv(name: str) -> str:
         assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 3 --steps 2",
