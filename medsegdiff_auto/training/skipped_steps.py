@@ -59,15 +59,14 @@ class SkippedSteps:
         return skipped
 
 
-def require_finite_weights(network: nn.Module, file: str) -> None:
-    """Checks weights before they replace a checkpoint.
+def require_finite_weights(network: nn.Module, complaint: str) -> None:
+    """Checks weights before they replace a checkpoint, or when they come from one.
 
     Raises:
-        UserError: one is not finite; the checkpoint stays as it was.
+        UserError: one is not finite; the complaint is its first line.
     """
     broken = [name for name, value in network.state_dict().items()
               if value.is_floating_point() and not value.isfinite().all()]
     if broken:
-        raise UserError(f"The weights are no longer finite, and {file} stays as it was.",
-                        found=f"NaN or infinite values in {len(broken)} tensors, such as {broken[0]}",
-                        expected="finite numbers", fix="continue with --c from the last checkpoint, or train anew")
+        raise UserError(complaint, found=f"NaN or infinite values in {len(broken)} tensors, such as {broken[0]}",
+                        expected="finite numbers", fix="continue with --c from another checkpoint, or train anew")

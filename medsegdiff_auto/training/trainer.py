@@ -355,7 +355,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             UserError: in every process, where a weight is not finite: the checkpoint stays as it was.
         """
         for network in (self.bare_network, self.ema.network):
-            require_finite_weights(network, filename)
+            require_finite_weights(network, f"The weights are no longer finite, and {filename} stays as it was.")
         if self.local_rank == 0 and not self.disable_checkpointing:
             save_atomically(content_of(self), filename)
             self._checkpoint_time = monotonic()
@@ -364,7 +364,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         """Restores everything that :meth:`save_checkpoint` stored; a path or a loaded checkpoint.
 
         Raises:
-            UserError: the file is damaged, or the checkpoint of another training.
+            UserError: the file is damaged, the checkpoint of another training, or of weights that are not finite.
         """
         checkpoint = filename_or_checkpoint
         if isinstance(checkpoint, dict):
@@ -380,6 +380,8 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
                             found=f"{type(failure).__name__}: {failure}".splitlines()[0][:200],
                             expected=f"a checkpoint of {type(self).__name__} with the same plans",
                             fix="put back the checkpoint or the plans, or train anew with --overwrite") from failure
+        for network in (self.bare_network, self.ema.network):
+            require_finite_weights(network, f"The weights in {file} are not finite.")
 
     def _restore(self, checkpoint: dict) -> None:
         if not self.length_is_given:

@@ -13,6 +13,7 @@ from two_processes import by_two_processes
 from medsegdiff_auto.benchmarks.planned_training import random_batch
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.training.agreement import Agreement
+from medsegdiff_auto.training.checkpoint_content import content_of
 from medsegdiff_auto.training.skipped_steps import MOST_IN_A_ROW, SkippedSteps
 from medsegdiff_auto.training.step import undo_backoff, update_weights
 
@@ -111,6 +112,14 @@ def test_a_checkpoint_is_never_replaced_by_weights_that_are_not_finite(nnunet_fo
         parameter.data.copy_(value)
     assert file.read_bytes() == kept
     trainer.save_checkpoint(str(file))
+
+
+def test_a_training_does_not_go_on_from_weights_that_are_not_finite(nnunet_folders, tmp_path):
+    trainer, file = tiny_trainer(), tmp_path / "checkpoint.pth"
+    next(trainer.ema.network.parameters()).data.view(-1)[0] = NAN
+    torch.save(content_of(trainer), file)
+    with pytest.raises(UserError, match=r"checkpoint.pth are not finite"):
+        tiny_trainer().load_checkpoint(str(file))
 
 
 def after_a_broken_batch_of_the_second(rank: int) -> dict:
