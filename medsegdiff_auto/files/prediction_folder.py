@@ -1,5 +1,6 @@
 """Which files of a prediction folder are predictions, and which are the companions that lie beside them."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,12 @@ from tempfile import TemporaryDirectory
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.files.case_names import EXPECTED, case_name_fault, ends_like_a_companion
 from medsegdiff_auto.files.listing import files_of, visible
+from medsegdiff_auto.files.provenance import some
+from medsegdiff_auto.run_record import Run, read_run
 from medsegdiff_auto.writing import read_table
 
 CASES_FILE = "cases.csv"
+logger = logging.getLogger(__name__)
 
 
 def list_predictions(folder: str | Path, file_ending: str) -> dict[str, Path]:
@@ -36,6 +40,10 @@ def list_predictions(folder: str | Path, file_ending: str) -> dict[str, Path]:
                         fix="correct the path, or run medsegdiff_predict first")
     predictions = {case: folder / f"{case}{file_ending}" for case in sorted(cases)}
     _require_files(folder, predictions)
+    left_out = sorted((read_run(folder) or Run()).images.keys() - cases)
+    if left_out:
+        logger.warning("%s has no prediction of %s: medsegdiff_predict was interrupted, or left them out.", folder,
+                       some(left_out))
     return predictions
 
 

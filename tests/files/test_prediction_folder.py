@@ -1,5 +1,7 @@
 """Companions that lie beside predictions are never taken for predictions."""
 
+import json
+
 import pytest
 
 from medsegdiff_auto.errors import UserError
@@ -19,6 +21,14 @@ def predictions(tmp_path):
 def test_without_a_table_the_cases_are_the_files_without_a_companions_suffix(predictions):
     assert list_predictions(predictions, ".nii.gz") == {case: predictions / f"{case}.nii.gz" for case in "ab"}
     assert {path.name for path in list_companions(predictions, ".nii.gz")} == set(COMPANIONS)
+
+
+def test_cases_that_an_interrupted_prediction_lacks_are_named(predictions, caplog):
+    (predictions / "cases.csv").write_text("case,structure\na,organ\nb,organ\n")
+    (predictions / "run.json").write_text(json.dumps({"images": {"a": "1", "b": "2"}}))
+    assert list(list_predictions(predictions, ".nii.gz")) == ["a", "b"] and caplog.text == ""
+    (predictions / "run.json").write_text(json.dumps({"images": dict.fromkeys("abcd", "1")}))
+    assert list(list_predictions(predictions, ".nii.gz")) == ["a", "b"] and "no prediction of c, d:" in caplog.text
 
 
 @pytest.mark.parametrize("case, why", [("a_samples", "ends in _samples"), ("../a", "is a path"), (".a", "dot")])
