@@ -120,5 +120,5 @@ def _listed(section: object, known: dict[str, tuple[str, ...]],
             place: str) -> Iterator[tuple[str, object, tuple[str, ...]]]:
     for key in (key for key in known if isinstance(section, dict) and key in section):
         value = section[key]
-        for name in value if isinstance(value, list) else [value]:
+        for name in value if isinstance(value, (list, tuple)) else [value]:
             yield f"{place}{key}", name, known[key]

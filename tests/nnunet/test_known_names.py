@@ -77,6 +77,13 @@ def test_plans_of_every_version_and_dataset_pass(file):
     assert read_plans(file)["configurations"]
 
 
+def test_plans_in_memory_may_list_names_in_a_tuple_as_nnunets_planner_does():
+    place = "*.architecture._kw_requires_import"
+    require_known_names(changed(place, ("conv_op", "norm_op", "dropout_op", "nonlin")))
+    with pytest.raises(UserError, match="_kw_requires_import: 'n_stages'"):
+        require_known_names(changed(place, ("conv_op", "n_stages")))
+
+
 def test_every_listed_name_is_one_that_nnunet_resolves():
     def inside(package, folder: str, name: str):
         return recursive_find_python_class(str(Path(package.__path__[0], folder)), name,
