@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from medsegdiff_auto.failures import as_user_error
@@ -20,9 +21,10 @@ from medsegdiff_auto.errors import UserError
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 141  # as of processes that SIGINT and SIGPIPE end
 
+SECONDS_OF_A_FORK = 0.05
 _COMMANDS: set[int] = set()
 
-if multiprocessing.parent_process() is not None:  # in a spawned worker, which imports the command's module
+if multiprocessing.current_process().name != "MainProcess":  # a spawned worker, which imports the command's module
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's: it ends its workers
 
 
@@ -156,10 +158,25 @@ def run(function: Callable, *args, **kwargs) -> int:
 
 
 def _leave_interrupts_to(command: int) -> None:
-    """Lets the processes that this one forks ignore Ctrl-C: a terminal sends it to all of them."""
-    if hasattr(os, "register_at_fork") and command not in _COMMANDS:
-        _COMMANDS.add(command)
-        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    """Lets the processes that this one forks ignore Ctrl-C: a terminal sends it to all of them.
+
+    During a fork itself Python would swallow the interruption: it comes again a moment later.
+    """
+    if not hasattr(os, "register_at_fork") or command in _COMMANDS:
+        return
+    _COMMANDS.add(command)
+    forking: list[bool] = []
+
+    def interrupt(*_) -> None:
+        if not forking:
+            raise KeyboardInterrupt
+        threading.Timer(SECONDS_OF_A_FORK, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    os.register_at_fork(before=lambda: forking.append(True), after_in_parent=forking.clear,
+                        after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(
+            signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def configure_logging() -> None:

@@ -16,11 +16,11 @@ from medsegdiff_auto.cli.command import run
 from medsegdiff_auto.errors import UserError
 
 SLEEPER = r"""
-import multiprocessing, os, sys, time
+import multiprocessing, os, signal, sys, time
 from medsegdiff_auto.cli.command import run
 
 def wait(_):
-    os.write(1, b"working\n")
+    os.write(1, b"deaf\n" if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else b"interruptible\n")
     time.sleep(60)
 
 def work(method):
@@ -105,7 +105,7 @@ def test_ctrl_c_gives_one_line_and_130_and_ends_the_workers(tmp_path, method):
     process = subprocess.Popen([sys.executable, str(tmp_path / "sleeper.py"), method], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, start_new_session=True)
     for _ in range(2):
-        assert process.stdout.readline() == "working\n"
+        assert process.stdout.readline() == "deaf\n"  # each worker leaves Ctrl-C to the command
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, "Interrupted: what is complete stays.\n")
@@ -117,3 +117,23 @@ def test_ctrl_c_gives_one_line_and_130_and_ends_the_workers(tmp_path, method):
             return
         time.sleep(0.05)
     raise AssertionError("workers outlived the command")
+
+
+FORKER = r"""
+import os, signal, sys, time
+from medsegdiff_auto.cli.command import run
+
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))  # Ctrl-C in the midst of a fork
+
+def work():
+    if not os.fork():
+        os._exit(0)
+    time.sleep(60)
+
+sys.exit(run(work))
+"""
+
+
+def test_ctrl_c_in_the_midst_of_a_fork_is_not_lost():
+    done = subprocess.run([sys.executable, "-c", FORKER], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (130, "Interrupted: what is complete stays.\n")
