@@ -83,7 +83,7 @@ def _checked_settings(model_folder: Path, cases: dict[int, list[str]], steps: li
             wrong = [name for name, differs in (
                 ("another checkpoint", settings.checkpoint != digest),
                 ("another dispersion or weight", (settings.dispersion, settings.conditioner_weight)
-                 != (now.dispersion, now.conditioner_weight)),
+                 != (now.sampling.dispersion, now.sampling.conditioner_weight)),
                 ("another seed than other folds", bool(found) and settings.seed != found[0].seed),
                 (f"no {', '.join(missing[:3])}", bool(missing))) if differs]
             if wrong:
