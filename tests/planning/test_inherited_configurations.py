@@ -11,6 +11,8 @@ from medsegdiff_auto.planning import prepare
 from medsegdiff_auto.training.run import load_plans
 
 READY = Path(__file__).parents[2] / "plans" / "ready" / "Dataset004_Hippocampus.json"
+DATASET_JSON = {"name": "mine", "channel_names": {"0": "MRI"}, "labels": {"background": 0, "Anterior": 1, "Posterior": 2},
+                "numTraining": 0, "file_ending": ".nii.gz"}
 CHILDREN = {"finer": {"inherits_from": "3d_fullres", DATA: "MedSegDiffPlans_finer", "spacing": [0.5, 0.5, 0.5]},
             "finer_batch": {"inherits_from": "finer", "batch_size": 3},
             "finer_batch_again": {"inherits_from": "finer_batch"}}
@@ -25,14 +27,16 @@ def preprocessed(tmp_path):
     (tmp_path / "plans.json").write_text(json.dumps(plans))
     folder, raw = tmp_path / "Dataset004_Hippocampus", tmp_path / "raw" / "Dataset004_Hippocampus"
     folder.mkdir()
-    raw.mkdir(parents=True)
-    (raw / "dataset.json").write_text('{"name": "mine"}')
+    for images_or_labels in ("imagesTr", "labelsTr"):
+        (raw / images_or_labels).mkdir(parents=True)
+    (raw / "dataset.json").write_text(json.dumps(DATASET_JSON))
+    (folder / "dataset_fingerprint.json").write_text('{"shapes_after_crop": [], "spacings": []}')
     assert prepare.adopt_plans(tmp_path / "plans.json", raw, folder, "Mine") == "Mine"
     return folder
 
 
 def test_adopted_plans_bring_the_datasets_description_as_planning_does(preprocessed):
-    assert json.loads((preprocessed / "dataset.json").read_text()) == {"name": "mine"}
+    assert json.loads((preprocessed / "dataset.json").read_text()) == DATASET_JSON
 
 
 def test_adopted_plans_rename_the_data_of_every_configuration_that_has_data(preprocessed):
@@ -47,7 +51,8 @@ def test_what_is_preprocessed_is_the_nearest_configuration_with_data(preprocesse
     seen = []
     monkeypatch.setattr(prepare, "preprocess_dataset", lambda *arguments, **options: seen.append(arguments[:3]))
     raw = preprocessed.parent / "raw" / preprocessed.name
-    assert prepare.preprocess(raw, preprocessed, "Mine", asked, 1) == expected and seen == [(4, "Mine", expected)]
+    assert prepare.preprocess(raw, preprocessed, "Mine", asked, 1) == expected
+    assert seen == [(4, "Mine", [configuration]) for configuration in expected]
 
 
 @pytest.mark.parametrize("configuration", ["finer", "finer_batch", "finer_batch_again"])

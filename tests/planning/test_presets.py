@@ -33,8 +33,10 @@ def test_a_name_that_no_finished_plans_have_is_refused_with_those_that_exist():
 
 def test_the_command_adopts_finished_plans_by_their_name(tmp_path, monkeypatch):
     raw = tmp_path / "raw" / "Dataset009_Mine"
-    raw.mkdir(parents=True)
-    (raw / "dataset.json").write_text("{}")
+    for images_or_labels in ("imagesTr", "labelsTr"):
+        (raw / images_or_labels).mkdir(parents=True)
+    (raw / "dataset.json").write_text(json.dumps(
+        {"channel_names": {"0": "MRI"}, "labels": {"background": 0}, "numTraining": 0, "file_ending": ".nii.gz"}))
     (tmp_path / "preprocessed" / "Dataset009_Mine").mkdir(parents=True)
     monkeypatch.setattr(prepare, "fingerprint", lambda *_: {})
     for variable in ("raw", "preprocessed", "results"):
