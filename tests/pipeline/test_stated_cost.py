@@ -82,8 +82,9 @@ def test_the_command_states_the_cost_once_before_the_first_case_and_then_a_line_
     caplog.clear()
     assert command(f"predict -i {{0}} -o {{1}} -d {chain_2d.dataset} -c 2d -f 0 -device cpu --speed fast --samples 3",
                    chain_2d.raw / "imagesTs", tmp_path / "out") == 0
-    lines = caplog.messages
+    fitted, *lines = caplog.messages
     assert capsys.readouterr().err == ""
+    assert fitted == "Sampling as planned: nothing is fitted."
     assert len(lines) == 2 + len(chain_2d.cases)
     assert re.fullmatch(r"phantom_006: [\dx ]+, 3 samples, states in memory, about [\d.]+ GB at most", lines[0])
     stated = re.fullmatch(r"phantom_006: at most (\d+) evaluations of nnU-Net's network and (\d+) of the denoiser "
