@@ -11,8 +11,8 @@ from medsegdiff_auto.planning import prepare
 from medsegdiff_auto.training.run import load_plans
 
 READY = Path(__file__).parents[2] / "plans" / "ready" / "Dataset004_Hippocampus.json"
-DATASET_JSON = {"name": "mine", "channel_names": {"0": "MRI"}, "labels": {"background": 0, "Anterior": 1, "Posterior": 2},
-                "numTraining": 0, "file_ending": ".nii.gz"}
+DATASET_JSON = {"name": "mine", "channel_names": {"0": "MRI"}, "numTraining": 0, "file_ending": ".nii.gz",
+                "labels": {"background": 0, "Anterior": 1, "Posterior": 2}}
 CHILDREN = {"finer": {"inherits_from": "3d_fullres", DATA: "MedSegDiffPlans_finer", "spacing": [0.5, 0.5, 0.5]},
             "finer_batch": {"inherits_from": "finer", "batch_size": 3},
             "finer_batch_again": {"inherits_from": "finer_batch"}}
