@@ -6,7 +6,7 @@ from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from tempfile import gettempdir
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ from medsegdiff_auto.sampling.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.options import SamplingOptions
 from medsegdiff_auto.nnunet.windows import require_few_tiles
-from medsegdiff_auto.sampling.process_memory import resident_bytes
+from medsegdiff_auto.sampling.process_memory import ResidentLimit, resident_bytes
 from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
 from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.sampling.tiling import Tiles
@@ -123,6 +123,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
                                                        model.dataset_json)
         self.num_forwards = self.num_evaluations = 0
         self.baseline_bytes = resident_bytes()
+        self._resident_limit = ResidentLimit(inf)
         self.intervention: Callable[[Tensor], Tensor] | None = None
         self.on_call: Callable[[str, int], None] = lambda kind, count: None
 
@@ -190,6 +191,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         memory = memory or self.memory_plan(CaseSize(data.shape[0], num_outputs, data.shape[1:], data.shape[1:]))
         if memory.is_large:
             give_back_freed_memory()
+        self._resident_limit = ResidentLimit(memory.peak_bytes)
         image, revert_padding = pad_nd_image(torch.from_numpy(np.asarray(data)).float(), self.patch_size, "constant",
                                              {"value": 0}, True, None)
         crop, tiles = revert_padding[1:], self.tiles_of(data.shape[1:])
@@ -264,6 +266,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         """A function of the network in mixed precision on CUDA, as nnU-Net predicts."""
         with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
             outputs = function(*inputs)
+        self._resident_limit.keep()
         if function.__name__ in COUNTED_AS:
             self.on_call(COUNTED_AS[function.__name__], len(inputs[0]))
         return outputs

@@ -24,6 +24,7 @@ from medsegdiff_auto.inference.prediction import Prediction, Source, fused_case,
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.inference.speed import at_speed
 from medsegdiff_auto.nnunet.properties import whole_shape
+from medsegdiff_auto.numeric_flags import COUNT, POSITIVE, SEED, Numbers, OutOfRange
 from medsegdiff_auto.training.run import require_device
 
 Image = PathLike | sitk.Image | Sequence[PathLike | sitk.Image]
@@ -54,12 +55,11 @@ class Segmenter:
                  device: str | None = None, samples: int | None = None, steps: int | None = None,
                  mirrors: int | None = None, fusion: str | None = None, seed: int = 0, speed: str = "default",
                  max_memory_gb: float | None = None, mutual_information: bool = False):
-        _require_at_least_1(samples=samples, steps=steps, mirrors=mirrors)
+        for numbers, values in ((COUNT, {"samples": samples, "steps": steps, "mirrors": mirrors}),
+                                (SEED, {"seed": seed}), (POSITIVE, {"max_memory_gb": max_memory_gb})):
+            _require_within(numbers, **values)
         _require_one_of(SPEEDS, speed=speed)
         _require_one_of((None, *DECODERS.names()), fusion=fusion)
-        if max_memory_gb is not None and max_memory_gb <= 0:
-            raise UserError("max_memory_gb must be positive.", found=str(max_memory_gb), expected="gigabytes above 0",
-                            fix="leave it out for most of what is free")
         torch_device = require_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = load_model(Path(model_folder), _listed(folds))
         options = SamplingOptions(samples, steps, mirrors, fusion=fusion, seed=seed, max_memory_gb=max_memory_gb)
@@ -147,11 +147,13 @@ def _computing(device: torch.device) -> Iterator[None]:
         give_back_freed_memory()
 
 
-def _require_at_least_1(**values: int | None) -> None:
+def _require_within(numbers: Numbers, **values: int | float | None) -> None:
     for name, value in values.items():
-        if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1.", found=str(value), expected="a whole number from 1",
-                            fix=f"leave out {name}")
+        try:
+            None if value is None else numbers.checked(value)
+        except OutOfRange as outside:
+            raise UserError(f"{name} {outside}.", found=repr(value), expected=outside.expected,
+                            fix=f"leave out {name}") from outside
 
 
 def _require_one_of(allowed: Sequence[str | None], **values: str | None) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from medsegdiff_auto.heap import give_back_freed_memory
+
 try:
     import resource
 except ImportError:  # Windows
@@ -18,6 +20,7 @@ except ImportError:  # Windows
 logger = logging.getLogger(__name__)
 
 UNKNOWN_FREE_BYTES = 8e9
+GIVEN_BACK_FROM = 0.95  # of a limit
 
 
 def free_bytes(device: torch.device) -> float:
@@ -54,6 +57,26 @@ def resident_bytes() -> float:
     """The resident size of this process now; the largest so far where the system does not say."""
     statm = Path("/proc/self/statm")
     return float(statm.read_text(encoding="utf-8").split()[1]) * PAGESIZE if statm.is_file() else peak_resident_bytes()
+
+
+class ResidentLimit:
+    """Keeps the process below a peak that was stated, by giving freed memory back where it comes near.
+
+    What a tile leaves behind for good lies in the hole of what it freed, and the next tile's blocks do not fit beside
+    it: the heap may grow by a block a tile while as little is in use as before (results/cost_inference.md).
+
+    Args:
+        limit_bytes: of the resident size.
+    """
+
+    def __init__(self, limit_bytes: float):
+        self._from = GIVEN_BACK_FROM * limit_bytes
+
+    def keep(self) -> None:
+        """Gives freed memory back from 95 % of the limit on, or once there was nothing to give, from 5 % more on."""
+        if resident_bytes() > self._from:
+            give_back_freed_memory()
+            self._from = max(self._from, resident_bytes() / GIVEN_BACK_FROM)
 
 
 @cache

@@ -186,7 +186,14 @@ def test_the_code_of_the_readme_runs(chain_3d, without_variables, tmp_path):
                                            ({"steps": 0}, "steps must be at least 1"),
                                            ({"speed": "quick"}, "no such speed"),
                                            ({"fusion": "vote"}, "no such fusion"),
-                                           ({"max_memory_gb": 0}, "must be positive"),
+                                           ({"max_memory_gb": 0}, "max_memory_gb must be above 0"),
+                                           ({"max_memory_gb": float("nan")}, "max_memory_gb must be a finite"),
+                                           ({"max_memory_gb": "8"}, "max_memory_gb must be a number"),
+                                           ({"samples": 10**9}, "samples must be at most"),
+                                           ({"steps": 2.5}, "steps must be a whole number"),
+                                           ({"mirrors": True}, "mirrors must be a whole number"),
+                                           ({"seed": -1}, "seed must be at least 0"),
+                                           ({"seed": float("inf")}, "seed must be a whole number"),
                                            ({"folds": 4}, "no checkpoint_final.pth"),
                                            ({"device": "tpu"}, "device is not available")])
 def test_an_option_out_of_its_range_is_refused_by_name(chain_2d, folders, options, what):
