@@ -1,4 +1,4 @@
-"""The ranges of numbers that users give: what is no finite number, or so large that a command would never end, is refused."""
+"""The ranges of numbers that users give: what is not finite, or so large that a command would never end, is refused."""
 
 from __future__ import annotations
 

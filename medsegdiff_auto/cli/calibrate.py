@@ -28,8 +28,9 @@ def main(argv=None) -> int:
 
 def _calibrate(args, command: list[str]) -> None:
     place = place_of(args)
-    file = _fit(place, args).write(place.folder)
-    write_run(place.folder, command, file=RUN_RECORD)
+    with place.held_for("calibrated"):
+        file = _fit(place, args).write(place.folder)
+        write_run(place.folder, command, file=RUN_RECORD)
     print(f"Written: {file}")
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.numeric_flags import COUNT, Numbers
+from medsegdiff_auto.locks import alone
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
 
 if TYPE_CHECKING:
@@ -29,6 +31,19 @@ class ModelPlace(NamedTuple):
     folder: Path
     preprocessed: Path
     device: torch.device
+
+    def held_for(self, work: str) -> AbstractContextManager:
+        """No second command does the same work with the model meanwhile; a model that is missing cannot be held.
+
+        Args:
+            work: a participle, ``calibrated``.
+
+        Raises:
+            UserError: another process does.
+        """
+        if not self.folder.is_dir():
+            return nullcontext()
+        return alone(self.folder / f".{work}.lock", f"{self.folder} is being {work} by another command")
 
 
 def add_model_flags(parser: argparse.ArgumentParser, folds: int | list[int], fold_help: str) -> None:

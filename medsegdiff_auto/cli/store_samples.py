@@ -28,9 +28,10 @@ def main(argv=None) -> int:
 
 def _store(args) -> None:
     place = place_of(args)
-    for fold in args.f:
-        for written in _store_fold(place, fold, args):
-            print(f"Stored: {written}")
+    with place.held_for("sampled"):
+        for fold in args.f:
+            for written in _store_fold(place, fold, args):
+                print(f"Stored: {written}")
 
 
 def _store_fold(place: ModelPlace, fold: int, args):

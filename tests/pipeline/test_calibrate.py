@@ -1,6 +1,8 @@
 """What ``medsegdiff_calibrate`` fits is what later predictions use."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from chain import command
 from medsegdiff_auto.decision.fitted_sampling import FILE
 from medsegdiff_auto.files.provenance import checksum
 from medsegdiff_auto.inference.model import load_model
+from medsegdiff_auto.locks import alone
 from medsegdiff_auto.decision.temperature import at_temperature
 
 LINE = "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2 --steps 2"
@@ -78,3 +81,18 @@ def test_a_damaged_fit_stops_a_prediction_with_its_name(chain_2d, fitted_file, t
 def test_one_sample_cannot_be_calibrated(chain_2d, fitted_file, capsys):
     assert command(LINE.replace("--samples 2", "--samples 1")) == 2
     assert "--samples must be at least 2" in capsys.readouterr().err and not fitted_file.exists()
+
+
+@pytest.mark.parametrize("line, work", [(LINE, "calibrated"),
+                                        ("store_samples -d 902 -c 2d -f 0 -device cpu --samples 2", "sampled")])
+def test_a_second_command_names_the_first_and_the_lock_of_a_killed_one_holds_nobody(
+        chain_2d, fitted_file, capsys, line, work):
+    with alone(chain_2d.model / f".{work}.lock"):
+        assert command(line) == 2
+    said = capsys.readouterr().err
+    assert f"{chain_2d.model} is being {work} by another command" in said and f"process {os.getpid()} on" in said
+    assert not fitted_file.exists() and not (chain_2d.model / "fold_0" / "samples").exists()
+    (chain_2d.model / f".{work}.lock").write_text("process 1 on another-host")
+    assert command(line + " --seed 5") == 0
+    assert not (chain_2d.model / f".{work}.lock").exists()
+    shutil.rmtree(chain_2d.model / "fold_0" / "samples", ignore_errors=True)
