@@ -113,6 +113,7 @@ def _unfinished(file: Path) -> Path:
 
 
 def _is_running(pid: int) -> bool:
+    """Whether a process lives; one that was killed and whose parent has not asked for it yet is dead."""
     if os.name != "posix":
         return True  # elsewhere signal 0 would end it
     try:
@@ -121,7 +122,10 @@ def _is_running(pid: int) -> bool:
         return False
     except OSError:
         pass
-    return True
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:  # no Linux
+        return True
 
 
 def _sync(path: Path) -> None:

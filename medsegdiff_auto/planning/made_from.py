@@ -16,13 +16,13 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from nnunetv2.utilities.crossval_split import generate_crossval_split
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.files.provenance import FINISHED, checksum, checksum_of, differences, read_record, recorded, some
 from medsegdiff_auto.nnunet.dataset_files import (FINGERPRINT_FILE, NUM_FOLDS, SPLITS_FILE, image_file, labels_file,
                                                   properties_file, read_splits, references_folder)
 from medsegdiff_auto.nnunet.inheritance import DATA, holders, resolved
+from medsegdiff_auto.nnunet.training_files import training_files
 from medsegdiff_auto.writing import atomically
 
 CASES, LABELS, PLAN, COPY_OF = "cases", "labels", "plan", "copy_of"
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 def dataset_checksums(raw_folder: Path, dataset_json: dict, num_processes: int) -> dict:
     """The raw files of every case, and the part of ``dataset.json`` that says what is in them."""
-    listed = get_filenames_of_train_images_and_targets(str(raw_folder), dataset_json)
+    listed = training_files(raw_folder, dataset_json)
     with ThreadPool(max(1, num_processes)) as pool:
         of_cases = pool.map(lambda case: checksum_of([checksum(file) for file in (*case["images"], case["label"])]),
                             listed.values())
@@ -86,7 +86,7 @@ def renew_splits(raw_folder: Path, preprocessed_folder: Path, dataset_json: dict
         UserError: folds of somebody's own differ from those of the raw dataset, or name cases that it does not have.
     """
     source, target = raw_folder / SPLITS_FILE, preprocessed_folder / SPLITS_FILE
-    cases = set(get_filenames_of_train_images_and_targets(str(raw_folder), dataset_json))
+    cases = set(training_files(raw_folder, dataset_json))
     if target.is_file() and _is_renewable(target, source, cases):
         logger.warning("%s was made for an earlier state of the dataset: its folds are drawn anew.", target)
         target.unlink()
@@ -107,7 +107,7 @@ def drop_stale_references(preprocessed_folder: Path, raw_folder: Path, dataset_j
 
     nnU-Net replaces a copy only by a file of a later date.
     """
-    listed = get_filenames_of_train_images_and_targets(str(raw_folder), dataset_json)
+    listed = training_files(raw_folder, dataset_json)
     labels = {f"{case}{dataset_json['file_ending']}": Path(files["label"]) for case, files in listed.items()}
     folder = references_folder(preprocessed_folder)
     for copy in folder.iterdir() if folder.is_dir() else ():

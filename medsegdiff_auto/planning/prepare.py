@@ -9,7 +9,6 @@ from pathlib import Path
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
@@ -18,6 +17,7 @@ from medsegdiff_auto.nnunet.dataset_files import FINGERPRINT_FILE
 from medsegdiff_auto.nnunet.known_names import read_plans, require_known_reader
 from medsegdiff_auto.nnunet.managers import PlansManager
 from medsegdiff_auto.nnunet.resampling import network_shape, require_sensible_shape
+from medsegdiff_auto.nnunet.training_files import training_files
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.files.provenance import recorded
 from medsegdiff_auto.checks.integrity import require_intact
@@ -102,7 +102,7 @@ def require_sensible_cases(raw_folder: Path, dataset_json: dict, preprocessed_fo
         UserError: a case would have no voxel, or absurdly many.
     """
     fingerprint, manager = load_json(str(preprocessed_folder / FINGERPRINT_FILE)), PlansManager(plans)
-    cases = get_filenames_of_train_images_and_targets(str(raw_folder), dataset_json)
+    cases = training_files(raw_folder, dataset_json)
     for case, shape, spacing in zip(cases, fingerprint["shapes_after_crop"], fingerprint["spacings"]):
         for configuration in map(manager.get_configuration, configurations):
             require_sensible_shape(network_shape(shape, spacing, manager, configuration), shape, spacing, case)

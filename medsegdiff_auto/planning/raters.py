@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from medsegdiff_auto.files.rater_folders import rater_folders
 from medsegdiff_auto.nnunet.dataset_files import image_file
 from medsegdiff_auto.nnunet.managers import PlansManager
+from medsegdiff_auto.nnunet.training_files import training_files
 
 SUFFIX = "_raters"
 
@@ -28,7 +28,7 @@ def preprocess_raters(raw_folder: Path, preprocessed_folder: Path, plans: dict, 
     dataset_json = load_json(str(raw_folder / "dataset.json"))
     plans_manager = PlansManager(plans)
     manager = plans_manager.get_configuration(configuration)
-    cases = get_filenames_of_train_images_and_targets(str(raw_folder), dataset_json)
+    cases = training_files(raw_folder, dataset_json)
     jobs = []
     for folder in folders:
         target = preprocessed_folder / f"{manager.data_identifier}{SUFFIX}" / folder.name

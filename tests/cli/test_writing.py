@@ -106,6 +106,18 @@ def test_what_a_killed_process_left_goes_with_the_next_write_and_that_of_a_runni
     assert sorted(tmp_path.iterdir()) == sorted([*running, tmp_path / "b.txt"])
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc")
+def test_a_killed_process_that_nobody_has_asked_for_is_no_running_one(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    litter = tmp_path / f".unfinished_{killed.pid}@{socket.gethostname()}_0_x"
+    litter.write_text("half")
+    killed.kill()
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # a zombie until wait()
+    write_text("whole", tmp_path / "b.txt")
+    killed.wait()
+    assert [file.name for file in tmp_path.iterdir()] == ["b.txt"]
+
+
 @pytest.mark.parametrize("name", ["n" * 248 + ".nii.gz", "ü" * 124 + ".json", "a b.txt", "x"])
 def test_every_name_that_a_file_may_have_can_be_written(tmp_path, name):
     write_json({"a": "ü"}, tmp_path / name)
