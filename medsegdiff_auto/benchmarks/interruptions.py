@@ -49,9 +49,10 @@ IMPORTED_IN_COMMANDS = (
     "medsegdiff_auto.evaluation.folder", "medsegdiff_auto.inference.folder", "medsegdiff_auto.planning.prepare",
     "medsegdiff_auto.reporting.report", "medsegdiff_auto.selection.dispersion",
     "medsegdiff_auto.selection.stored_samples")
-# what holds times, or the history of a work that was begun several times
+# what holds times, or the history of a work that was begun several times; every step seeds the generators anew, so that
+# their states depend on how often workers were started, and no weight on them
 PASSING = re.compile(r"training_log_.*\.txt|progress\.png|debug\.json")
-TIMES = re.compile(r"time|seconds|date|hours|converted$", re.IGNORECASE)
+TIMES = re.compile(r"time|seconds|date|hours|converted$|random_states", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from medsegdiff_auto.files.geometry import Geometry
-from medsegdiff_auto.files.sound import require_sound
+from medsegdiff_auto.files.sound import require_grid, require_one_grid, require_whole
 from medsegdiff_auto.files.unreadable import UnreadableScan, not_an_image
 from medsegdiff_auto.nnunet.properties import header_of, spacing_of
-from medsegdiff_auto.nnunet.readers import BaseReaderWriter
+from medsegdiff_auto.nnunet.readers import BaseReaderWriter, reads_by_itk
 
 __all__ = ["Geometry", "Scan", "UnreadableScan", "count_nonfinite", "read_scan"]
 
@@ -36,13 +36,19 @@ def read_scan(path: Path, reader: BaseReaderWriter, shown: str, is_label: bool =
     Raises:
         UnreadableScan: what :func:`require_sound` finds, or the reader cannot read it.
     """
-    num_nonfinite = require_sound(path, shown)
+    stored = require_whole(path, shown)
+    is_read_by_itk = stored.is_one_volume and reads_by_itk(reader)  # reads the header once, not twice
+    if not is_read_by_itk:
+        require_one_grid(path, shown, stored)
     try:
         voxels, properties = reader.read_seg(str(path)) if is_label else reader.read_images((str(path),))
         geometry = _geometry(voxels, properties)
     except Exception as failure:  # every reader has exceptions of its own
+        require_one_grid(path, shown, stored)
         raise not_an_image(shown, failure) from failure
-    return Scan(voxels, geometry, num_nonfinite or count_nonfinite(voxels))
+    if is_read_by_itk:
+        require_grid(geometry, stored, shown)
+    return Scan(voxels, geometry, stored.num_nonfinite or count_nonfinite(voxels))
 
 
 def count_nonfinite(voxels: np.ndarray) -> int:

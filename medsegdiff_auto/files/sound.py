@@ -4,8 +4,10 @@ It asks what the readers keep to themselves: both readers of NIfTI have to see o
 one number each, and a photograph has to lie as it is shown.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import SimpleITK as sitk
 
@@ -21,6 +23,32 @@ ITK_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".gipl")
 _GIPL_HEADER_BYTES = 256
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What the bytes of a file say.
+
+    Attributes:
+        num_nonfinite: NaN and infinite values that a NIfTI file stores.
+        header: of a NIfTI file, else None.
+        has_grid: whether ITK reads a header with a grid.
+    """
+
+    num_nonfinite: int = 0
+    header: nibabel.Nifti1Header | None = None
+    has_grid: bool = False
+
+    @property
+    def grid(self) -> Geometry | None:
+        """As nibabel reads it."""
+        return None if self.header is None else grid_of(self.header)
+
+    @property
+    def is_one_volume(self) -> bool:
+        """Whether a NIfTI header says three axes and one number per voxel."""
+        return (self.header is not None and self.header["dim"][0] >= 3 and max(self.header["dim"][4:]) <= 1
+                and self.header.get_data_dtype().names is None)
+
+
 def require_sound(path: Path, shown: str, max_axes: int = 3, with_voxels: bool = True) -> int:
     """Checks a file; returns the number of NaN and infinite values that a NIfTI file stores.
 
@@ -30,8 +58,19 @@ def require_sound(path: Path, shown: str, max_axes: int = 3, with_voxels: bool =
         with_voxels: whether the file is read to its end; its header is checked in any case.
 
     Raises:
-        UnreadableScan: missing, empty, truncated, no image, too many axes, several values per voxel, two grids in one
-            header, oblique axes, or a photograph that is stored turned.
+        UnreadableScan: what :func:`require_whole` finds, or too many axes, several values per voxel, two grids in one
+            header, oblique axes.
+    """
+    stored = require_whole(path, shown, with_voxels)
+    require_one_grid(path, shown, stored, max_axes)
+    return stored.num_nonfinite
+
+
+def require_whole(path: Path, shown: str, with_voxels: bool = True) -> Stored:
+    """Checks the bytes of a file.
+
+    Raises:
+        UnreadableScan: missing, empty, truncated, no image, or a photograph that is stored turned.
     """
     if not path.is_file():
         raise UnreadableScan(Finding(shown, "does not exist", "no such file", "an image file", "put the file there"))
@@ -41,21 +80,26 @@ def require_sound(path: Path, shown: str, max_axes: int = 3, with_voxels: bool =
     if name.endswith(PICTURE_ENDINGS):
         _require_whole_and_upright(path, shown)
     if not name.endswith(ITK_ENDINGS):
-        return 0
+        return Stored()
     header = read_header(path, shown) if is_nifti(path) else None
     num_nonfinite = require_all_voxels(path, header, shown) if header is not None and with_voxels else 0
-    _require_one_grid(path, shown, max_axes, None if header is None else grid_of(header))
-    return num_nonfinite
+    return Stored(num_nonfinite, header, has_grid=True)
 
 
-def _require_one_grid(path: Path, shown: str, max_axes: int, stored: Geometry | None) -> None:
-    """What ITK reads from the header; ``stored`` is what nibabel reads of it."""
+def require_one_grid(path: Path, shown: str, stored: Stored, max_axes: int = 3) -> None:
+    """Checks what ITK reads from the header.
+
+    Raises:
+        UnreadableScan: too many axes, several values per voxel, two grids in one header, oblique axes.
+    """
+    if not stored.has_grid:
+        return
     header = sitk.ImageFileReader()
     header.SetFileName(str(path))
     try:
         header.ReadImageInformation()
     except RuntimeError as failure:
-        _require_perpendicular(stored, shown)
+        _require_perpendicular(stored.grid, shown)
         raise not_an_image(shown, failure) from None
     if header.GetDimension() > max_axes:
         raise UnreadableScan(
@@ -73,8 +117,18 @@ def _require_one_grid(path: Path, shown: str, max_axes: int, stored: Geometry | 
     if header.GetDimension() < 2:
         return
     seen = Geometry.of_itk(header.GetSize()[:3], header.GetSpacing(), header.GetOrigin(), header.GetDirection())
-    if stored is not None:
-        _require_same_grid(seen, stored, shown)
+    require_grid(seen, stored, shown)
+
+
+def require_grid(seen: Geometry, stored: Stored, shown: str) -> None:
+    """Compares the grid that ITK has read with what is stored.
+
+    Raises:
+        UnreadableScan: two grids in one header, oblique axes.
+    """
+    grid = stored.grid
+    if grid is not None:
+        _require_same_grid(seen, grid, shown)
     _require_perpendicular(seen, shown)
 
 

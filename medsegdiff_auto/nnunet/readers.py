@@ -9,10 +9,11 @@ from pathlib import Path
 
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from medsegdiff_auto.nnunet.known_names import require_known_reader
 
-__all__ = ["BaseReaderWriter", "find_reader"]
+__all__ = ["BaseReaderWriter", "find_reader", "reads_by_itk"]
 
 NUM_EXAMPLES = 3
 
@@ -29,6 +30,11 @@ def find_reader(dataset_json: dict, example_files: Sequence[Path]) -> BaseReader
         with contextlib.suppress(RuntimeError), _silence():
             return determine_reader_writer_from_dataset_json(dataset_json, str(example), verbose=False)()
     return determine_reader_writer_from_dataset_json(dataset_json, None, verbose=False)()
+
+
+def reads_by_itk(reader: BaseReaderWriter) -> bool:
+    """Whether it gives a file's grid as ITK reads it; the one that reorients does not."""
+    return type(reader) is SimpleITKIO
 
 
 @contextlib.contextmanager
