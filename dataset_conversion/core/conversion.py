@@ -17,6 +17,7 @@ from medsegdiff_auto.dataset_conversion.core.description import dataset_json, la
 from medsegdiff_auto.dataset_conversion.core.layout import listing_checksum
 from medsegdiff_auto.dataset_conversion.core.reading import FULL_DISK
 from medsegdiff_auto.dataset_conversion.core.registry import load_converter
+from medsegdiff_auto.dataset_conversion.core.remainder import taken_by_no_case
 from medsegdiff_auto.dataset_conversion.core.source import TEST, TRAIN, Contents, Omission
 from medsegdiff_auto.dataset_conversion.core.workers import convert_cases
 from medsegdiff_auto.dataset_conversion.core.workplace import publish, require_free_id, tidy, workplace
@@ -75,6 +76,7 @@ def convert(request: Request) -> Outcome:
     converter = load_converter(request.converter)
     _require_request(request, converter.has_raters)
     contents = _with_possible_names(converter.scan(request.source, request.options))
+    contents.left_out.extend(taken_by_no_case(request.source, contents))
     _require_contents(contents, request)
     dataset = f"Dataset{request.dataset_id:03d}_{request.name or contents.dataset_name}"
     require_free_id(request.raw_folder, dataset, request.overwrite)

@@ -1,4 +1,4 @@
-"""What a folder holds beside the files that patterns name: nothing is passed over without a word."""
+"""What a folder holds beside the files that are converted: nothing is passed over without a word."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from medsegdiff_auto.dataset_conversion.core.patterns import matches, without_ending
-from medsegdiff_auto.dataset_conversion.core.source import Omission
-from medsegdiff_auto.files.listing import IMAGE_ENDINGS, ending_of, no_file
+from medsegdiff_auto.dataset_conversion.core.source import Contents, Omission
+from medsegdiff_auto.files.listing import IMAGE_ENDINGS, ending_of, no_file, visible_below
 
 DATA_OF = {".raw": (".mhd",), ".zraw": (".mhd",), ".json": (".tif", ".tiff")}  # belong to the image of that name
 
@@ -42,3 +42,16 @@ def remainder(source: Path, readable: Iterable[Path], others: Iterable[Path], ta
         elif not any(path.with_suffix(image).is_file() for image in DATA_OF.get(path.suffix.lower(), ())):
             left_out.append(Omission(name, "no pattern names it"))
     return problems, sorted(left_out, key=lambda omission: not ending_of(omission.name))
+
+
+def taken_by_no_case(source: Path, contents: Contents) -> list[Omission]:
+    """The images of a source that no case takes and that its converter does not mention, by file, case or folder."""
+    taken = {file for case in contents.cases for file in case.files} | set(contents.other_files)
+    mentioned = {omission.name for omission in (*contents.problems, *contents.left_out)}
+    found = []
+    for path in visible_below(source):
+        name, ending = path.relative_to(source), ending_of(path.name)
+        words = {name.as_posix(), *name.parts, path.name[:len(path.name) - len(ending)]}
+        if ending and path.is_file() and path not in taken and not words & mentioned:
+            found.append(Omission(name.as_posix(), "no case takes it"))
+    return found

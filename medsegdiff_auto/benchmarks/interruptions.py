@@ -21,6 +21,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,6 +118,8 @@ def started(work: Work, root: Path) -> int:
     words = shlex.split(f"{work.line.format(root)} {work.again(root)}")
     child = os.fork()
     if child:
+        with suppress(PermissionError):  # it has done so itself and gone on
+            os.setpgid(child, child)
         return child
     os.setpgid(0, 0)
     sys.modules["__main__"] = ModuleType("__main__")  # else every worker imports all that this module does
@@ -243,10 +246,11 @@ def main() -> None:
         print("| command | seconds undisturbed | kills | begun anew | wrong |\n|---|---|---|---|---|", flush=True)
         for work in WORKS:
             found = torment(work, folder, -(-args.kills // len(tormented)) * (work in tormented), generator)
+            print("\n".join(found.wrong), file=sys.stderr, flush=True)
             print(f"| {work.name} | {found.takes_s:.1f} | {found.kills} | {found.rounds} | {len(found.wrong)} |",
                   flush=True)
             wrong += found.wrong
-    print("\n".join(wrong) or "\nEverything equal, and no litter.")
+    print(f"\n{len(wrong)} wrong, see above." if wrong else "\nEverything equal, and no litter.")
     raise SystemExit(bool(wrong))
 
 
