@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 
 from medsegdiff_auto.dataset_conversion.core.patterns import matches, without_ending
@@ -51,7 +52,8 @@ def taken_by_no_case(source: Path, contents: Contents) -> list[Omission]:
     found = []
     for path in visible_below(source):
         name, ending = path.relative_to(source), ending_of(path.name)
-        words = {name.as_posix(), *name.parts, path.name[:len(path.name) - len(ending)]}
+        stem = path.name[:len(path.name) - len(ending)]
+        words = {name.as_posix(), *name.parts, *accumulate(stem.split("_"), "{}_{}".format)}
         if ending and path.is_file() and path not in taken and not words & mentioned:
             found.append(Omission(name.as_posix(), "no case takes it"))
     return found

@@ -62,11 +62,13 @@ class Work:
 
     Attributes:
         line: its words, with ``{0}`` for the folder of everything.
-        again: the further words of one that was begun, or None where the folder does not say that it was.
+        again: the further words of one that was begun.
+        refusal: what it says where it was over before the kill.
     """
 
     line: str
     again: Callable[[Path], str] = lambda root: ""
+    refusal: str | None = None
 
     @property
     def name(self) -> str:
@@ -78,7 +80,7 @@ def _continued(root: Path) -> str:
 
 
 WORKS = (
-    Work("convert folder -i {0}/source -d 5 --name Killed -np 1"),
+    Work("convert folder -i {0}/source -d 5 --name Killed -np 1", refusal="exists already"),
     Work("plan_and_preprocess -d 5 -c 2d --resources tiny -np 1"),
     Work("train 5 2d 0 --iterations 30 -device cpu --seed 0", _continued),
     Work("calibrate -d 5 -c 2d -f 0 -device cpu --samples 2"),
@@ -216,7 +218,8 @@ def torment(work: Work, folder: Path, num_kills: int, generator: random.Random) 
             killed_here += code is None
             found.kills += code is None
         found.rounds += 1
-        wrong = [f"exit code {code}: {_last_words(folder)}"] if code else differences(whole, contents(root))
+        is_refused = bool(code) and work.refusal is not None and work.refusal in _last_words(folder)
+        wrong = [f"exit code {code}: {_last_words(folder)}"] if code and not is_refused else differences(whole, contents(root))
         found.wrong += [f"{work.name}, round {found.rounds} of {killed_here} kills: {what}" for what in wrong]
     shutil.rmtree(root), shutil.rmtree(before), shutil.move(after, root)
     return found

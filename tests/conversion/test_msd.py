@@ -1,6 +1,7 @@
 """The Decathlon: voxels, geometry, channels, test images, and a task that is not one."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -106,3 +107,13 @@ def test_hippocampus_as_the_decathlon_distributes_it_gives_the_known_dataset(sha
             np.testing.assert_array_equal(done.voxels(file), np.asanyarray(nib.load(known / file).dataobj))
             assert geometry(done.folder / file) == geometry(known / file)
     require_intact(done.folder)
+
+
+def test_an_image_that_the_task_does_not_list_is_named(convert, msd_task):
+    for name in ("extra.nii.gz", "._tiny_0.nii.gz"):
+        shutil.copy(msd_task / "imagesTr" / "tiny_0.nii.gz", msd_task / "imagesTr" / name)
+    (msd_task / "notes.txt").write_text("no image")
+    done = convert("msd", msd_task)
+    assert done.code == 0 and "left out: 1" in done.out and "imagesTr/extra.nii.gz: no case takes it" in done.out
+    assert done.description["provenance"]["left_out"] == [
+        {"name": "imagesTr/extra.nii.gz", "reason": "no case takes it"}]
