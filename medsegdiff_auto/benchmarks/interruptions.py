@@ -218,8 +218,9 @@ def torment(work: Work, folder: Path, num_kills: int, generator: random.Random) 
             killed_here += code is None
             found.kills += code is None
         found.rounds += 1
-        is_refused = bool(code) and work.refusal is not None and work.refusal in _last_words(folder)
-        wrong = [f"exit code {code}: {_last_words(folder)}"] if code and not is_refused else differences(whole, contents(root))
+        words = _last_words(folder)
+        failed = code and not (work.refusal and work.refusal in words)
+        wrong = [f"exit code {code}: {words}"] if failed else differences(whole, contents(root))
         found.wrong += [f"{work.name}, round {found.rounds} of {killed_here} kills: {what}" for what in wrong]
     shutil.rmtree(root), shutil.rmtree(before), shutil.move(after, root)
     return found
