@@ -45,8 +45,10 @@ def case_memory(shape=LARGE, **changes):
 
 
 @pytest.fixture(autouse=True)
-def roomy_disk(monkeypatch):
+def roomy_machine(monkeypatch):
+    """A large disk, and a process that no earlier test has made large."""
     monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder: namedtuple("usage", "free")(1000 * GB))
+    monkeypatch.setattr(memory, "peak_resident_bytes", lambda: 0.0)
 
 
 def plan_of(max_memory_gb, folder, **changes):
@@ -98,8 +100,14 @@ def test_the_peak_keeps_to_the_limit_and_kept_features_take_what_is_left(max_mem
     assert less.samples_together <= found.samples_together
 
 
-def test_on_the_cpu_the_case_is_what_the_peak_adds_to_the_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "peak_resident_bytes", lambda: 0.0)
+def test_a_process_that_was_larger_before_states_its_own_peak(tmp_path, monkeypatch):
+    expected = plan_of(4.0, tmp_path).peak_bytes
+    for peak_gb in (1.0, 9.0):
+        monkeypatch.setattr(memory, "peak_resident_bytes", lambda peak=peak_gb * GB: peak)
+        assert plan_of(4.0, tmp_path).peak_bytes == max(expected, peak_gb * GB)
+
+
+def test_on_the_cpu_the_case_is_what_the_peak_adds_to_the_process(tmp_path):
     for max_memory_gb in (6.0, 60.0):
         found = plan_of(max_memory_gb, tmp_path)
         assert found.device_bytes == found.peak_bytes - BASELINE > 0
