@@ -20,6 +20,7 @@ import shlex
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -133,6 +134,8 @@ def started(work: Work, root: Path) -> int:
         code = importlib.import_module(f"medsegdiff_auto.cli.{words[0]}").main(words[1:])
     except SystemExit as end:
         code = end.code
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)

@@ -34,7 +34,7 @@ def grown_mb(argument):
 
 
 def test_holes_between_what_lives_on_go_back_near_the_limit():
-    """Of 430 MB, 10 are in use."""
+    """10 MB of 430 are in use."""
     assert grown_mb("left alone") > 350
     assert grown_mb("kept") < 100
 
