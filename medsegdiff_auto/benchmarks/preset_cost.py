@@ -48,7 +48,8 @@ def cost_row(planner: MedSegDiffPlanner, plan: dict, diffusion: DiffusionConfigu
         network = build_network(unet, num_outputs, diffusion, deep_supervision=False, num_inputs=num_inputs).eval()
         image, state, t = torch.empty(1, num_inputs, *patch), torch.empty(1, num_outputs, *patch), torch.empty(1)
         terms = network.image_terms(network.condition(image))
-        of_denoiser = operations(lambda: network.denoise(state, t, terms))
+        latent = network.empty_latents(1, patch)
+        of_denoiser = operations(lambda: network.denoise(state, t, terms, latent))
         of_condition = operations(lambda: network.condition(image)) if network.has_conditioner else 0.0
         total, denoiser = num_parameters(network), num_parameters(network.denoiser)
         peak_gb = training_peak_gb(

@@ -32,7 +32,7 @@ class FittedSampling:
     """How to sample and fuse, and where that comes from.
 
     Attributes:
-        dispersion: tau of :mod:`~medsegdiff_auto.sampling.smooth_field`.
+        dispersion: tau of :mod:`~medsegdiff_auto.diffusion.smooth_field`.
         conditioner_weight: of the plain network in the fused mean, [0, 1].
         num_samples, num_steps: that it was fitted with; other steps need a fit of their own.
         num_cases: that it was fitted on.

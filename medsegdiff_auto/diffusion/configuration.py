@@ -19,7 +19,8 @@ TARGETS = ("classes", "regions")
 ARCHITECTURES = ("conditioned", "two_encoders", "concatenated")
 PARAMETERISATIONS = ("x_start", "noise", "v")
 # name: what it compares
-LOSSES = {"cross_entropy": ("x_start",), "mse": ("noise", "v"), "multiscale_mse": ("noise", "v")}
+LOSSES = {"cross_entropy": ("x_start",), "energy_score": ("x_start",), "mse": ("noise", "v"),
+          "multiscale_mse": ("noise", "v")}
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class NetworkSection:
         sees_state: false makes the no-diffusion twin: the same network and training with an empty state, at t = 1.
         frozen_conditioner: the conditioner keeps the weights that it came with, those of a trained nnU-Net.
         gradient_into_conditioner: the denoiser's loss trains the conditioner too.
+        latent_scales: distances of the nodes of the latent noise, in structure diameters; empty for none.
+        latent_channels: fields of latent noise at each scale.
     """
 
     architecture: str = one_of(ARCHITECTURES)
@@ -59,6 +62,8 @@ class NetworkSection:
     sees_state: bool = flag()
     frozen_conditioner: bool = flag()
     gradient_into_conditioner: bool = flag()
+    latent_scales: tuple[float, ...] = several(lambda scale: is_number(scale) and scale > 0, "numbers above 0")
+    latent_channels: int = whole(0)
 
     def __post_init__(self):
         check_fields(self, "network")
@@ -73,6 +78,11 @@ class NetworkSection:
                 f"network.bottleneck_attention_heads is {heads}, expected a divisor of the {lowest} channels")
         if self.frozen_conditioner and (self.gradient_into_conditioner or self.architecture != "conditioned"):
             raise ValueError("network.frozen_conditioner needs a conditioner that gets no gradient")
+        if bool(self.latent_scales) != bool(self.latent_channels):
+            raise ValueError(f"network.latent_channels is {self.latent_channels} with latent_scales "
+                             f"{list(self.latent_scales)}, expected both or neither")
+        if self.latent_scales and (self.parameterisation != "x_start" or self.architecture == "two_encoders"):
+            raise ValueError("network.latent_scales needs a denoiser that predicts the logits of x_0")
 
 
 @dataclass(frozen=True)
@@ -115,13 +125,17 @@ class LossSection:
     """What the denoiser's output is compared by, and how it is trained.
 
     Attributes:
-        name: ``cross_entropy`` of the predicted x_0, or ``mse`` or ``multiscale_mse`` of the noise or v.
+        name: ``cross_entropy`` of the predicted x_0, ``energy_score`` of several draws of it, or ``mse`` or
+            ``multiscale_mse`` of the noise or v.
         multiscale_size: coarsest side of ``multiscale_mse``, in voxels; 0 for the other losses.
         anchor_loss_interval: every how many iterations MedSegDiff-V2's loss on the conditioner's prediction counts; 0
             leaves the conditioner nnU-Net's loss.
         recycling_share: share of the training samples whose state is the model's own re-noised prediction.
         initial_learning_rate: of the denoiser's AdamW, decayed by nnU-Net's polynomial.
         ema_length: length of the weight average relative to the whole training.
+        num_training_draws: predictions of one state that the energy score compares; 1 for the other losses.
+        class_weights: of every output channel in the energy score; empty for 1.
+        pure_noise_share: share of the training samples at t = 1.
     """
 
     name: str = one_of(LOSSES)
@@ -130,12 +144,20 @@ class LossSection:
     recycling_share: float = number(0, 1)
     initial_learning_rate: float = number(above=0)
     ema_length: float = number(above=0, below=1)
+    num_training_draws: int = whole(1)
+    class_weights: tuple[float, ...] = several(lambda weight: is_number(weight) and weight >= 0, "numbers from 0")
+    pure_noise_share: float = number(0, 1)
 
     def __post_init__(self):
         check_fields(self, "loss")
         if (self.name == "multiscale_mse") != bool(self.multiscale_size):
             raise ValueError(f"loss.multiscale_size is {self.multiscale_size} with {self.name}, expected a size with "
                              "multiscale_mse and 0 with any other")
+        if (self.name == "energy_score") != (self.num_training_draws > 1):
+            raise ValueError(f"loss.num_training_draws is {self.num_training_draws} with {self.name}, expected at "
+                             "least 2 with energy_score and 1 with any other")
+        if self.class_weights and self.name != "energy_score":
+            raise ValueError(f"loss.class_weights is {list(self.class_weights)} with {self.name}, expected none")
 
 
 @dataclass(frozen=True)
@@ -217,8 +239,7 @@ class DiffusionConfiguration:
         require_keys(section, "diffusion", {"version", *field_names(cls)})
         for name, kind in SECTIONS.items():
             require_keys(section[name], name, field_names(kind))
-        sections = {name: kind(**{key: tuple(value) if isinstance(value, list) else value
-                                  for key, value in section[name].items()}) for name, kind in SECTIONS.items()}
+        sections = {name: kind(**_with_tuples(section[name])) for name, kind in SECTIONS.items()}
         return cls(section["preset"], section["target"], **sections)
 
 
@@ -229,8 +250,10 @@ def section_of_preset(preset: dict, target: str, **derived: Any) -> DiffusionCon
         preset: has the four sections, as far as they do not depend on the dataset.
         derived: values by the names of their fields.
     """
-    sections = {name: kind(**preset[name], **{key: value for key, value in derived.items() if key in field_names(kind)})
-                for name, kind in SECTIONS.items()}
+    sections = {}
+    for name, kind in SECTIONS.items():
+        of_section = {key: value for key, value in derived.items() if key in field_names(kind)}
+        sections[name] = kind(**_with_tuples(preset[name]), **of_section)
     return DiffusionConfiguration(preset["preset"], target, **sections)
 
 
@@ -250,6 +273,10 @@ def require_keys(section: Any, name: str, expected: set[str]) -> None:
     unknown, missing = sorted(set(section) - expected), sorted(expected - set(section))
     if unknown or missing:
         raise ValueError(f"{name} section of the plan: unknown keys {unknown}, missing keys {missing}")
+
+
+def _with_tuples(values: dict) -> dict:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _with_lists(values: Any) -> Any:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medsegdiff_auto.diffusion.losses import average_pool
+from medsegdiff_auto.diffusion.transfer import on_device
 
 
 def energy_score(draws: Tensor, reference: Tensor, class_weights: Sequence[float] = (),
@@ -35,9 +36,10 @@ def energy_score(draws: Tensor, reference: Tensor, class_weights: Sequence[float
     """
     m = len(draws)
     assert m > 1, m
-    to_reference = sum(multiscale_distance(one, reference, class_weights, valid) for one in draws) / m
-    between = sum(multiscale_distance(draws[j], draws[k], class_weights, valid) for k in range(m) for j in range(k))
-    return (to_reference - between / (m * (m - 1))).mean()
+    to_reference = torch.stack([multiscale_distance(one, reference, class_weights, valid) for one in draws])
+    between = torch.stack([multiscale_distance(draws[j], draws[k], class_weights, valid)
+                           for k in range(m) for j in range(k)])
+    return (to_reference.mean(0) - between.mean(0) / 2).mean()
 
 
 def multiscale_distance(first: Tensor, second: Tensor, class_weights: Sequence[float] = (),
@@ -48,7 +50,7 @@ def multiscale_distance(first: Tensor, second: Tensor, class_weights: Sequence[f
     """
     difference, spatial = first - second, first.shape[2:]
     if class_weights:
-        weights = torch.tensor(class_weights, dtype=difference.dtype, device=difference.device)
+        weights = on_device(torch.tensor(class_weights, dtype=difference.dtype, device="cpu"), difference.device)
         difference = difference * weights.reshape(1, -1, *[1] * len(spatial))
     if valid is None:
         valid = torch.ones((1, 1, *spatial), dtype=torch.bool, device=difference.device)

@@ -3,6 +3,7 @@
     version   what a plan's diffusion section looks like
     1         one flat dictionary, without a version
     2         four sections; the shift of the schedule follows from ``reference_vox``
+    3         latent noise and the energy score
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from typing import Any
 
 from medsegdiff_auto.diffusion.schedules import SHIFT_DECIMALS, log_snr_shift
 
-VERSION = 2
+VERSION = 3
+_NEW_3 = {  # and what a plan of version 2 meant
+    "network": {"latent_scales": [], "latent_channels": 0},
+    "loss": {"num_training_draws": 1, "class_weights": [], "pure_noise_share": 0.0},
+}
 _LEFT = {  # what left with version 2, and the value that switched it off
     "state_guidance": 1.0, "start_time": 1.0, "self_conditioning": False, "zero_terminal_snr": False,
     "time_weighting": "none", "dice_weight": 0.0
@@ -37,7 +42,9 @@ def upgraded(section: Any) -> dict:
         raise ValueError(f"the diffusion section of the plan is {section!r}, expected a dictionary")
     version = section.get("version", 1)
     if version == 1:
-        return _from_version_1(section)
+        return _from_version_2(_from_version_1(section))
+    if version == 2:
+        return _from_version_2(section)
     if version != VERSION:
         raise ValueError(
             f"the diffusion section of the plan has version {version!r}, this program knows 1 to {VERSION}")
@@ -64,7 +71,14 @@ def _from_version_1(section: dict) -> dict:
     new["network"]["architecture"] = section["network"]
     new["noise"]["reference_vox"] = reference_of_shift(section["log_snr_shift"], section["structure_diameter_vox"])
     new["loss"]["name"] = "cross_entropy" if x_start else "multiscale_mse" if section["multiscale_size"] else "mse"
-    return {"version": VERSION, "preset": section["preset"], "target": section["target"], **new}
+    return {"version": 2, "preset": section["preset"], "target": section["target"], **new}
+
+
+def _from_version_2(section: dict) -> dict:
+    """What version 3 added, switched off."""
+    added = {name: section[name] | keys if isinstance(section.get(name), dict) else section.get(name)
+             for name, keys in _NEW_3.items()}
+    return section | {name: value for name, value in added.items() if name in section} | {"version": VERSION}
 
 
 def reference_of_shift(shift: float, diameter_vox: list[float]) -> float | None:

@@ -21,7 +21,7 @@ from medsegdiff_auto.nnunet.structures import Structure, ignore_label_of, struct
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
-from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox
+from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.training.previews import patch_around
 
 NUM_CASES_NAMED = 6

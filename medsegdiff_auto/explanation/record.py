@@ -19,7 +19,7 @@ from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.sampling.coherent import shown_samples
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
-from medsegdiff_auto.sampling.smooth_field import moved
+from medsegdiff_auto.diffusion.smooth_field import moved
 from medsegdiff_auto.networks.dynamic_encoding import DynamicConditionalEncoding
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention
 from medsegdiff_auto.networks.paper import InlineConditionalEncoding

@@ -94,7 +94,12 @@ def time_calls(predictor: MedSegDiffPredictor, clock: Callable[[], float] = perf
     terms, look_s = _timed(look, device, clock)
     of_samples = terms.of([sample % num_views for sample in range(num_samples)])
     start = torch.tensor(1.0, dtype=torch.float64)
-    _, evaluation_s = _timed(lambda: predictor.evaluate(network.predict_x_start, x_t, start, of_samples), device, clock)
+    latent = network.drawn_latents(num_samples, patch, device)
+
+    def step():
+        return predictor.evaluate(network.predict_x_start, x_t, start, of_samples, None, latent)
+
+    _, evaluation_s = _timed(step, device, clock)
     return CallCost(look_s / num_views, evaluation_s / num_samples, num_bytes(terms) / num_views)
 
 

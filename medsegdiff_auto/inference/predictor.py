@@ -30,8 +30,9 @@ from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.options import SamplingOptions
 from medsegdiff_auto.nnunet.windows import require_few_tiles
 from medsegdiff_auto.sampling.process_memory import ResidentLimit, resident_bytes
-from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
-from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox
+from medsegdiff_auto.sampling.seeds import field_seed, latent_seed, noise_volume
+from medsegdiff_auto.diffusion.latent_noise import LatentNoise
+from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.tile_memory import TileMemory, tile_memory
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage, VolumeStore
@@ -209,6 +210,10 @@ class MedSegDiffPredictor(nnUNetPredictor):
         def field_of(sample: int) -> SmoothField:
             return SmoothField(shape, distance_vox, field_seed(self.options.seed, case, sample))
 
+        def latent_of(sample: int, step: int) -> LatentNoise:
+            return LatentNoise(tiles.shape, self.diffusion, self.network.cell,
+                               latent_seed(self.options.seed, case, sample, step))
+
         for fold, weights in enumerate(self.list_of_parameters):
             self.network.load_state_dict(weights)
             conditions = Conditions(self.network, image, tiles, views, self.device, self.evaluate, num_outputs,
@@ -219,7 +224,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
             sampler = CoherentSampler(conditions, self.num_steps, self.solver,
                                       self.samples_per_call, memory.storage, self.intervention)
             for together in self._drawn_together(fold, memory.samples_together):
-                drawn = sampler.draw(together, noise_of, field_of)
+                drawn = sampler.draw(together, noise_of, field_of, latent_of)
                 for number in range(len(together)):
                     yield SAMPLE, finite(drawn[number].on_cpu().cropped(crop), case, fold)
                 del drawn

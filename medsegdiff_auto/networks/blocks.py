@@ -18,12 +18,12 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def convolution(dimension: int, channels_in: int, channels_out: int, kernel_size: Sequence[int] | int,
-                stride: Sequence[int] | int = 1) -> Convolution:
+                stride: Sequence[int] | int = 1, bias: bool = True) -> Convolution:
     """A convolution with "same" padding for odd kernels."""
     kernel = (kernel_size,) * dimension if isinstance(kernel_size, int) else tuple(kernel_size)
     stride = (stride,) * dimension if isinstance(stride, int) else tuple(stride)
     padding = tuple(k // 2 for k in kernel)
-    return CONVOLUTIONS[dimension](channels_in, channels_out, kernel, stride, padding)
+    return CONVOLUTIONS[dimension](channels_in, channels_out, kernel, stride, padding, bias=bias)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -3,6 +3,7 @@
     code        meaning
     x_t         noisy state, (B, K, *spatial)
     pyramid     the conditioner's features, from the denoiser's finest resolution to the bottleneck
+    latent      latent noise xi at the finest stage, (B, fields, *cells)
     cell        voxels that make up one position of the denoiser's finest stage: one at full resolution, else
                 the strides up to its first stage, so that no convolution runs at full resolution (Hoogeboom et al. 2023
                 patch their input likewise)
@@ -123,6 +124,10 @@ class Denoiser(nn.Module):
         self.decoder = nn.ModuleList(block(s, 2 * features[s]) for s in range(last))
         self.head = nn.Sequential(group_norm(features[0]), nn.SiLU(),
                                   zero_initialised(convolution(dimension, features[0], of_state, 1)))
+        self.num_latents = len(c.latent_scales) * c.latent_channels
+        self.latent_gain = convolution(dimension, features[0], features[0] * self.num_latents,
+                                       1) if self.num_latents else None
+        self.latent_head = convolution(dimension, features[0], of_state, 1, bias=False) if self.num_latents else None
         self.trust = (zero_initialised(nn.Linear(embedding, num_outputs))
                       if self.predicts_logits and self.sees_pyramid else None)
 
@@ -141,10 +146,12 @@ class Denoiser(nn.Module):
             None if self.anchor is None else self.anchor.image_gate(pyramid[0]),
             None if self.spectrum_transformer is None else pyramid[-1])
 
-    def forward(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms,
+                latent: Tensor | None = None) -> Tensor:
         """Logits, noise or v, (B, K, *spatial); t is (B,) in [0, 1].
 
-        The condition is that of each of the B images, or of one image that all samples share.
+        The condition is that of each of the B images, or of one image that all samples share. Without ``latent`` the
+        latent noise is 0 everywhere.
         """
         image, embedding = self.image_terms(condition), self.time_embedding(t)
         state = x_t.to(image.logits.dtype)
@@ -162,11 +169,20 @@ class Denoiser(nn.Module):
         for stage in reversed(range(len(self.decoder))):
             h = nn.functional.interpolate(self.reduce[stage](h), size=skips[stage].shape[2:], mode="nearest")
             h = self.decoder[stage](torch.cat([h, skips[stage]], 1), embedding)
-        output = depth_to_space(self.head(h), self.cell)
+        output = depth_to_space(self.at_head(h, latent), self.cell)
         if self.trust is None:
             return output
         trust = 1 + self.trust(embedding).reshape(len(x_t), -1, *[1] * (x_t.ndim - 2))
         return torch.addcmul(output, trust, image.logits)
+
+    def at_head(self, h: Tensor, latent: Tensor | None) -> Tensor:
+        """head(u) + H sum_c xi_c W_c u of the last features u: what of every cell becomes its logits."""
+        if latent is None or self.latent_gain is None or self.latent_head is None:
+            return self.head(h)
+        norm, activation, project = self.head
+        u = activation(norm(h))
+        gain = self.latent_gain(u).unflatten(1, (self.num_latents, -1))
+        return project(u) + self.latent_head((gain * latent.to(gain.dtype)[:, :, None]).sum(1))
 
     def at_bottleneck(self, h: Tensor, image_features: Tensor | None, embedding: Tensor) -> Tensor:
         """What happens at the lowest resolution."""

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.latent_noise import LatentNoise
 from medsegdiff_auto.diffusion.process import q_sample, x_start_from_output
 from medsegdiff_auto.diffusion.sampling import WHOLE, OneBlock, sample
 from medsegdiff_auto.diffusion.state import (logits_from_probabilities, probabilities_from_logits,
                                              probabilities_from_state, state_from_probabilities)
 from medsegdiff_auto.diffusion.transfer import entries, on_device
 from medsegdiff_auto.networks.conditioner import Condition
-from medsegdiff_auto.networks.denoiser import ImageTerms
+from medsegdiff_auto.networks.denoiser import Denoiser, ImageTerms
 from medsegdiff_auto.tables import SOLVERS
 
+LATENT_SEEDS_APART = 1000  # from one step to the next
 Observe = Callable[[Tensor, Tensor, Tensor], None]
 Adjust = Callable[[Tensor], Tensor]
 
@@ -56,7 +58,7 @@ class TrainingOutput(NamedTuple):
 
     Attributes:
         logits: of the conditioner, deep supervised, each (B, K, *spatial); None where there is no conditioner.
-        output: of the denoiser, (B, K, *spatial): logits of x_0, noise or v.
+        output: of the denoiser, (B, K, *spatial): logits of x_0, noise or v; of m draws (m B, K, *spatial).
         x_t: the state that the denoiser saw, as ``output``.
         log_snr: of x_t, (B,) float64 on the CPU.
     """
@@ -105,22 +107,58 @@ class SamplingNetwork(nn.Module, ABC):
         """What :meth:`denoise` needs of the images, once for all steps and samples."""
         return condition
 
-    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms) -> Tensor:
+    @property
+    def has_latent_noise(self) -> bool:
+        """Whether the denoiser sees latent noise beside the state."""
+        return bool(self.configuration.network.latent_scales)
+
+    @property
+    def cell(self) -> tuple[int, ...]:
+        """Voxels per axis that make up one position of the denoiser's finest stage, where latent noise lies."""
+        assert isinstance(self.denoiser, Denoiser), type(self.denoiser)
+        return self.denoiser.cell
+
+    def latents(self, seeds: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor | None:
+        """The latent noise of a patch (*spatial) for every seed, (B, fields, *cells); None for a network without."""
+        if not self.has_latent_noise:
+            return None
+        drawn = [LatentNoise(shape, self.configuration, self.cell, seed).everywhere() for seed in seeds]
+        return on_device(torch.cat(drawn), device)
+
+    def drawn_latents(self, count: int, shape: Sequence[int], device: torch.device) -> Tensor | None:
+        """Latent noise of a patch for so many entries, of a seed that torch's generator draws, for training."""
+        if not self.has_latent_noise:
+            return None
+        seed = int(torch.randint(2**62, (), device="cpu"))
+        return on_device(LatentNoise(shape, self.configuration, self.cell, seed, count).everywhere(), device)
+
+    def empty_latents(self, count: int, shape: Sequence[int]) -> Tensor | None:
+        """The shape that latent noise has, on torch's default device, to count what it costs."""
+        if not self.has_latent_noise:
+            return None
+        cells = [n // size for n, size in zip(shape, self.cell)]
+        network = self.configuration.network
+        return torch.empty(count, len(network.latent_scales) * network.latent_channels, *cells)
+
+    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms,
+                latent: Tensor | None = None) -> Tensor:
         """The denoiser's output, (B, K, *spatial); t is (B,), on the CPU."""
         if not self.configuration.network.sees_state:
             x_t, t = torch.zeros_like(x_t), torch.ones_like(t)
-        return self.denoiser(x_t, on_device(self.schedule.discrete(t).float(), x_t.device), condition)
+        t = on_device(self.schedule.discrete(t).float(), x_t.device)
+        return self.denoiser(x_t, t, condition) if latent is None else self.denoiser(x_t, t, condition, latent)
 
     def predict_x_start(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms,
-                        shown: Tensor | None = None) -> Tensor:
+                        shown: Tensor | None = None, latent: Tensor | None = None) -> Tensor:
         """The predicted x_0 in [-1, 1], (B, K, *spatial), float32 at least.
 
         Args:
             t: (B,) or a scalar, float64 on the CPU.
             shown: what the denoiser is shown in the place of x_t, as x_t.
+            latent: of :meth:`latents`.
         """
         t = t.expand(len(x_t))
-        return self.x_start_of(self.denoise(x_t if shown is None else shown, t, condition), x_t, t)
+        return self.x_start_of(self.denoise(x_t if shown is None else shown, t, condition, latent), x_t, t)
 
     def x_start_of(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """x_0 of the denoiser's output at x_t and t, clipped to [-1, 1], NaN where the output is not finite; half
@@ -152,9 +190,19 @@ class SamplingNetwork(nn.Module, ABC):
             condition = self.condition(image)
         terms = self.image_terms(condition if c.gradient_into_conditioner else condition.detached())
         x_t = self.noised_state(x_start, times, noise, recycled, terms)
-        output = self.denoise(x_t, times, terms)
+        output = self.drawn_outputs(x_t, times, terms)
         return TrainingOutput(condition.logits if self.has_conditioner else None, output, x_t,
                               self.schedule.log_snr(times))
+
+    def drawn_outputs(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms) -> Tensor:
+        """The denoiser's output for the state and as many draws of the latent noise as the loss compares, (m B, K,
+        *spatial), draw by draw; they share nothing but image and state.
+        """
+        rows = list(range(len(x_t))) * self.configuration.loss.num_training_draws
+        latent = self.drawn_latents(len(rows), x_t.shape[2:], x_t.device)
+        if len(rows) == len(x_t):
+            return self.denoise(x_t, t, condition, latent)
+        return self.denoise(entries(x_t, rows), t[rows], condition.of(rows), latent)
 
     def noised_state(self, x_start: Tensor, t: Tensor, noise: Tensor, recycled: Sequence[int],
                      condition: Condition | ImageTerms) -> Tensor:
@@ -164,7 +212,9 @@ class SamplingNetwork(nn.Module, ABC):
         if recycled:
             with torch.no_grad():
                 pure_noise = torch.randn_like(entries(noise, recycled))
-                own = self.predict_x_start(pure_noise, torch.ones_like(t[recycled]), condition.of(recycled))
+                latent = self.drawn_latents(len(recycled), x_start.shape[2:], x_start.device)
+                own = self.predict_x_start(pure_noise, torch.ones_like(t[recycled]), condition.of(recycled),
+                                           latent=latent)
             rows = on_device(torch.tensor(recycled, device="cpu"), x_start.device)
             x_start = x_start.index_copy(0, rows, own.to(x_start))
         return q_sample(x_start, noise, *self.schedule.alpha_sigma(t))
@@ -193,13 +243,15 @@ class SamplingNetwork(nn.Module, ABC):
         device = condition.logits[0].device
         drawn_from = [torch.Generator().manual_seed(content_seed(own)) for own in noise] if row.takes_noise else []
         shape, terms = noise.shape[1:], self.image_terms(condition)
+        seeds = [content_seed(own) for own in noise] if self.has_latent_noise else []
         noise = on_device(noise.to(state_dtype(device)), device)
         states = OneBlock(noise)
 
         def predict(step: int, t: Tensor) -> Iterator[tuple[slice, Tensor]]:
             x_t = states.read()
             shown = shown_first.to(x_t) if shown_first is not None and step == 0 else None
-            x_start = self.predict_x_start(x_t, t, terms, shown)
+            latent = self.latents([seed + LATENT_SEEDS_APART * step for seed in seeds], shape[1:], device)
+            x_start = self.predict_x_start(x_t, t, terms, shown, latent)
             x_start = x_start if adjust is None else adjust(x_start)
             if observe is not None:
                 observe(t, x_t, x_start)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from medsegdiff_auto.diffusion.sampling import sample
+from medsegdiff_auto.diffusion.latent_noise import LatentNoise
 from medsegdiff_auto.diffusion.schedules import trailing_times
 from medsegdiff_auto.diffusion.state import logits_from_state, probabilities_from_state, state_from_probabilities
 from medsegdiff_auto.diffusion.transfer import entries, on_device
@@ -25,13 +26,14 @@ from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 from medsegdiff_auto.sampling.conditions import Conditions, in_batches
 from medsegdiff_auto.sampling.mirrors import flipped
-from medsegdiff_auto.sampling.smooth_field import SmoothField, fields_at, moved_from_logits
+from medsegdiff_auto.diffusion.smooth_field import SmoothField, fields_at, moved_from_logits
 from medsegdiff_auto.sampling.volume_store import WHOLE, InMemory, SlabReader, Storage, VolumeStore, blocks
 from medsegdiff_auto.tables import SOLVERS
 
 # sample, step, rows -> (K, rows, *rest) on the CPU; step 0 is the start
 NoiseOfStep = Callable[[int, int, slice], Tensor]
 FieldOfSample = Callable[[int], SmoothField]
+LatentOfStep = Callable[[int, int], LatentNoise]  # sample, step
 Intervention = Callable[[Tensor], Tensor]
 
 
@@ -39,9 +41,11 @@ def shown_samples(network: SamplingNetwork, samples: Sequence[int], num_views: i
                   num_steps: int) -> Sequence[int]:
     """The samples whose states the denoiser is shown at a step: all, or one per view where all states are pure noise.
 
-    A single step is not shared: nothing would be left by which samples differ.
+    A single step is not shared: nothing would be left by which samples differ. Nor is one with latent noise, which
+    draws a mask at every step.
     """
-    if step == 0 and num_steps > 1 and network.schedule.is_pure_noise(trailing_times(num_steps)[0]):
+    is_shared = step == 0 and num_steps > 1 and not network.has_latent_noise
+    if is_shared and network.schedule.is_pure_noise(trailing_times(num_steps)[0]):
         return sorted({sample % num_views for sample in samples})
     return samples
 
@@ -98,11 +102,12 @@ class CoherentSampler:
         self.storage, self.intervention, self.device = storage, intervention, torch.device(storage.device)
         self.num_evaluations = 0
 
-    def draw(self, samples: Sequence[int], noise_of: NoiseOfStep, field_of: FieldOfSample | None = None) -> VolumeStore:
+    def draw(self, samples: Sequence[int], noise_of: NoiseOfStep, field_of: FieldOfSample | None = None,
+             latent_of: LatentOfStep | None = None) -> VolumeStore:
         """The masks of these samples together, (S, K, *spatial) probabilities, float32.
 
         Sample k looks through view k modulo the number of views. ``field_of`` is needed where the dispersion is above
-        0.
+        0, ``latent_of`` where the network has latent noise; without it that is 0.
         """
         configuration, volume = self.network.configuration, (len(samples), *self.conditions.plain.shape)
         x_t = self.storage.empty(volume)
@@ -122,7 +127,9 @@ class CoherentSampler:
                 drawn = set(shown) <= set(samples)
                 states = Entries(x_t, [samples.index(k)
                                        for k in shown]) if drawn else Noise(shown, noise_of, 0, self.device)
-            return self._predictions(samples, shown, states, t, fields)
+            latents = [latent_of(k, step).to(self.conditions.device)
+                       for k in shown] if latent_of and self.network.has_latent_noise else []
+            return self._predictions(samples, shown, states, t, fields, latents)
 
         def draw_noise(step: int, rows: slice) -> Tensor:
             return Noise(samples, noise_of, step, self.device).read(rows)
@@ -132,7 +139,8 @@ class CoherentSampler:
         return x_t
 
     def _predictions(self, samples: Sequence[int], shown: Sequence[int], states: VolumeStore | Entries | Noise,
-                     t: Tensor, fields: Sequence[SmoothField]) -> Iterator[tuple[slice, Tensor]]:
+                     t: Tensor, fields: Sequence[SmoothField],
+                     latents: Sequence[LatentNoise]) -> Iterator[tuple[slice, Tensor]]:
         """Rows and the blended x_0 of all samples there, (S, K, rows, *rest), no more at once than is computed voxel by
         voxel.
 
@@ -149,7 +157,7 @@ class CoherentSampler:
         shares = None if shown is samples else [shown.index(k % len(self.conditions.views)) for k in samples]
 
         def of_tile(index: int) -> Tensor:
-            x_start = self._tile(index, shown, t, slabs, plain)
+            x_start = self._tile(index, shown, t, slabs, plain, latents)
             return logits_from_state(x_start, configuration.target) if fields else x_start
 
         for at, blended in self.tiles.sweep((len(shown), self.conditions.plain.shape[0]), of_tile, self.device):
@@ -159,7 +167,7 @@ class CoherentSampler:
                 yield rows, moved_from_logits(values, fields_at(fields, rows), configuration) if fields else values
 
     def _tile(self, index: int, samples: Sequence[int], t: Tensor, slabs: Sequence[SlabReader | None],
-              plain: SlabReader) -> Tensor:
+              plain: SlabReader, latents: Sequence[LatentNoise]) -> Tensor:
         """x_0 of one tile for these samples, (S, K, *patch) on the states' device; the plain network's without
         foreground.
 
@@ -179,11 +187,19 @@ class CoherentSampler:
                 None if x is None else on_device(self._mirrored(x[rows], views), self.conditions.device) for x in cut
             ]
             x_start = self.conditions.evaluate(self.network.predict_x_start, x_t, t,
-                                               self.conditions.terms(index, views), instead)
+                                               self.conditions.terms(index, views), instead,
+                                               self._latent(index, latents[rows], views))
             for row, of_sample, view in zip(some, x_start.to(predicted), views):
                 predicted[row] = flipped(of_sample, self.conditions.views[view])
             self.num_evaluations += len(some)
         return predicted
+
+    def _latent(self, index: int, latents: Sequence[LatentNoise], views: Sequence[int]) -> Tensor | None:
+        """The latent noise of these samples in a tile, each through its view, (S, fields, *cells)."""
+        if not latents:
+            return None
+        of_tile = torch.cat([one.at(self.tiles.places[index]) for one in latents])
+        return self._mirrored(of_tile.squeeze(-3) if self.tiles.flat else of_tile, views)
 
     def _mirrored(self, x: Tensor, views: Sequence[int]) -> Tensor:
         """Every row of x (S, K, *patch) through its own view."""

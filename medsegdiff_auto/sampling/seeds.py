@@ -19,6 +19,11 @@ def field_seed(seed: int, case: str, sample: int) -> int:
     return _hashed(f"{seed}/{case}/{sample}/field")
 
 
+def latent_seed(seed: int, case: str, sample: int, step: int) -> int:
+    """The seed of a sample's latent noise at a step."""
+    return _hashed(f"{seed}/{case}/{sample}/{step}/latent")
+
+
 def noise_volume(shape: Sequence[int], seed: int, case: str, sample: int, step: int = 0,
                  rows: slice = slice(None)) -> Tensor:
     """Standard normal noise of some slices of the first spatial axis, float32 on the CPU, (K, rows, *rest).

@@ -47,5 +47,6 @@ def tile_memory(network: SamplingNetwork, num_inputs: int, num_outputs: int, pat
             terms = network.image_terms(network.condition(torch.empty(1, num_inputs, *patch_size)))
         x_t = torch.empty(1, num_outputs, *patch_size)
         with LiveMemory() as step:
-            network.predict_x_start(x_t, torch.tensor(0.5, dtype=torch.float64, device="cpu"), terms)
+            latent = network.empty_latents(1, patch_size)
+            network.predict_x_start(x_t, torch.tensor(0.5, dtype=torch.float64, device="cpu"), terms, latent=latent)
     return TileMemory(SCRATCH * look.peak_bytes, num_bytes(terms), SCRATCH * step.peak_bytes + num_bytes(x_t))

@@ -247,6 +247,9 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
         x_start, valid = reference_state(target[0], self.label_manager)
         t = uniform_times(len(data)).tolist()
+        if self.diffusion.loss.pure_noise_share:
+            for row in random_rows(len(data), self.diffusion.loss.pure_noise_share):
+                t[row] = 1.0
         recycled = random_rows(len(data), self.diffusion.loss.recycling_share)
         noise = torch.randn_like(x_start)
         for _, optimizer in self.trained_parts:

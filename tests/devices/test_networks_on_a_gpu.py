@@ -19,7 +19,7 @@ from medsegdiff_auto.sampling.coherent import CoherentSampler
 from medsegdiff_auto.sampling.conditions import Conditions
 from medsegdiff_auto.sampling.process_memory import free_bytes
 from medsegdiff_auto.sampling.seeds import noise_volume
-from medsegdiff_auto.sampling.smooth_field import SmoothField
+from medsegdiff_auto.diffusion.smooth_field import SmoothField
 from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 from medsegdiff_auto.tables import SOLVERS

@@ -14,10 +14,12 @@ CONFIGURATION = DiffusionConfiguration(
                    features_per_stage=(8, 16, 32), dynamic_encoding=True, anchor_attention=False,
                    spectrum_transformer_layers=0, transformer_layers=0, bottleneck_attention_heads=4,
                    filter_grid_size=9, dropout=0.1, sees_state=True, frozen_conditioner=False,
-                   gradient_into_conditioner=False),
+                   gradient_into_conditioner=False, latent_scales=(),
+                   latent_channels=0),
     NoiseSection(schedule="cosine", reference_vox=5.0, structure_diameter_vox=(12.5, 9.0, 4.25), num_train_steps=1000),
     LossSection(name="cross_entropy", multiscale_size=0, anchor_loss_interval=0, recycling_share=0.25,
-                initial_learning_rate=1e-3, ema_length=0.05),
+                initial_learning_rate=1e-3, ema_length=0.05, num_training_draws=1, class_weights=(),
+                pure_noise_share=0.0),
     SamplingSection(solver="ddim", num_steps=3, dispersion=0.0, fusion="mean", num_samples=8, num_mirrors=4,
                     conditioner_weight=0.5))
 
@@ -61,7 +63,7 @@ def test_unknown_and_missing_keys_are_named_with_their_section():
 @pytest.mark.parametrize("section", [
     None, 3, [], {"version": 2},
     CONFIGURATION.to_plan() | {"network": None},
-    CONFIGURATION.to_plan() | {"version": 3},
+    CONFIGURATION.to_plan() | {"version": 4},
     CONFIGURATION.to_plan() | {"version": "2"},
     CONFIGURATION.to_plan() | {"more": 1}
 ], ids=str)

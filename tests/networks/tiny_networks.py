@@ -15,10 +15,12 @@ AUTO = DiffusionConfiguration(
     NetworkSection(architecture="conditioned", parameterisation="x_start", first_stage=1, features_per_stage=(8, 8),
                    dynamic_encoding=True, anchor_attention=False, spectrum_transformer_layers=0, transformer_layers=0,
                    bottleneck_attention_heads=2, filter_grid_size=5, dropout=0.0, sees_state=True,
-                   frozen_conditioner=False, gradient_into_conditioner=False),
+                   frozen_conditioner=False, gradient_into_conditioner=False, latent_scales=(),
+                   latent_channels=0),
     NoiseSection(schedule="cosine", reference_vox=4.0, structure_diameter_vox=(8.0, 8.0, 8.0), num_train_steps=1000),
     LossSection(name="cross_entropy", multiscale_size=0, anchor_loss_interval=0, recycling_share=0.25,
-                initial_learning_rate=1e-3, ema_length=0.05),
+                initial_learning_rate=1e-3, ema_length=0.05, num_training_draws=1, class_weights=(),
+                pure_noise_share=0.0),
     SamplingSection(solver="ddim", num_steps=3, dispersion=0.0, fusion="mean", num_samples=2, num_mirrors=2,
                     conditioner_weight=0.5))
 LINEAR = {"schedule": "linear", "reference_vox": None}
@@ -29,7 +31,9 @@ PAPER_V2 = PAPER.changed(preset="paper_v2", architecture="conditioned", dynamic_
 SIMPLE_DIFFUSION = AUTO.changed(preset="simple_diffusion", architecture="concatenated", parameterisation="v",
                                 name="multiscale_mse", multiscale_size=4, dynamic_encoding=False, transformer_layers=2,
                                 recycling_share=0.0, conditioner_weight=0.0)
-PRESETS = {c.preset: c for c in (AUTO, PAPER, PAPER_V2, SIMPLE_DIFFUSION)}
+LATENT = AUTO.changed(latent_scales=(0.5, 2.0), latent_channels=2, name="energy_score", num_training_draws=2,
+                      class_weights=(0.0, 1.0, 2.0))
+PRESETS = {c.preset: c for c in (AUTO, PAPER, PAPER_V2, SIMPLE_DIFFUSION)} | {"latent": LATENT}
 
 
 def tiny_unet(dimension: int, residual: bool = False, strides=None, deep_supervision: bool = False) -> nn.Module:

@@ -15,7 +15,7 @@ from medsegdiff_auto.explanation.record import draw
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
-from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox
+from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
 
 PICTURES = ["schedule", "forward", "reverse", "filters", "attention", "samples"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from medsegdiff_auto.diffusion.latent_noise import LatentNoise
 from medsegdiff_auto.diffusion.schedules import trailing_times
 from medsegdiff_auto.diffusion.solver import Step
 from medsegdiff_auto.diffusion.solvers.ddim import ddim_step
@@ -16,12 +17,12 @@ from medsegdiff_auto.sampling.coherent import CoherentSampler, shown_samples
 from medsegdiff_auto.sampling.conditions import Conditions
 from medsegdiff_auto.sampling.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.sampling.seeds import noise_volume
-from medsegdiff_auto.sampling.smooth_field import SmoothField
+from medsegdiff_auto.diffusion.smooth_field import SmoothField
 from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
-from tiny_networks import (AUTO, LINEAR, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image,
+from tiny_networks import (AUTO, LATENT, LINEAR, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image,
                            randomised, tiny_network)
 
 PATCH = {2: (16, 24), 3: (8, 16, 24)}
@@ -60,19 +61,26 @@ def noise_of(dimension):
     return lambda sample, step, rows: noise_volume((NUM_OUTPUTS, *VOLUME[dimension]), 0, "case", sample, step, rows)
 
 
+def latent_of(dimension, configuration=LATENT):
+    cell = (2,) * dimension
+    return lambda sample, step: LatentNoise(VOLUME[dimension], configuration, cell, 100 * sample + 10 * step)
+
+
 def drawn(conditions, dimension, samples=SAMPLES, num_steps=3, solver="ddim", samples_per_call=1, storage=Storage()):
+    latent = latent_of(dimension) if conditions.network.has_latent_noise else None
     with torch.inference_mode():
         return CoherentSampler(conditions, num_steps, solver, samples_per_call,
-                               storage).draw(samples, noise_of(dimension)).read()
+                               storage).draw(samples, noise_of(dimension), latent_of=latent).read()
 
 
+@pytest.mark.parametrize("configuration", [AUTO, LATENT], ids=["plain", "latent"])
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize(
     "change",
     [{"samples_per_call": 2}, {"samples_per_call": 8}, {"order": 1}, {"order": 2}, {"room": 0}, {"room": 200_000}],
     ids=str)
-def test_labels_do_not_depend_on_batch_size_tile_order_or_memory(dimension, change):
-    network = network_of(dimension)
+def test_labels_do_not_depend_on_batch_size_tile_order_or_memory(dimension, change, configuration):
+    network = network_of(dimension, configuration)
     with torch.inference_mode():
         usual, other = conditions_of(network, dimension), conditions_of(
             network, dimension, **{key: value for key, value in change.items() if key != "samples_per_call"})
@@ -84,9 +92,10 @@ def test_labels_do_not_depend_on_batch_size_tile_order_or_memory(dimension, chan
         assert other.num_forwards > usual.num_forwards
 
 
-@pytest.mark.parametrize("solver", ["ddim", "ddpm", "dpm_solver_pp_2m"])
-def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver):
-    network = network_of(2)
+@pytest.mark.parametrize("solver, configuration", [("ddim", AUTO), ("ddpm", AUTO), ("dpm_solver_pp_2m", AUTO),
+                                                   ("ddim", LATENT)])
+def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver, configuration):
+    network = network_of(2, configuration)
     with torch.inference_mode():
         conditions = conditions_of(network, 2)
     together = drawn(conditions, 2, solver=solver)
@@ -261,3 +270,34 @@ def test_the_samples_of_neighbouring_tiles_agree_where_they_overlap():
     for at in slicers(2):
         inside[at[1:]] += 1
     assert spread[inside > 1].mean() > 0.5 * spread[inside == 1].mean()
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_tiles_see_the_latent_noise_of_their_place_through_the_view_of_their_sample(dimension):
+    """One step of one tile, written out: the field of the place, flipped as the image is, and the answer flipped back.
+    """
+    network, noise = network_of(dimension, LATENT), latent_of(dimension)
+    with torch.inference_mode():
+        conditions = conditions_of(network, dimension)
+        sampler = CoherentSampler(conditions, 1, "ddim", 8)
+        seen = []
+        network.denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[3]))
+        sampler.draw((2, 3), noise_of(dimension), latent_of=noise)
+    places, views = conditions.tiles.places, conditions.views
+    assert len(seen) == len(places) and views[1]
+    for place, latent in zip(places, seen):
+        for row, sample in enumerate((2, 3)):
+            expected = noise(sample, 0).at(place)[0]
+            expected = expected.squeeze(1) if dimension == 2 else expected
+            assert torch.allclose(latent[row], expected.flip(views[sample % 2]) if views[sample % 2] else expected)
+
+
+def test_with_latent_noise_no_step_is_shared_and_every_step_draws_its_own():
+    network = network_of(2, LATENT)
+    assert list(shown_samples(network, SAMPLES, 2, 0, 3)) == list(SAMPLES)
+    asked = []
+    with torch.inference_mode():
+        conditions = conditions_of(network, 2)
+        CoherentSampler(conditions, 2, "ddim", 8).draw(
+            (0, 1), noise_of(2), latent_of=lambda *k: asked.append(k) or latent_of(2)(*k))
+    assert asked == [(0, 0), (1, 0), (0, 1), (1, 1)]

@@ -3,8 +3,7 @@
 import torch
 
 from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
-from medsegdiff_auto.diffusion.configuration import (PLANS_KEY, DiffusionConfiguration, LossSection, NetworkSection,
-                                                     NoiseSection, SamplingSection)
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration, section_of_preset
 from medsegdiff_auto.planning.presets import available_presets, load_preset
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
@@ -21,18 +20,19 @@ ARCHITECTURE = {
         "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "dropout_op": None, "dropout_op_kwargs": None,
         "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True}}}
 
-PRESETS = [(preset, {}) for preset in available_presets()] + [("auto", {"frozen_conditioner": True})]
+PRESETS = [(preset, {}) for preset in available_presets()] + [
+    ("auto", {"frozen_conditioner": True}),
+    ("auto", {"latent_scales": (1.0, 4.0), "latent_channels": 2, "name": "energy_score", "num_training_draws": 2,
+              "pure_noise_share": 0.5})]
 
 
 def diffusion_of(preset: str, **changed) -> DiffusionConfiguration:
     """The diffusion section of a preset for the plan above."""
     fragment = load_preset(preset)
     first_stage = min(1, fragment["planning"]["first_stage_2d"])
-    return DiffusionConfiguration(
-        preset, "classes",
-        NetworkSection(first_stage=first_stage, features_per_stage=(8, 8, 8)[first_stage:], **fragment["network"]),
-        NoiseSection(structure_diameter_vox=(8.0, 8.0), **fragment["noise"]), LossSection(**fragment["loss"]),
-        SamplingSection(num_steps=2, num_mirrors=1, **fragment["sampling"])).changed(**changed)
+    return section_of_preset(fragment, "classes", first_stage=first_stage,
+                             features_per_stage=(8, 8, 8)[first_stage:], structure_diameter_vox=(8.0, 8.0), num_steps=2,
+                             num_mirrors=1).changed(**changed)
 
 
 def plans_of(preset: str, **changed) -> dict:

@@ -53,6 +53,11 @@ class SmoothField:
         self.matrices = [interpolation(*one) for one in zip(shape[1:], distance_vox, offsets)]
         self.nodes = torch.randn((shape[0], *[matrix.shape[1] for matrix in self.matrices]), generator=generator)
 
+    @property
+    def whole(self) -> tuple[slice, ...]:
+        """The place that is all of the volume."""
+        return (slice(None),) * len(self.matrices)
+
     def to(self, device: torch.device) -> SmoothField:
         """The field on a device, where its places are then evaluated."""
         self.matrices = [matrix.to(device) for matrix in self.matrices]
@@ -61,9 +66,15 @@ class SmoothField:
 
     def at(self, place: Sequence[slice]) -> Tensor:
         """The field in a part of the volume, one slice per axis, (K, *place)."""
+        return self.in_cells(place, (1,) * len(self.matrices))
+
+    def in_cells(self, place: Sequence[slice], cell: Sequence[int]) -> Tensor:
+        """Means over cells of voxels of a part of the volume, whose sides they divide: (K, *cells)."""
         values = self.nodes
-        for axis, (matrix, along) in enumerate(zip(self.matrices, place, strict=True)):
-            values = torch.tensordot(values, matrix[along], dims=([axis + 1], [1])).movedim(-1, axis + 1)
+        for axis, (matrix, along, size) in enumerate(zip(self.matrices, place, cell, strict=True)):
+            rows = matrix[along]
+            rows = rows if size == 1 else rows.unflatten(0, (-1, size)).mean(1)
+            values = torch.tensordot(values, rows, dims=([axis + 1], [1])).movedim(-1, axis + 1)
         return values
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsegdiff_auto.sampling.smooth_field import SmoothField, correlation_vox, fields_at, interpolation, moved
+from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox, fields_at, interpolation, moved
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
 from tiny_networks import AUTO

@@ -1,0 +1,104 @@
+"""What latent noise does to the denoiser, in training and in sampling."""
+
+import pytest
+import torch
+from tiny_networks import ANISOTROPIC, AUTO, LATENT, random_image, random_state, randomised, tiny_network
+
+from medsegdiff_auto.diffusion.energy_score import energy_score
+from medsegdiff_auto.diffusion.objective import denoiser_loss
+from medsegdiff_auto.diffusion.state import state_from_labels
+
+CASES = [(2, None, (8, 12)), (3, ANISOTROPIC, (2, 12, 8))]
+TIMES = torch.tensor([0.3, 1.0], dtype=torch.float64)
+
+
+def latent_network(dimension, strides, configuration=LATENT):
+    return randomised(tiny_network(dimension, configuration, strides=strides)).eval()
+
+
+@pytest.mark.parametrize("dimension, strides, size", CASES, ids=str)
+@torch.no_grad()
+def test_logits_are_linear_in_the_latent_noise_and_without_it_those_of_zero(dimension, strides, size):
+    network = latent_network(dimension, strides)
+    condition, x_t = network.condition(random_image(*size)), random_state(*size)
+    latent = network.latents((1, 2), size, torch.device("cpu"))
+    offset = network.denoise(x_t, TIMES, condition, torch.zeros_like(latent))
+    once, twice = (network.denoise(x_t, TIMES, condition, factor * latent) - offset for factor in (1, 2))
+    without = network.denoise(x_t, TIMES, condition)
+    assert torch.allclose(twice, 2 * once, atol=1e-4) and once.abs().max() > 0.1
+    assert torch.allclose(offset, without, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["classes", "regions"])
+@pytest.mark.parametrize("dimension, strides, size", CASES, ids=str)
+def test_a_training_step_scores_independent_draws_of_one_state(dimension, strides, size, target):
+    configuration = LATENT.changed(target=target, num_training_draws=3)
+    network = latent_network(dimension, strides, configuration)
+    labels = torch.randint(0, 3, (2, 1, *size), generator=torch.Generator().manual_seed(4))
+    x_start = state_from_labels(labels, 3)
+    valid = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(5)) > 0.2
+    torch.manual_seed(0)
+    step = network(random_image(*size), x_start, TIMES.tolist(), random_state(*size))
+    draws = step.output.unflatten(0, (3, 2))
+    assert step.x_t.shape == x_start.shape
+    assert all((draws[j] - draws[k]).abs().max() > 0.05 for j, k in ((0, 1), (0, 2), (1, 2)))
+    for image in range(2):  # draw by draw: entry j of an image is made of its own features and state
+        latent = torch.zeros(1, 4, *network.latents((0,), size, torch.device("cpu")).shape[2:])
+        alone = network.denoise(step.x_t[image:image + 1], TIMES[image:image + 1],
+                                network.condition(random_image(*size)[image:image + 1]), latent)
+        others = [(draws[:, other].mean(0) - alone[0]).abs().mean() for other in range(2)]
+        assert others[image] < others[1 - image]
+    probabilities = draws.softmax(2) if target == "classes" else draws.sigmoid()
+    expected = energy_score(probabilities, (x_start + 1) / 2, configuration.loss.class_weights, valid)
+    found = denoiser_loss(step.output, x_start, step.x_t, step.log_snr, configuration, valid)
+    assert torch.equal(found, expected)
+    found.backward()
+    for part in (network.denoiser.latent_gain, network.denoiser.latent_head):
+        assert part.weight.grad.abs().max() > 0
+
+
+@torch.no_grad()
+def test_recycled_states_are_drawn_with_latent_noise_of_their_own():
+    network = latent_network(2, None)
+    x_start, noise = random_state(8, 12).clamp(-1, 1), torch.zeros(2, 3, 8, 12)
+    condition = network.condition(random_image(8, 12))
+    torch.manual_seed(0)
+    first = network.noised_state(x_start, TIMES, noise, [0], condition)
+    torch.manual_seed(1)
+    second = network.noised_state(x_start, TIMES, noise, [0], condition)
+    assert (first[0] - second[0]).abs().max() > 0.01 and torch.equal(first[1], second[1])
+
+
+@torch.no_grad()
+def test_a_mask_depends_on_its_own_noise_alone_and_another_draws_another_mask():
+    network, size = latent_network(2, None), (8, 12)
+    condition = network.condition(random_image(*size))
+    noise = random_state(*size)
+    together = network.sample_probabilities(condition, noise, num_steps=2)
+    alone = network.sample_probabilities(condition.of([1]), noise[1:], num_steps=2)
+    assert torch.allclose(together[1:], alone, atol=1e-6)
+    same_image = condition.of([0, 0])
+    drawn = network.sample_probabilities(same_image, noise, num_steps=1)
+    assert (drawn[0] - drawn[1]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("change, named", [
+    ({"latent_channels": 0}, "latent_channels is 0 with latent_scales"),
+    ({"latent_scales": ()}, "latent_channels is 2 with latent_scales"),
+    ({"latent_scales": (0.0,)}, "latent_scales"),
+    ({"num_training_draws": 1}, "num_training_draws is 1 with energy_score"),
+    ({"name": "cross_entropy"}, "num_training_draws is 2 with cross_entropy"),
+    ({"name": "cross_entropy", "num_training_draws": 1}, "class_weights is"),
+    ({"class_weights": (-1.0,)}, "class_weights"),
+    ({"pure_noise_share": 1.5}, "pure_noise_share"),
+    ({"architecture": "two_encoders"}, "needs a denoiser that predicts the logits"),
+], ids=str)
+def test_a_plan_whose_latent_noise_does_not_fit_together_is_refused(change, named):
+    with pytest.raises(ValueError) as refused:
+        LATENT.changed(**change)
+    assert named in str(refused.value)
+
+
+def test_the_twin_without_latent_noise_is_the_network_of_before():
+    names = [name for name, _ in tiny_network(2, AUTO).named_parameters()]
+    assert not [name for name in names if "latent" in name]
