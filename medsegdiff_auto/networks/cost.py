@@ -65,5 +65,6 @@ def relative_denoiser_cost(unet: nn.Module, num_inputs: int, num_outputs: int, p
             unet.eval()(image)
         terms = network.image_terms(network.condition(image))
         with FlopCounterMode(display=False) as denoiser_counter:
-            network.denoiser(torch.empty(1, num_outputs, *patch_size), torch.empty(1), terms)
+            network.denoise(torch.empty(1, num_outputs, *patch_size), torch.empty(1), terms,
+                            network.empty_latents(1, patch_size))
     return denoiser_counter.get_total_flops() / unet_counter.get_total_flops()

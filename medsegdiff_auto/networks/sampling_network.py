@@ -127,8 +127,8 @@ class SamplingNetwork(nn.Module, ABC):
 
     def drawn_latents(self, count: int, shape: Sequence[int], device: torch.device) -> Tensor | None:
         """Latent noise of a patch for so many entries, of a seed that torch's generator draws, for training."""
-        if not self.has_latent_noise:
-            return None
+        if not self.has_latent_noise or device.type == "meta":
+            return self.empty_latents(count, shape)
         seed = int(torch.randint(2**62, (), device="cpu"))
         return on_device(LatentNoise(shape, self.configuration, self.cell, seed, count).everywhere(), device)
 

@@ -109,6 +109,9 @@ def attention_words(network: NetworkSection) -> str:
 def loss_words(diffusion: DiffusionConfiguration) -> str:
     """The denoiser's loss."""
     return {"cross_entropy": "cross-entropy of the predicted mask",
+            "energy_score": f"energy score of {diffusion.loss.num_training_draws} predicted masks, each from its own "
+                            f"latent noise (nodes at {', '.join(f'{s:g}' for s in diffusion.network.latent_scales)} "
+                            "structure diameters), against the reference at every scale",
             "mse": f"mean squared error of {diffusion.network.parameterisation}",
             "multiscale_mse": f"mean squared error of {diffusion.network.parameterisation} at all scales down to "
                               f"{diffusion.loss.multiscale_size} voxels"}[diffusion.loss.name]

@@ -20,7 +20,7 @@ from medsegdiff_auto.networks.cost import relative_denoiser_cost
 from medsegdiff_auto.nnunet.contract import require_checked_version
 from medsegdiff_auto.nnunet.inheritance import NETWORK, holders, network_arguments
 from medsegdiff_auto.nnunet.managers import PlansManager, determine_num_input_channels, planned_network
-from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
+from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY, structure_labels
 from medsegdiff_auto.planning.memory import training_peak_gb
 from medsegdiff_auto.planning.plan_document import PlannedCost, write_plan_document
 from medsegdiff_auto.planning.presets import load_preset
@@ -51,7 +51,7 @@ class DiffusionPlanning:
     section.
 
     Args:
-        preset: a fragment in ``plans/``: ``auto``, ``paper``, ``paper_v2`` or ``simple_diffusion``.
+        preset: a fragment in ``plans/``, ``auto`` for one.
         resources: limits of the machine.
         required_configurations: planned or refused, before anything is written.
     """
@@ -177,8 +177,20 @@ class DiffusionPlanning:
                                   features_per_stage=tuple(features), structure_diameter_vox=tuple(
                                       self.structure_diameter_vox(configuration["spacing"])),
                                   num_steps=self.limits["max_steps"], num_mirrors=self.num_mirrors(dimension))
-        return draft.changed(
-            num_steps=self.steps_within_budget(draft, dimension, self.denoiser_cost(configuration, draft)))
+        weights = self.class_weights() if draft.loss.name == "energy_score" else ()
+        return draft.changed(class_weights=weights, num_steps=self.steps_within_budget(
+            draft, dimension, self.denoiser_cost(configuration, draft)))
+
+    def class_weights(self) -> tuple[float, ...]:
+        """One per output: all foreground over the structure's own, both as shares of the images; 0 for background."""
+        labels = structure_labels(self.dataset_json)
+        measured = {name: self.dataset_fingerprint[STRUCTURES_KEY].get(name, {}) for name in labels}
+        shares = {name: of_this.get("volume_fraction", 0.0) * of_this.get("share_of_cases", 0.0)
+                  for name, of_this in measured.items()}
+        weights = {name: round(sum(shares.values()) / share, 3) if share else 0.0 for name, share in shares.items()}
+        if self.has_regions():
+            return tuple(weights.values())
+        return (0.0, *(weights[name] for name in sorted(labels, key=lambda name: labels[name])))
 
     def has_regions(self) -> bool:
         """True where a label of dataset.json is a list of values."""

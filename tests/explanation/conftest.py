@@ -65,7 +65,7 @@ def predictor_of(network: nn.Module) -> SimpleNamespace:
 
 
 COMBINATIONS = [("auto", 2, "regions"), ("auto", 3, "classes"), ("paper", 2, "classes"), ("paper", 3, "regions"),
-                ("paper_v2", 2, "regions"), ("simple_diffusion", 3, "classes")]
+                ("paper_v2", 2, "regions"), ("simple_diffusion", 3, "classes"), ("distributional", 2, "classes")]
 
 
 @pytest.fixture(params=COMBINATIONS, ids=lambda values: "-".join(map(str, values)), scope="module")

@@ -27,7 +27,7 @@ def planned(tmp_path, monkeypatch):
 
     def plan(preset="auto", resources="gpu", shape=(96, 128, 112), spacing=(1.0, 1.0, 1.0),
              diameter_mm=(10.0, 20.0, 40.0), labels=None, planner=None, gpu_memory_target=None, encoder="plain",
-             counts_memory=False):
+             counts_memory=False, structures=None):
         if not counts_memory:  # takes seconds, and most tests are not about it
             monkeypatch.setattr(DiffusionPlanning, "training_peak_gb", lambda *_: 0.0)
         for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
@@ -48,7 +48,8 @@ def planned(tmp_path, monkeypatch):
             "mean": 0, "std": 1, "min": -1, "max": 1, "median": 0, "percentile_99_5": 1, "percentile_00_5": -1
         }
         (tmp_path / "nnUNet_preprocessed" / DATASET / "dataset_fingerprint.json").write_text(json.dumps({
-            "spacings": [spacing] * 3, "shapes_after_crop": [shape] * 3, "structures": {"organ": structure},
+            "spacings": [spacing] * 3, "shapes_after_crop": [shape] * 3,
+            "structures": structures or {"organ": structure},
             "foreground_intensity_properties_per_channel": {"0": intensities},
             "median_relative_size_after_cropping": 1.0}))
         if planner is not None:
@@ -114,6 +115,20 @@ def test_the_paper_preset_predicts_noise_in_a_thousand_linear_steps(planned):
             paper.sampling.num_samples) == ("noise", "linear", 1000, 25)
     assert (paper.sampling.num_steps, paper.sampling.num_mirrors, paper.sampling.conditioner_weight,
             paper.noise.log_snr_shift) == (50, 1, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("labels, expected", [
+    ({"background": 0, "lesion": 2, "organ": 1}, (0.0, 1.25, 5.0)),
+    ({"background": 0, "whole": [1, 2], "lesion": [2]}, (1.25, 5.0)),
+])
+def test_classes_weigh_by_the_inverse_of_their_area_in_the_distributional_preset(planned, labels, expected):
+    """Organ or region 0.4 of every image, lesion 0.2 of every second: 0.5 over 0.4 and over 0.1."""
+    structures = {name: {"share_of_cases": share, "volume_fraction": fraction, "diameter_mm": [10.0, 20.0, 40.0],
+                         "num_components": 1, "volume_mm3": 1.0}
+                  for name, share, fraction in (("organ", 1.0, 0.4), ("whole", 1.0, 0.4), ("lesion", 0.5, 0.2))}
+    distributional = section(planned(preset="distributional", labels=labels, structures=structures), "2d")
+    assert distributional.loss.class_weights == expected and distributional.sampling.num_steps == 1
+    assert section(planned(labels=labels, structures=structures), "2d").loss.class_weights == ()
 
 
 def test_every_preset_file_has_the_same_keys():
