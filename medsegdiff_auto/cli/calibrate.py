@@ -53,6 +53,9 @@ def _fit(place: ModelPlace, args):
     print("\n| weight of the plain network | Dice of the fused mask | negative log-likelihood at the best temperature "
           "|\n|---|---|---|")
     print("\n".join(f"| {weight:g} | {fused.dice:.4f} | {fused.nll:.4f} |" for weight, fused in fit.of_weights.items()))
+    planned = folds[0].model.diffusion.sampling.conditioner_weight
+    if fit.weight == planned:
+        print(f"\nThe planned weight {planned:g} stays: these cases do not resolve that another gives better masks.")
     print(f"\nTemperature of the probabilities {fit.temperature:.2f}: " + (
         f"negative log-likelihood {fit.nll['as drawn']:.4f} as drawn, {fit.nll['unseen']:.4f} by a temperature fitted "
         "on the other half "

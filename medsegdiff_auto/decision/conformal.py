@@ -11,7 +11,7 @@ on.
 Romano et al. 2019 (conformalised quantile regression), with the score relative to the size of the structure:
 E = max(lower - V, V - upper) / middle for a reference of size V. With q the ceil((n + 1) level)-th smallest E of n
 cases, the interval of a further exchangeable case holds its reference with a probability of at least ``level``. A
-negative q narrows.
+negative q narrows; it is taken where the cases resolve that the samples' own interval holds more than ``level``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import binom
 
-LEVEL = 0.9
+LEVEL, SIGNIFICANCE = 0.9, 0.05
 QUANTILES = (0.05, 0.5, 0.95)
 
 Margins = list[float | None]
@@ -41,7 +42,11 @@ def conformal_score(sizes: np.ndarray, reference: float) -> float | None:
 def conformal_margin(scores: Sequence[float], level: float = LEVEL) -> float | None:
     """q of the scores of n cases; None where n is too small for the level (below 9 for 0.9)."""
     rank = math.ceil((len(scores) + 1) * level)
-    return sorted(scores)[rank - 1] if rank <= len(scores) else None
+    if rank > len(scores):
+        return None
+    margin, num_held = sorted(scores)[rank - 1], sum(score <= 0 for score in scores)
+    by_chance = binom.sf(num_held - 1, len(scores), level)  # as many or more, if it held as often as it should
+    return 0.0 if margin < 0 and by_chance > SIGNIFICANCE else margin
 
 
 def margins_by_samples(sizes: Sequence[np.ndarray], references: Sequence[float]) -> Margins:

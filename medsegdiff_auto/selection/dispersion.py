@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from medsegdiff_auto.evaluation.audit import scores
+from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
 from medsegdiff_auto.selection.temperature_fit import fit_temperature, lowest_nll, nll_by_temperature
 from medsegdiff_auto.decision.conformal import Margins, margins_by_samples
 from medsegdiff_auto.decision.decoder import by_mean, label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
+from medsegdiff_auto.overlap import mean_without_nan
 
 FIRST_DISPERSION, HIGHEST_DISPERSION, GAP_TOLERANCE, MAX_EVALUATIONS = 0.5, 16.0, 0.005, 10
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -77,10 +79,17 @@ def mean_dispersion(rows: list[dict]) -> Dispersion:
 
 @dataclass(frozen=True)
 class FusedScores:
-    """Mean Dice of the fused mask, and negative log-likelihood of its probabilities by temperature, (num_cases, 25)."""
+    """Dice of the fused masks, (num_cases,), the mean over structures, NaN where there is none; and negative
+    log-likelihood of their probabilities by temperature, (num_cases, 25).
+    """
 
-    dice: float
+    dice_of_cases: np.ndarray
     curves: np.ndarray
+
+    @property
+    def dice(self) -> float:
+        """The mean over the cases."""
+        return mean_without_nan(self.dice_of_cases)
 
     @property
     def nll(self) -> float:
@@ -88,12 +97,20 @@ class FusedScores:
         return lowest_nll(self.curves)
 
 
-def best_weight(of_weights: dict[float, FusedScores]) -> float:
-    """The weight of the most likely probabilities among those whose Dice is within :data:`DICE_TOLERANCE` of the best.
+def best_weight(of_weights: dict[float, FusedScores], planned: float) -> float:
+    """The planned weight, unless the cases resolve that another one gives better masks.
+
+    Of several that do, the one of the most likely probabilities among those whose Dice is within
+    :data:`DICE_TOLERANCE` of the best.
     """
-    near = max(fused.dice for fused in of_weights.values()) - DICE_TOLERANCE
-    return min((weight for weight, fused in of_weights.items() if not fused.dice < near),
-               key=lambda weight: of_weights[weight].nll)
+    before = of_weights[planned].dice_of_cases
+    better = {weight: fused for weight, fused in of_weights.items()
+              if weight != planned and compare_paired(fused.dice_of_cases, before).low > 0}
+    if not better:
+        return planned
+    near = max(fused.dice for fused in better.values()) - DICE_TOLERANCE
+    return min((weight for weight, fused in better.items() if fused.dice >= near),
+               key=lambda weight: better[weight].nll)
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,11 @@ class CaseSampler:
         self.folds = folds
         self.best: tuple[float, float, list[tuple]] | None = None  # gap, tau, what was drawn
 
+    @property
+    def planned_weight(self) -> float:
+        """The plain network's in the fused mean, as planned."""
+        return self.folds[0].model.diffusion.sampling.conditioner_weight
+
     def measure(self, tau: float) -> Dispersion:
         """How far apart samples are with this field."""
         drawn = []
@@ -133,9 +155,9 @@ class CaseSampler:
         """How good the fused mean is by the plain network's weight in it, at the best tau so far."""
         return {
             weight: FusedScores(
-                float(np.nanmean([row["dice"] for one in self.best[2] for row in scores(*one, weight)])),
+                np.array([mean_without_nan([row["dice"] for row in scores(*one, weight)]) for one in self.best[2]]),
                 self.nll_curves(weight))
-            for weight in WEIGHTS
+            for weight in sorted({*WEIGHTS, self.planned_weight})
         }
 
     def volume_margins(self) -> dict[str, Margins]:
@@ -204,6 +226,6 @@ def fit_sampling(folds: Sequence[FoldCases], on_tried: Callable[[float, Dispersi
         return found
 
     tried, of_weights = fit_dispersion(measure), sampler.scores_of_weights()
-    weight = best_weight(of_weights)
+    weight = best_weight(of_weights, sampler.planned_weight)
     temperature, nll = fit_temperature(of_weights[weight].curves)
     return SamplingFit(best_dispersion(tried), tried, weight, of_weights, temperature, nll, sampler.volume_margins())

@@ -173,7 +173,7 @@ def methods(model: TrainedModel, twin: TrainedModel, to_fit: list[tuple], cases:
     yield "upgraded, as planned", lambda case, image: predictor.sample_case(image, case), {}
     sampler = CaseSampler([FoldCases(predictor, model, to_fit)])
     tau = best_dispersion(fit_dispersion(sampler.measure))
-    weight = best_weight(sampler.scores_of_weights())
+    weight = best_weight(sampler.scores_of_weights(), sampler.planned_weight)
     predictor.network.configuration = predictor.network.configuration.changed(dispersion=tau)
     yield (f"upgraded, dispersion {tau:.2f}, weight {weight:g}",
            lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=weight),
