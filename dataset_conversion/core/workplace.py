@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medsegdiff_auto import paths
@@ -33,6 +33,7 @@ def require_free_id(raw_folder: Path, dataset: str, overwrite: bool) -> None:
                         expected="an ID that is not in use",
                         fix=f"give another ID with -d, or --name {others[0][11:]} --overwrite")
     if (raw_folder / dataset).exists() and not overwrite:
+        _clear_away(raw_folder, dataset)
         raise UserError(f"{dataset} exists already.", found=str(raw_folder / dataset),
                         expected="an ID that is not in use",
                         fix="give another ID with -d, or replace the dataset with --overwrite")
@@ -45,9 +46,9 @@ def workplace(raw_folder: Path, dataset: str, state: dict):
     Raises:
         UserError: another process converts this dataset right now.
     """
-    folder, lock = raw_folder / f".{dataset}.partial", raw_folder / f".{dataset}.lock"
+    folder = raw_folder / f".{dataset}.partial"
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(lock, f"{dataset} is being converted by another process"):
+    with alone(_lock(raw_folder, dataset), f"{dataset} is being converted by another process"):
         if _read_state(folder) != state:
             shutil.rmtree(folder)
             folder.mkdir()
@@ -64,14 +65,30 @@ def tidy(folder: Path) -> None:
 
 def publish(folder: Path, target: Path) -> None:
     """Gives the complete dataset its name; one that has it already is replaced."""
-    former = folder.with_name(f".{target.name}.former")
+    former = _former(folder.parent, target.name)
+    shutil.rmtree(folder / RECORDS)
+    (folder / STATE).unlink(missing_ok=True)
     if target.exists():
         shutil.rmtree(former, ignore_errors=True)
         target.rename(former)
     folder.rename(target)
-    (target / STATE).unlink(missing_ok=True)
-    shutil.rmtree(target / RECORDS)
     shutil.rmtree(former, ignore_errors=True)
+
+
+def _clear_away(raw_folder: Path, dataset: str) -> None:
+    """Removes what a process left that was killed after it had given a dataset its name."""
+    lock, former = _lock(raw_folder, dataset), _former(raw_folder, dataset)
+    if lock.exists() or former.exists():
+        with suppress(OSError), alone(lock, f"{dataset} is being converted by another process"):
+            shutil.rmtree(former, ignore_errors=True)
+
+
+def _lock(raw_folder: Path, dataset: str) -> Path:
+    return raw_folder / f".{dataset}.lock"
+
+
+def _former(raw_folder: Path, dataset: str) -> Path:
+    return raw_folder / f".{dataset}.former"
 
 
 def _read_state(folder: Path) -> dict | None:

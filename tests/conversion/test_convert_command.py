@@ -250,3 +250,14 @@ def test_worker_processes_write_what_one_process_writes(convert, msd_task, tmp_p
         if path.name != "dataset.json" and path.is_file():
             assert path.read_bytes() == (both.folder / path.relative_to(folder)).read_bytes()
     assert multiprocessing.active_children() == []
+
+
+def test_what_a_process_left_that_was_killed_after_its_dataset_was_complete_goes_with_the_next_command(
+        convert, msd_task, raw_folder):
+    done = convert("msd", msd_task)
+    before = {file: file.read_bytes() for file in done.folder.rglob("*") if file.is_file()}
+    (raw_folder / ".Dataset007_Tiny.lock").write_text("process 1 on nowhere")
+    (raw_folder / ".Dataset007_Tiny.former").mkdir()
+    assert first_line(convert("msd", msd_task)) == "error: Dataset007_Tiny exists already."
+    assert list(raw_folder.iterdir()) == [done.folder]
+    assert {file: file.read_bytes() for file in done.folder.rglob("*") if file.is_file()} == before
