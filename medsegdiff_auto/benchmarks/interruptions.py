@@ -55,6 +55,7 @@ IMPORTED_IN_COMMANDS = (
 # their states depend on how often workers were started, and no weight on them
 PASSING = re.compile(r"training_log_.*\.txt|progress\.png|debug\.json")
 TIMES = re.compile(r"time|seconds|date|hours|converted$|random_states", re.IGNORECASE)
+WRITTEN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")  # when a report was
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ def _content(file: Path) -> object:
         if file.name == RUN_FILE:
             content["command"] = [word for word in content["command"] if word != CONTINUED]
         return content
+    if file.suffix == ".html":
+        return WRITTEN.sub("", file.read_text(encoding="utf-8"))
     if file.suffix == ".gz":
         return gzip.decompress(file.read_bytes())
     if file.name == "cases.csv":
