@@ -44,7 +44,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 0.3
 LONGEST_S = 600.0
 CONTINUED = "--c"
 CASES, SHAPE = (8, 2), (48, 48)
-NAME, MODEL = "Dataset005_Killed", "results/Dataset005_Killed/nnUNetTrainerMedSegDiff__MedSegDiffPlans__2d"
+MODEL = "results/Dataset005_Killed/nnUNetTrainerMedSegDiff__MedSegDiffPlans__2d"
 MODULES = ("calibrate", "convert", "evaluate", "plan_and_preprocess", "predict", "report", "store_samples", "train")
 IMPORTED_IN_COMMANDS = (
     "medsegdiff_auto.dataset_conversion.core.conversion", "medsegdiff_auto.dataset_conversion.folder",
