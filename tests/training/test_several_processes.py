@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from threading import Event
 
@@ -16,7 +17,7 @@ from medsegdiff_auto.training import distributed
 from medsegdiff_auto.training.agreement import Agreement
 from medsegdiff_auto.training.distributed import run_together
 from medsegdiff_auto.training.step import averaged
-from medsegdiff_auto.training.termination import EXIT_CODE
+from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest
 
 NUM_PROCESSES, NUM_STEPS, PATIENCE_S = 2, 3, 120
 
@@ -75,15 +76,22 @@ def test_a_mistake_that_one_process_finds_ends_all_and_is_told_as_from_a_single_
 
 def leave_when_asked(rank: int, asked: str, folder: Path) -> None:
     """Waits for SIGTERM, which the second process sends to whom ``asked`` names, and leaves a file when it comes."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    (folder / "both_are_here").open("rw"[rank]).close()
-    if rank == 1:
-        os.kill({"parent": os.getppid(), "itself": os.getpid()}[asked], signal.SIGTERM)
-    if rank == 0 and asked == "itself":
-        Event().wait(PATIENCE_S)
-    assert signal.sigtimedwait({signal.SIGTERM}, PATIENCE_S) is not None
+    with TerminationRequest() as termination:  # a mask would not hold for the threads that libraries have started
+        (folder / "both_are_here").open("rw"[rank]).close()
+        if rank == 1:
+            os.kill({"parent": os.getppid(), "itself": os.getpid()}[asked], signal.SIGTERM)
+        if rank == 0 and asked == "itself":
+            Event().wait(PATIENCE_S)
+        wait_for(termination)
     (folder / str(rank)).touch()
     raise SystemExit(EXIT_CODE)
+
+
+def wait_for(termination: TerminationRequest) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not termination.asked:
+        assert time.monotonic() < deadline, "no SIGTERM came"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("asked, patience_s, answer", [("parent", PATIENCE_S, ["0", "1"]), ("itself", 0.1, ["1"])])
@@ -103,11 +111,11 @@ def test_sigterm_to_the_parent_or_to_a_child_ends_all_with_the_exit_code_of_sigt
 
 def interrupt_the_parent(rank: int, folder: Path) -> None:
     """The second process sends Ctrl-C's signal to the parent; both leave a file when SIGTERM comes."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    (folder / "both_are_here").open("rw"[rank]).close()
-    if rank == 1:
-        os.kill(os.getppid(), signal.SIGINT)
-    assert signal.sigtimedwait({signal.SIGTERM}, PATIENCE_S) is not None
+    with TerminationRequest() as termination:
+        (folder / "both_are_here").open("rw"[rank]).close()
+        if rank == 1:
+            os.kill(os.getppid(), signal.SIGINT)
+        wait_for(termination)
     (folder / str(rank)).touch()
 
 
