@@ -65,6 +65,7 @@ def attention_section(tile: Tile, gates: list[Gate], steps: list[RecordedStep], 
     if not gates:
         return Section("attention", heading, page.missing(
             "This model has none: its preset puts the image beside the state and lets the convolutions mix them."))
+    steps = steps[:len(gates[0].maps)]  # one, where the denoiser sees no state and computes this of the image alone
     words, credit = (_anchor_words if gates[0].kind == "anchor" else _fusion_words)(c)
     after = ""
     if gates[0].kind == "fusion" and len(steps) > 1:

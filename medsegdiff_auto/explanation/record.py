@@ -51,7 +51,7 @@ class Gate:
         kind: ``fusion`` (the mean over the channels of |LN(m_I) * LN(m_x)|, divided by its largest value in the plane)
             or ``anchor`` (the mean over the channels of the sigmoid).
         size: of the feature maps, (*spatial).
-        maps: one (height, width) per step, in [0, 1].
+        maps: one (height, width) per step, in [0, 1]; a single one of a denoiser that sees no state.
     """
 
     kind: str

@@ -43,13 +43,16 @@ class ImageTerms(NamedTuple):
         fusion: of every stage; empty without dynamic encoding.
         anchor_gate: of MedSegDiff-V2's attention; None without it.
         bottleneck: the conditioner's lowest features for the spectrum transformer; None without it.
+        last: the last features u of a denoiser that sees no state, to which samples only add their latent noise; None
+            where there is a state, and otherwise the rest but ``logits`` is None.
     """
 
     logits: Tensor
-    stem: Tensor
+    stem: Tensor | None
     fusion: list[FusionTerms]
     anchor_gate: Tensor | None
     bottleneck: Tensor | None
+    last: Tensor | None = None
 
     def of(self, rows: Sequence[int]) -> ImageTerms:
         """These entries of the batch."""
@@ -90,7 +93,7 @@ class Denoiser(nn.Module):
         assert len(pyramid_channels) in (0, len(features)), (pyramid_channels, features)
         assert bool(pyramid_channels) != bool(num_image_channels), (pyramid_channels, num_image_channels)
         self.target = configuration.target
-        self.sees_pyramid = bool(pyramid_channels)
+        self.sees_pyramid, self.sees_state = bool(pyramid_channels), c.sees_state
         self.predicts_logits = c.parameterisation == "x_start"
         embedding = EMBEDDING_PER_FEATURE * features[0]
         dropouts = [c.dropout if stage >= last - 1 else 0.0 for stage in range(last + 1)]
@@ -132,9 +135,20 @@ class Denoiser(nn.Module):
                       if self.predicts_logits and self.sees_pyramid else None)
 
     def image_terms(self, condition: Condition | ImageTerms) -> ImageTerms:
-        """All that the denoiser computes of the image alone: once for all steps and samples of a tile."""
+        """All that the denoiser computes of the image alone: once for all steps and samples of a tile.
+
+        Without a state that is everything up to the latent noise: an empty state at t = 1.
+        """
         if isinstance(condition, ImageTerms):
             return condition
+        terms = self._terms_beside_state(condition)
+        if self.sees_state:
+            return terms
+        nothing, end = torch.zeros_like(terms.logits), torch.ones(len(terms.logits), device=terms.logits.device)
+        last = self._last_features(nothing, terms, self.time_embedding(end))
+        return ImageTerms(terms.logits, None, [], None, None, last)
+
+    def _terms_beside_state(self, condition: Condition) -> ImageTerms:
         logits, pyramid = condition.logits[0], condition.pyramid
         if self.sees_pyramid:
             image = state_from_probabilities(probabilities_from_logits(logits, self.target))
@@ -151,10 +165,19 @@ class Denoiser(nn.Module):
         """Logits, noise or v, (B, K, *spatial); t is (B,) in [0, 1].
 
         The condition is that of each of the B images, or of one image that all samples share. Without ``latent`` the
-        latent noise is 0 everywhere.
+        latent noise is 0 everywhere. A denoiser that sees no state is given an empty one, at t = 1.
         """
-        image, embedding = self.image_terms(condition), self.time_embedding(t)
-        state = x_t.to(image.logits.dtype)
+        image = self.image_terms(condition)
+        embedding = self.time_embedding(t)
+        last = self._last_features(x_t.to(image.logits.dtype), image, embedding) if image.last is None else image.last
+        output = depth_to_space(self.at_head(last, latent), self.cell)
+        if self.trust is None:
+            return output.expand(len(x_t), *output.shape[1:])
+        trust = 1 + self.trust(embedding).reshape(len(x_t), -1, *[1] * (x_t.ndim - 2))
+        return torch.addcmul(output, trust, image.logits)
+
+    def _last_features(self, state: Tensor, image: ImageTerms, embedding: Tensor) -> Tensor:
+        """From the first convolution to the last block of the decoder."""
         h, skips = convolve_cells(self.state_stem, state, self.cell) + image.stem, []
         for stage, encode in enumerate(self.encoder):
             h = encode(h, embedding)
@@ -169,11 +192,7 @@ class Denoiser(nn.Module):
         for stage in reversed(range(len(self.decoder))):
             h = nn.functional.interpolate(self.reduce[stage](h), size=skips[stage].shape[2:], mode="nearest")
             h = self.decoder[stage](torch.cat([h, skips[stage]], 1), embedding)
-        output = depth_to_space(self.at_head(h, latent), self.cell)
-        if self.trust is None:
-            return output
-        trust = 1 + self.trust(embedding).reshape(len(x_t), -1, *[1] * (x_t.ndim - 2))
-        return torch.addcmul(output, trust, image.logits)
+        return h
 
     def at_head(self, h: Tensor, latent: Tensor | None) -> Tensor:
         """head(u) + H sum_c xi_c W_c u of the last features u: what of every cell becomes its logits."""

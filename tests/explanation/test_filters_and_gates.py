@@ -54,7 +54,7 @@ def test_every_gate_lies_between_0_and_1_at_every_step_and_belongs_to_the_drawn_
     gates = draw(predictor, tile).gates
     assert len(gates) == NUM_GATES[preset]
     for gate in gates:
-        assert len(gate.maps) == 3
+        assert len(gate.maps) == (3 if network.configuration.network.sees_state else 1)
         for values in gate.maps:
             assert values.shape == gate.size[-2:]
             assert values.min() >= 0 and values.max() <= 1
