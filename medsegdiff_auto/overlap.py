@@ -36,6 +36,13 @@ def pairwise_dice(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.divide(2 * shared, total, out=np.ones_like(shared), where=total > 0)
 
 
+def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of every pair, as :func:`pairwise_dice`; two empty masks agree perfectly."""
+    shared, total = pairwise_counts(first, second)
+    union = total - shared
+    return np.divide(shared, union, out=np.ones_like(shared), where=union > 0)
+
+
 def pairwise_counts(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Voxels |A n B| that each pair of masks shares, and |A| + |B|, both `(n, m)` float64; masks as in `pairwise_dice`.
     """

@@ -17,6 +17,7 @@ ORGAN = Structure("organ", 1, (1,), 1)
 MASKS = ["dice", "iou", "nsd", "hd95_mm", "volume_ml", "reference_volume_ml", "volume_error_ml"]
 PROBABILITIES = ["ece", "brier", "nll"]
 SAMPLES = ["expected_dice_between_samples", "expected_dice_sample_reference", "reference_volume_in_interval"]
+PROPER = ["energy_score", "volume_crps_ml"]
 RATERS = ["ged", "matched_iou", "sample_diversity", "rater_diversity", "ged_floor"]
 WRITTEN_BEFORE = """\
 a,organ,0.927536,0.864865,1,0.8,0.2048,0.2368,-0.032,0.0648649,0.0378378,0.112257,0.840212,0.900862,0,\
@@ -32,15 +33,18 @@ b,lesion,0.8,0.666667,1,0.8,0.0128,0.0192,-0.0064,0,0.0263158,0.0729638,0.777778
 
 def test_the_table_of_metrics_has_the_columns_and_digits_that_it_had_before_the_table_of_scores(scored):
     head, *rows = (scored[0] / "predictions" / "metrics.csv").read_text(encoding="utf-8").splitlines()
-    assert head.split(",") == ["case", "structure", *MASKS, *PROBABILITIES, *SAMPLES, *RATERS]
+    assert head.split(",") == ["case", "structure", *MASKS, *PROBABILITIES, *SAMPLES, *PROPER, *RATERS]
+    added = {2 + len([*MASKS, *PROBABILITIES, *SAMPLES]) + number for number in range(len(PROPER))}
+    rows = [",".join(value for number, value in enumerate(row.split(",")) if number not in added) for row in rows]
     for row, before in zip((row.split(",") for row in rows), (row.split(",") for row in WRITTEN_BEFORE), strict=True):
         assert row[:2] == before[:2]
         assert [float(value) for value in row[2:]] == pytest.approx([float(value) for value in before[2:]], rel=2e-5)
 
 
 @pytest.mark.parametrize("saved, expected", [
-    ((), MASKS), (("probabilities",), MASKS + PROBABILITIES), (("samples",), MASKS + SAMPLES), (("raters",), MASKS),
-    (("samples", "raters"), MASKS + SAMPLES + RATERS)])
+    ((), MASKS), (("probabilities",), MASKS + PROBABILITIES), (("samples",), MASKS + SAMPLES + PROPER),
+    (("raters",), MASKS),
+    (("samples", "raters"), MASKS + SAMPLES + PROPER + RATERS)])
 def test_a_score_is_given_where_what_it_needs_was_saved(scored, saved, expected):
     reference, grid = read_array(scored[0] / "labels" / "a.nii.gz")
     maps = np.stack([label_map(seed) for seed in range(3)])
@@ -71,7 +75,7 @@ def test_every_column_is_declared_once_and_every_row_says_what_becomes_of_empty_
 def test_the_header_explains_the_columns_that_are_there_and_names_the_versions_behind_them(scored):
     header = json.loads((scored[0] / "predictions" / "metrics.json").read_text(encoding="utf-8"))
     explained = [name for names in header["definitions"] for name in names.split(", ")]
-    assert explained == MASKS + PROBABILITIES + SAMPLES + RATERS
+    assert explained == MASKS + PROBABILITIES + SAMPLES + PROPER + RATERS
     assert header["definitions"]["nsd, hd95_mm"].startswith("surface Dice at 1 mm")
     assert header["best"]["dice"] == 1 and header["best"]["hd95_mm"] == 0 and "volume_ml" not in header["best"]
     in_pixels = metrics_header([{"case": "a", "structure": "organ", "nsd": 0.5, "hd95_px": 2.0}], 2.0)

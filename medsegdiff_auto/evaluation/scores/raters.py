@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from medsegdiff_auto.evaluation.score import Column, Score
-from medsegdiff_auto.overlap import pairwise_counts
+from medsegdiff_auto.overlap import pairwise_iou
 
 
 def generalised_energy_distance(samples: np.ndarray, references: np.ndarray) -> float:
@@ -48,9 +48,7 @@ def matched_iou(samples: np.ndarray, references: np.ndarray) -> float:
 
 
 def _pairwise_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    shared, total = pairwise_counts(first, second)
-    union = total - shared
-    return 1 - np.divide(shared, union, out=np.ones_like(shared), where=union > 0)
+    return 1 - pairwise_iou(first, second)
 
 
 def compared(samples: np.ndarray, raters: np.ndarray) -> dict[str, float]:
