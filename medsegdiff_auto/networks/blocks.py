@@ -107,6 +107,13 @@ def depth_to_space(x: Tensor, factor: Sequence[int]) -> Tensor:
     return split.permute(order).reshape(batch, split.shape[1], *[n * f for n, f in zip(cells, factor)])
 
 
+def between_cells(x: Tensor, cell: Sequence[int]) -> Tensor:
+    """Values of cells, (B, C, *cells), at their voxels, (B, C, *spatial): linear between the centres of cells."""
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(cell)]
+    factors = [float(size) for size in cell]
+    return x if set(cell) == {1} else nn.functional.interpolate(x, scale_factor=factors, mode=mode)
+
+
 def convolve_cells(convolve: Convolution, x: Tensor, cell: Sequence[int]) -> Tensor:
     """``convolve(space_to_depth(x, cell))`` of x (B, C, *spatial).
 

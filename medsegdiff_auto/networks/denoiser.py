@@ -22,8 +22,8 @@ from torch.utils._pytree import tree_map
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.state import probabilities_from_logits, state_from_probabilities
 from medsegdiff_auto.diffusion.transfer import entries
-from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, convolution, convolve_cells,
-                                             depth_to_space, group_norm, zero_initialised)
+from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, between_cells, convolution,
+                                             convolve_cells, depth_to_space, group_norm, zero_initialised)
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.dynamic_encoding import DynamicConditionalEncoding, FusionTerms
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention, SpectrumTransformer
@@ -128,9 +128,8 @@ class Denoiser(nn.Module):
         self.head = nn.Sequential(group_norm(features[0]), nn.SiLU(),
                                   zero_initialised(convolution(dimension, features[0], of_state, 1)))
         self.num_latents = len(c.latent_scales) * c.latent_channels
-        self.latent_gain = convolution(dimension, features[0], features[0] * self.num_latents,
+        self.latent_gain = convolution(dimension, features[0], num_outputs * self.num_latents,
                                        1) if self.num_latents else None
-        self.latent_head = convolution(dimension, features[0], of_state, 1, bias=False) if self.num_latents else None
         self.trust = (zero_initialised(nn.Linear(embedding, num_outputs))
                       if self.predicts_logits and self.sees_pyramid else None)
 
@@ -170,7 +169,7 @@ class Denoiser(nn.Module):
         image = self.image_terms(condition)
         embedding = self.time_embedding(t)
         last = self._last_features(x_t.to(image.logits.dtype), image, embedding) if image.last is None else image.last
-        output = depth_to_space(self.at_head(last, latent), self.cell)
+        output = self.at_head(last, latent)
         if self.trust is None:
             return output.expand(len(x_t), *output.shape[1:])
         trust = 1 + self.trust(embedding).reshape(len(x_t), -1, *[1] * (x_t.ndim - 2))
@@ -178,6 +177,7 @@ class Denoiser(nn.Module):
 
     def _last_features(self, state: Tensor, image: ImageTerms, embedding: Tensor) -> Tensor:
         """From the first convolution to the last block of the decoder."""
+        assert image.stem is not None, "the terms of a denoiser that sees no state have no stem"
         h, skips = convolve_cells(self.state_stem, state, self.cell) + image.stem, []
         for stage, encode in enumerate(self.encoder):
             h = encode(h, embedding)
@@ -195,13 +195,19 @@ class Denoiser(nn.Module):
         return h
 
     def at_head(self, h: Tensor, latent: Tensor | None) -> Tensor:
-        """head(u) + H sum_c xi_c W_c u of the last features u: what of every cell becomes its logits."""
-        if latent is None or self.latent_gain is None or self.latent_head is None:
-            return self.head(h)
+        """head(u) + sum_c xi_c G_c u of the last features u, (B, K, *spatial).
+
+        The first term says what the voxels of a cell are; the second, one value per cell and output, lies linearly
+        between the cells, so that noise moves boundaries and draws no texture.
+        """
         norm, activation, project = self.head
         u = activation(norm(h))
+        output = depth_to_space(project(u), self.cell)
+        if latent is None or self.latent_gain is None:
+            return output
         gain = self.latent_gain(u).unflatten(1, (self.num_latents, -1))
-        return project(u) + self.latent_head((gain * latent.to(gain.dtype)[:, :, None]).sum(1))
+        moved = between_cells((gain * latent.to(gain.dtype)[:, :, None]).sum(1), self.cell)
+        return output + moved.to(output.dtype)  # autocast interpolates in float32
 
     def at_bottleneck(self, h: Tensor, image_features: Tensor | None, embedding: Tensor) -> Tensor:
         """What happens at the lowest resolution."""

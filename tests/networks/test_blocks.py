@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_networks import randomised
 
-from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, convolution, convolve_cells,
-                                             depth_to_space, group_norm, space_to_depth)
+from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, between_cells, convolution,
+                                             convolve_cells, depth_to_space, group_norm, space_to_depth)
 
 FACTORS = [((6, 8), (2, 2)), ((6, 9), (2, 3)), ((4, 6, 8), (1, 2, 2)), ((4, 3, 8), (2, 1, 4)), ((4, 6, 8), (2, 2, 2))]
 
@@ -85,3 +85,12 @@ def test_heads_that_do_not_divide_the_channels_are_refused():
 @pytest.mark.parametrize("channels, groups", [(32, 8), (12, 6), (7, 7), (11, 1)])
 def test_group_norm_takes_the_largest_divisor_up_to_eight(channels, groups):
     assert group_norm(channels).num_groups == groups
+
+
+@pytest.mark.parametrize("cell", [(4, ), (2, 4), (1, 2, 4)], ids=str)
+def test_values_of_cells_lie_linearly_between_their_centres(cell):
+    centres = torch.meshgrid(*[torch.arange(5) * size + (size - 1) / 2 for size in cell], indexing="ij")
+    voxels = torch.meshgrid(*[torch.arange(5.0 * size) for size in cell], indexing="ij")
+    found = between_cells((2 * sum(centres) + 1)[None, None], cell)[0, 0]
+    clamped = sum(place.clamp((size - 1) / 2, 4 * size + (size - 1) / 2) for place, size in zip(voxels, cell))
+    assert torch.allclose(found, 2 * clamped + 1, atol=1e-4)  # beyond the outermost centres constant

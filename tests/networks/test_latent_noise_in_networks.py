@@ -29,6 +29,33 @@ def test_logits_are_linear_in_the_latent_noise_and_without_it_those_of_zero(dime
     assert torch.allclose(offset, without, atol=1e-5)
 
 
+@torch.no_grad()
+def test_a_noise_that_moves_one_cell_moves_its_neighbourhood_and_fades_out():
+    network = latent_network(2, None)
+    condition, x_t, latent = network.condition(random_image(8, 16)), random_state(8, 16), torch.zeros(2, 4, 4, 8)
+    latent[:, :, 2, 4] = 1.0  # the voxels 4 to 5 by 8 to 9
+    moved = network.denoise(x_t, TIMES, condition, latent) - network.denoise(x_t, TIMES, condition)
+    along = moved[0, 0, 4] / moved[0, 0, 4, 8]
+    expected = torch.zeros(16)
+    expected[7:11] = torch.tensor([1 / 3, 1.0, 1.0, 1 / 3])  # 0.25 and 0.75 of the way between two centres
+    assert torch.allclose(along, expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_denoiser_without_a_state_says_what_the_whole_one_says_of_an_empty_state(monkeypatch):
+    size = (8, 12)
+    network = latent_network(2, None, LATENT.changed(sees_state=False, num_steps=1))
+    condition, latent = network.condition(random_image(*size)), network.latents((1, 2), size, torch.device("cpu"))
+    terms = network.image_terms(condition)
+    assert terms.stem is None and terms.last is not None
+    found = network.denoise(random_state(*size), TIMES, terms, latent)
+    monkeypatch.setattr(network.denoiser, "sees_state", True)
+    whole = network.denoise(random_state(*size), TIMES, network.image_terms(condition), latent)
+    assert torch.equal(found, whole)
+    of_views = network.denoise(random_state(*size)[:1], TIMES[:1], terms.of([1]), latent[1:])
+    assert torch.allclose(of_views, found[1:], atol=1e-5)
+
+
 @pytest.mark.parametrize("target", ["classes", "regions"])
 @pytest.mark.parametrize("dimension, strides, size", CASES, ids=str)
 def test_a_training_step_scores_independent_draws_of_one_state(dimension, strides, size, target):
@@ -42,19 +69,25 @@ def test_a_training_step_scores_independent_draws_of_one_state(dimension, stride
     draws = step.output.unflatten(0, (3, 2))
     assert step.x_t.shape == x_start.shape
     assert all((draws[j] - draws[k]).abs().max() > 0.05 for j, k in ((0, 1), (0, 2), (1, 2)))
-    for image in range(2):  # draw by draw: entry j of an image is made of its own features and state
-        latent = torch.zeros(1, 4, *network.latents((0,), size, torch.device("cpu")).shape[2:])
-        alone = network.denoise(step.x_t[image:image + 1], TIMES[image:image + 1],
-                                network.condition(random_image(*size)[image:image + 1]), latent)
-        others = [(draws[:, other].mean(0) - alone[0]).abs().mean() for other in range(2)]
-        assert others[image] < others[1 - image]
     probabilities = draws.softmax(2) if target == "classes" else draws.sigmoid()
     expected = energy_score(probabilities, (x_start + 1) / 2, configuration.loss.class_weights, valid)
     found = denoiser_loss(step.output, x_start, step.x_t, step.log_snr, configuration, valid)
     assert torch.equal(found, expected)
     found.backward()
-    for part in (network.denoiser.latent_gain, network.denoiser.latent_head):
-        assert part.weight.grad.abs().max() > 0
+    assert network.denoiser.latent_gain.weight.grad.abs().max() > 0
+
+
+@torch.no_grad()
+def test_draws_come_draw_by_draw_each_of_the_features_and_state_of_its_image():
+    network, size = latent_network(2, None, LATENT.changed(num_training_draws=3)), (8, 12)
+    torch.nn.init.zeros_(network.denoiser.latent_gain.weight)
+    torch.nn.init.zeros_(network.denoiser.latent_gain.bias)
+    image = random_image(*size)
+    step = network(image, random_state(*size).clamp(-1, 1), TIMES.tolist(), random_state(*size))
+    alone = network.denoise(step.x_t, TIMES, network.condition(image))
+    assert (alone[0] - alone[1]).abs().max() > 0.1
+    for draw in step.output.unflatten(0, (3, 2)):
+        assert torch.allclose(draw, alone, atol=1e-5)
 
 
 @torch.no_grad()
