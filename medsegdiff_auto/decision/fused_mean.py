@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage, VolumeStore
 
-PLAIN, SAMPLE = "plain", "sample"
+PLAIN, EXPECTED, SAMPLE = "plain", "expected", "sample"
 
 
 class FusedMean:
-    """w plain + (1 - w) samples.
+    """w plain + (1 - w) samples, or their expected mask where it is known without drawing any.
 
     Args:
         storage: where the sums are kept.
     """
 
     def __init__(self, conditioner_weight: float, storage: Storage = Storage()):
-        self.weights = {PLAIN: conditioner_weight, SAMPLE: 1 - conditioner_weight}
+        self.weights = {PLAIN: conditioner_weight, EXPECTED: 1 - conditioner_weight, SAMPLE: 1 - conditioner_weight}
         self.storage = storage
         self.sums: dict[str, VolumeStore] = {}
-        self.counts = {PLAIN: 0, SAMPLE: 0}
+        self.counts = dict.fromkeys(self.weights, 0)
 
     def add(self, kind: str, probabilities: VolumeStore) -> None:
-        """One more of :data:`PLAIN` or :data:`SAMPLE`, (K, *spatial); without weight it is not kept."""
-        if not self.weights[kind]:
+        """One more of :data:`PLAIN`, :data:`EXPECTED` or :data:`SAMPLE`, (K, *spatial).
+
+        What has no weight is not kept, nor are samples whose expected mask is there.
+        """
+        if not self.weights[kind] or (kind == SAMPLE and EXPECTED in self.sums):
             return
         self.counts[kind] += 1
         if kind in self.sums:

@@ -217,6 +217,11 @@ class DiffusionConfiguration:
             raise ValueError(f"sampling.num_steps is {self.sampling.num_steps}, expected at most the "
                              f"{self.noise.num_train_steps} of the linear schedule")
 
+    @property
+    def has_expected_mask(self) -> bool:
+        """Whether samples differ by latent noise alone, so that their mean is known without drawing any."""
+        return bool(self.network.latent_scales) and not self.network.sees_state and not self.sampling.dispersion
+
     def changed(self, **values: Any) -> DiffusionConfiguration:
         """A copy with other values, each by the name of its field in whichever section has it."""
         of_section = {name: {key: values.pop(key) for key in list(values) if key in field_names(section)}

@@ -23,7 +23,7 @@ from medsegdiff_auto.sampling.case_memory import CaseMemory
 from medsegdiff_auto.sampling.case_size import CaseSize
 from medsegdiff_auto.sampling.coherent import CoherentSampler, shown_samples
 from medsegdiff_auto.sampling.conditions import Conditions, in_batches
-from medsegdiff_auto.decision.fused_mean import PLAIN, SAMPLE, FusedMean
+from medsegdiff_auto.decision.fused_mean import EXPECTED, PLAIN, SAMPLE, FusedMean
 from medsegdiff_auto.sampling.memory_plan import MemoryPlan, memory_plan
 from medsegdiff_auto.sampling.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
@@ -54,18 +54,22 @@ class CaseDistribution:
     Attributes:
         conditioner: the plain networks' mean probabilities, (K, *spatial) float32 in [0, 1].
         samples: one mask per entry as probabilities, (num_folds * num_samples, K, *spatial) float16.
+        expected: the mean of all samples where it is known without drawing any, as ``conditioner``; else None.
         conditioner_weight: weight of the plain networks in :attr:`fused`.
     """
 
     conditioner: Tensor
     samples: Tensor
     conditioner_weight: float
+    expected: Tensor | None = None
 
     @property
     def fused(self) -> Tensor:
-        """Mean probabilities of plain networks and samples, (K, *spatial) float32."""
+        """Mean probabilities of plain networks and samples or the expected mask, (K, *spatial) float32."""
         mean = FusedMean(self.conditioner_weight)
         mean.add(PLAIN, InMemory(self.conditioner))
+        if self.expected is not None:
+            mean.add(EXPECTED, InMemory(self.expected))
         for sample in self.samples:
             mean.add(SAMPLE, InMemory(sample.float()))
         return mean.finish().read()
@@ -130,11 +134,11 @@ class MedSegDiffPredictor(nnUNetPredictor):
 
     def sample_case(self, data: np.ndarray, case: str) -> CaseDistribution:
         """The distribution of one preprocessed case, (C, *spatial), over all folds, held in memory."""
-        plain, samples = [], []
+        drawn: dict[str, list[Tensor]] = {PLAIN: [], EXPECTED: [], SAMPLE: []}
         for kind, store in self.draw_case(data, case):
-            (plain if kind == PLAIN else samples).append(store.read().half() if kind == SAMPLE else store.read())
-        return CaseDistribution(
-            sum(plain) / len(plain), torch.stack(samples), self.diffusion.sampling.conditioner_weight)
+            drawn[kind].append(store.read().half() if kind == SAMPLE else store.read())
+        plain, expected = (sum(drawn[kind]) / len(drawn[kind]) if drawn[kind] else None for kind in (PLAIN, EXPECTED))
+        return CaseDistribution(plain, torch.stack(drawn[SAMPLE]), self.diffusion.sampling.conditioner_weight, expected)
 
     def tiles_of(self, shape: Sequence[int]) -> Tiles:
         """The tiles of a volume (*spatial), after padding to at least a patch.
@@ -176,8 +180,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
     @torch.inference_mode()
     def draw_case(self, data: np.ndarray, case: str,
                   memory: MemoryPlan | None = None) -> Iterator[tuple[str, VolumeStore]]:
-        """For every fold :data:`PLAIN` and the plain network's probabilities, then :data:`SAMPLE` and those of each
-        sample.
+        """For every fold :data:`PLAIN` and the plain network's probabilities, :data:`EXPECTED` and the mean of all
+        samples where it is known without drawing any, then :data:`SAMPLE` and those of each sample.
 
         Probabilities are (K, *spatial) float32 on the CPU, good until the next ones are asked for. As many samples are
         drawn together as there is memory for.
@@ -221,6 +225,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
             evaluations_of_tile = sum(map(len, self.shown_samples(fold, memory.samples_together)))
             self.on_call(LEFT_OUT, (len(tiles) - sum(conditions.is_active)) * evaluations_of_tile)
             yield PLAIN, finite(conditions.plain.on_cpu().cropped(crop), case, fold)
+            if conditions.expected is not None:
+                yield EXPECTED, finite(conditions.expected.on_cpu().cropped(crop), case, fold)
             sampler = CoherentSampler(conditions, self.num_steps, self.solver,
                                       self.samples_per_call, memory.storage, self.intervention)
             for together in self._drawn_together(fold, memory.samples_together):

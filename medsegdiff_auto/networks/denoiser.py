@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.expected_mask import expected_probabilities
 from medsegdiff_auto.diffusion.state import probabilities_from_logits, state_from_probabilities
 from medsegdiff_auto.diffusion.transfer import entries
 from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, between_cells, convolution,
@@ -205,9 +206,17 @@ class Denoiser(nn.Module):
         output = depth_to_space(project(u), self.cell)
         if latent is None or self.latent_gain is None:
             return output
-        gain = self.latent_gain(u).unflatten(1, (self.num_latents, -1))
-        moved = between_cells((gain * latent.to(gain.dtype)[:, :, None]).sum(1), self.cell)
+        gains = self.latent_gain(u).unflatten(1, (self.num_latents, -1))
+        moved = between_cells((gains * latent.to(gains.dtype)[:, :, None]).sum(1), self.cell)
         return output + moved.to(output.dtype)  # autocast interpolates in float32
+
+    def expected_probabilities(self, image: ImageTerms) -> Tensor:
+        """The mean mask over the latent noise of a denoiser that sees no state, (B, K, *spatial) float32."""
+        assert self.latent_gain is not None and image.last is not None
+        logits = self(image.logits, torch.ones(len(image.logits), device=image.logits.device), image)
+        norm, activation, _ = self.head
+        gains = self.latent_gain(activation(norm(image.last))).unflatten(1, (self.num_latents, -1))
+        return expected_probabilities(logits, (between_cells(one, self.cell) for one in gains.unbind(1)), self.target)
 
     def at_bottleneck(self, h: Tensor, image_features: Tensor | None, embedding: Tensor) -> Tensor:
         """What happens at the lowest resolution."""

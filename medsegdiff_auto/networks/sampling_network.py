@@ -113,6 +113,16 @@ class SamplingNetwork(nn.Module, ABC):
         return bool(self.configuration.network.latent_scales)
 
     @property
+    def has_expected_mask(self) -> bool:
+        """Whether the mean of all samples is known without drawing any: :meth:`expected_probabilities`."""
+        return self.configuration.has_expected_mask
+
+    def expected_probabilities(self, terms: Condition | ImageTerms) -> Tensor:
+        """The mean of all samples of the images, (B, K, *spatial) float32; NaN where it is not finite."""
+        assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
+        return self.denoiser.expected_probabilities(terms)
+
+    @property
     def cell(self) -> tuple[int, ...]:
         """Voxels per axis that make up one position of the denoiser's finest stage, where latent noise lies."""
         assert isinstance(self.denoiser, Denoiser), type(self.denoiser)
@@ -268,11 +278,15 @@ class SamplingNetwork(nn.Module, ABC):
     def fused_logits(self, image: Tensor, num_steps: int | None = None) -> Tensor:
         """Logits of the fused probabilities for nnU-Net's own inference, which mirrors, tiles and averages itself.
 
-        The noise is seeded by the content of each image, so that a tile always gives the same answer.
+        The mean of all samples where it is known, else one sample, whose noise is seeded by the content of each image,
+        so that a tile always gives the same answer.
         """
         condition = self.condition(image)
-        plain = self.conditioner_probabilities(condition)
-        noise = torch.stack([content_noise(tile, plain.shape[1:]) for tile in image])
-        drawn = self.sample_probabilities(condition, noise, num_steps)
+        plain, terms = self.conditioner_probabilities(condition), self.image_terms(condition)
+        if self.has_expected_mask:
+            drawn = self.expected_probabilities(terms)
+        else:
+            noise = torch.stack([content_noise(tile, plain.shape[1:]) for tile in image])
+            drawn = self.sample_probabilities(condition, noise, num_steps)
         weight = self.configuration.sampling.conditioner_weight
         return logits_from_probabilities(weight * plain.float() + (1 - weight) * drawn, self.configuration.target)

@@ -89,10 +89,12 @@ class CaseMemory:
 
     @property
     def shared_volumes(self) -> float:
-        """That do not grow with the samples: image, plain network, two sums, one sample and the mutual information on
-        the image.
+        """That do not grow with the samples: image, plain network and expected mask, two sums, one sample and the
+        mutual information on the image.
         """
-        return self.image + 3 * self.volume + 2 * self.on_image + 2 * self.on_image / self.case.num_outputs
+        of_network = 2 if self.diffusion.has_expected_mask else 1
+        return (self.image + (2 + of_network) * self.volume + 2 * self.on_image
+                + 2 * self.on_image / self.case.num_outputs)
 
     @property
     def fusing(self) -> float:

@@ -47,6 +47,7 @@ class Conditions:
 
     Attributes:
         plain: the plain network's mean over all views, blended, (K, *spatial) float32, where ``storage`` keeps it.
+        expected: the mean of all samples likewise, where the network knows it without drawing any; else None.
         is_active: per tile, whether any voxel has foreground of at least 0.001 in the plain network's mean. Without a
             conditioner nothing is known beforehand, and every tile is active.
         num_forwards: evaluations of the conditioner so far.
@@ -68,18 +69,33 @@ class Conditions:
         self._kept: dict[int, Condition | ImageTerms] = {}  # of all views, in their order
         self._latest: tuple[tuple[int, tuple[int, ...]], Condition | ImageTerms] | None = None
         self.plain = storage.empty((num_outputs, *tiles.shape))
-        for rows, values in tiles.sweep((num_outputs,), self._first_look, storage.device):
-            self.plain.write(rows, values)
+        self.expected = storage.empty((num_outputs, *tiles.shape)) if network.has_expected_mask else None
+        kinds = [self.plain] if self.expected is None else [self.plain, self.expected]
+        for rows, values in tiles.sweep((len(kinds), num_outputs), self._first_look, storage.device):
+            for store, of_kind in zip(kinds, values):
+                store.write(rows, of_kind)
 
     def _first_look(self, index: int) -> Tensor:
-        """Plain probabilities of a tile, the mean over its views; keeps the terms of an active one."""
-        parts = [(views, self._condition(index, views)) for views in self._view_batches(range(len(self.views)))]
-        mean = sum(flipped(self.network.conditioner_probabilities(condition)[row], self.views[view])
-                   for views, condition in parts for row, view in enumerate(views)) / len(self.views)
-        self.is_active[index] = not self.network.has_conditioner or self._has_foreground(mean)
-        if self.is_active[index]:
-            self._keep(index, [self.evaluate(self.network.image_terms, condition) for _, condition in parts])
-        return mean
+        """Plain probabilities of a tile, the mean over its views, and the expected ones behind them where there are,
+        (1 or 2, K, *patch); keeps the terms of an active tile.
+        """
+        batches = self._view_batches(range(len(self.views)))
+        conditions = [self._condition(index, views) for views in batches]
+        plain = self._mean_of_views(batches, map(self.network.conditioner_probabilities, conditions))
+        self.is_active[index] = not self.network.has_conditioner or self._has_foreground(plain)
+        parts = [self.evaluate(self.network.image_terms, one) for one in conditions] if self.is_active[index] else []
+        expected = plain
+        if parts and self.expected is not None:
+            expected = self._mean_of_views(
+                batches, (self.evaluate(self.network.expected_probabilities, terms) for terms in parts))
+        if parts:
+            self._keep(index, parts)
+        return plain[None] if self.expected is None else torch.stack([plain, expected])
+
+    def _mean_of_views(self, batches: Sequence[Sequence[int]], of_batches: Iterable[Tensor]) -> Tensor:
+        """Of what the views of a tile say, batch by batch, each (B, K, *patch)."""
+        return sum(flipped(values[row], self.views[view])
+                   for views, values in zip(batches, of_batches) for row, view in enumerate(views)) / len(self.views)
 
     def _view_batches(self, views: Iterable[int]) -> list[tuple[int, ...]]:
         """Those that go through the network in one call."""

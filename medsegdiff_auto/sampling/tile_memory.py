@@ -45,6 +45,8 @@ def tile_memory(network: SamplingNetwork, num_inputs: int, num_outputs: int, pat
     with torch.device("meta"):
         with LiveMemory() as look:
             terms = network.image_terms(network.condition(torch.empty(1, num_inputs, *patch_size)))
+            if network.has_expected_mask:
+                network.expected_probabilities(terms)
         x_t = torch.empty(1, num_outputs, *patch_size)
         with LiveMemory() as step:
             latent = network.empty_latents(1, patch_size)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from tiny_networks import ANISOTROPIC, AUTO, PRESETS, random_image, random_state, randomised, tiny_network
+from tiny_networks import (ANISOTROPIC, AUTO, LATENT, PRESETS, random_image, random_state, randomised,
+                           tiny_network)
 
 from medsegdiff_auto.diffusion.state import probabilities_from_logits
 from medsegdiff_auto.tables import SOLVERS
@@ -77,3 +78,14 @@ def test_other_noise_gives_another_mask(preset):
     condition = network.condition(random_image(8, 12))
     first, second = (network.sample_probabilities(condition, random_state(8, 12, seed=seed)) for seed in (5, 6))
     assert (first - second).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_where_the_mean_of_all_samples_is_known_it_takes_the_place_of_a_sample():
+    configuration = LATENT.changed(sees_state=False, num_steps=1)
+    network, image = randomised(tiny_network(2, configuration)).eval(), random_image(8, 12)
+    condition = network.condition(image)
+    plain = network.conditioner_probabilities(condition)
+    expected = network.expected_probabilities(network.image_terms(condition))
+    weight = configuration.sampling.conditioner_weight
+    assert torch.allclose(network(image).softmax(1), weight * plain + (1 - weight) * expected, atol=1e-5)

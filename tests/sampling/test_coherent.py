@@ -292,6 +292,36 @@ def test_tiles_see_the_latent_noise_of_their_place_through_the_view_of_their_sam
             assert torch.allclose(latent[row], expected.flip(views[sample % 2]) if views[sample % 2] else expected)
 
 
+STATELESS = LATENT.changed(sees_state=False, num_steps=1)
+
+
+@pytest.mark.parametrize("target", ["classes", "regions"])
+@pytest.mark.parametrize("dimension", [2, 3])
+@torch.no_grad()
+def test_the_expected_mask_is_the_mean_of_many_samples_in_any_order_and_storage(dimension, target, tmp_path):
+    network = network_of(dimension, STATELESS.changed(target=target))
+    network.denoiser.latent_gain.weight.mul_(4)
+    conditions = conditions_of(network, dimension)
+    assert all(conditions.is_active)
+    expected = conditions.expected.read()
+    many = drawn(conditions, dimension, range(200), num_steps=1, samples_per_call=50)
+    mean, of_eight = many.mean(0), many[:8].mean(0)
+    assert many.std(0).mean() > 0.04
+    assert (expected - mean).abs().mean() < 0.5 * (of_eight - mean).abs().mean()
+    assert (expected - mean).mean().abs() < 0.005
+    for other in (conditions_of(network, dimension, order=1),
+                  conditions_of(network, dimension, storage=Storage(tmp_path))):
+        assert torch.allclose(other.expected.read(), expected, atol=1e-6)
+        assert torch.allclose(other.plain.read(), conditions.plain.read(), atol=1e-6)
+
+
+@pytest.mark.parametrize("configuration", [AUTO, LATENT, STATELESS.changed(dispersion=0.5), PAPER],
+                         ids=["plain", "with a state", "with a field", "paper"])
+@torch.no_grad()
+def test_there_is_no_expected_mask_where_more_than_latent_noise_tells_samples_apart(configuration):
+    assert conditions_of(network_of(2, configuration), 2).expected is None
+
+
 def test_with_latent_noise_no_step_is_shared_and_every_step_draws_its_own():
     network = network_of(2, LATENT)
     assert list(shown_samples(network, SAMPLES, 2, 0, 3)) == list(SAMPLES)

@@ -21,7 +21,8 @@ from medsegdiff_auto.overlap import pairwise_iou
 
 
 def energy_score(samples: np.ndarray, references: np.ndarray) -> float:
-    """The fair estimate in [-1/2, 1] of masks `(num_masks, *spatial)`, a mean over the references; 0 is sure and right.
+    """The fair estimate (Gneiting and Raftery 2007; Ferro 2014) of masks `(num_masks, *spatial)`, in [-1/2, 1], a mean
+    over the references; 0 is sure and right.
     """
     return _score(1 - pairwise_iou(samples, references), 1 - pairwise_iou(samples, samples))
 
