@@ -167,8 +167,9 @@ class SamplingSection:
     Attributes:
         solver: a row of :data:`~medsegdiff_auto.tables.SOLVERS`.
         num_steps: network evaluations per sample.
-        dispersion: tau >= 0, standard deviation of the smooth field that is added to the logits of every sample, so
-            that its boundaries move as a whole; fitted by ``medsegdiff_calibrate``; 0 leaves the network's prediction.
+        dispersion: tau, standard deviation of the smooth noise by which samples differ as wholes: of the latent noise
+            where there is some, above 0 and 1 as trained; else of the field that is added to the logits of every
+            sample, 0 as trained. ``medsegdiff_calibrate`` fits it.
         fusion: how samples become one mask, a row of :data:`~medsegdiff_auto.tables.DECODERS`.
         num_samples: masks drawn per case and fold.
         num_mirrors: mirrored views, of the 2^d that nnU-Net uses; samples are dealt to them in turn.
@@ -213,14 +214,21 @@ class DiffusionConfiguration:
         if predicted not in compared:
             raise ValueError(f"loss.name is {self.loss.name!r}, expected a loss of {predicted}: "
                              f"{', '.join(name for name, compares in LOSSES.items() if predicted in compares)}")
+        if self.network.latent_scales and not self.sampling.dispersion:
+            raise ValueError("sampling.dispersion is 0 with latent noise, expected above 0, and 1 for noise as trained")
         if self.noise.schedule == "linear" and self.sampling.num_steps > self.noise.num_train_steps:
             raise ValueError(f"sampling.num_steps is {self.sampling.num_steps}, expected at most the "
                              f"{self.noise.num_train_steps} of the linear schedule")
 
     @property
+    def field_dispersion(self) -> float:
+        """Standard deviation of the field that is added to the logits, in logits; 0 with latent noise."""
+        return 0.0 if self.network.latent_scales else self.sampling.dispersion
+
+    @property
     def has_expected_mask(self) -> bool:
         """Whether samples differ by latent noise alone, so that their mean is known without drawing any."""
-        return bool(self.network.latent_scales) and not self.network.sees_state and not self.sampling.dispersion
+        return bool(self.network.latent_scales) and not self.network.sees_state
 
     def changed(self, **values: Any) -> DiffusionConfiguration:
         """A copy with other values, each by the name of its field in whichever section has it."""

@@ -2,7 +2,8 @@
 
     code        symbol    meaning
     scales                distances of the fields' nodes, in structure diameters
-    latent      xi        standard normal fields at the denoiser's finest stage, (B, scales * channels, *cells)
+    dispersion  tau       standard deviation of the fields, 1 in training
+    latent      xi        normal fields at the denoiser's finest stage, (B, scales * channels, *cells)
 
 A denoiser that is scored as a distribution (:mod:`~medsegdiff_auto.diffusion.energy_score`) learns what each of them
 moves. They are coherent over tiles and views, as the states are: one set belongs to a sample, whatever the tiling.
@@ -34,6 +35,7 @@ class LatentNoise:
         network, diameter = configuration.network, configuration.noise.structure_diameter_vox
         self.cell = (1,) * (len(shape) - len(cell)) + tuple(cell)
         self.num_sets, self.num_channels = num_sets, network.latent_channels
+        self.dispersion = configuration.sampling.dispersion
         self.fields = [
             SmoothField((num_sets * network.latent_channels, *shape),
                         [max(1.0, scale * distance) for distance in correlation_vox(diameter, len(shape))],
@@ -47,7 +49,7 @@ class LatentNoise:
     def at(self, place: Sequence[slice]) -> Tensor:
         """All fields in a part of the volume, (num_sets, scales * channels, *cells)."""
         parts = [one.in_cells(place, self.cell).unflatten(0, (self.num_sets, self.num_channels)) for one in self.fields]
-        return torch.cat(parts, 1)
+        return self.dispersion * torch.cat(parts, 1)
 
     def everywhere(self) -> Tensor:
         """All fields in the whole volume."""

@@ -90,5 +90,5 @@ def moved(x_start: Tensor, field: Tensor, configuration: DiffusionConfiguration)
 
 def moved_from_logits(logits: Tensor, field: Tensor, configuration: DiffusionConfiguration) -> Tensor:
     """Adds tau times the field to logits (S, K, *spatial) and returns the states 2 p - 1 in [-1, 1]."""
-    logits = logits + configuration.sampling.dispersion * field.to(logits)
+    logits = logits + configuration.field_dispersion * field.to(logits)
     return state_from_probabilities(probabilities_from_logits(logits, configuration.target))

@@ -105,7 +105,7 @@ def tile_fields(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: 
                 num_samples: int, seed: int) -> Tensor | None:
     """The smooth fields of samples of a case (shape (K, *spatial)) at a place, (S, K, *patch); None without dispersion.
     """
-    if not diffusion.sampling.dispersion:
+    if not diffusion.field_dispersion:
         return None
     distance_vox = correlation_vox(diffusion.noise.structure_diameter_vox, len(shape) - 1)
     tile = [one if isinstance(one, slice) else slice(one, one + 1) for one in at]

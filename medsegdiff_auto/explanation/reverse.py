@@ -95,12 +95,12 @@ def reverse_section(tile: Tile, trajectories: list[Trajectory], c: DiffusionConf
 
 def _field_words(c: DiffusionConfiguration) -> str:
     """What is added to every prediction of a sample, where a dispersion is fitted."""
-    if not c.sampling.dispersion:
+    if not c.field_dispersion:
         return ""
     return text("To its logits a smooth field <i>g</i> is added, one per sample and the same at all steps, which moves "
                 "boundaries as a whole where the network is not sure. Its size was fitted on cases that the fold had "
                 "not "
-                "seen:") + equation(f"l ← l + τ g, &nbsp; τ = {c.sampling.dispersion:.3g}")
+                "seen:") + equation(f"l ← l + τ g, &nbsp; τ = {c.field_dispersion:.3g}")
 
 
 def agreement_by_step(tile: Tile, trajectories: list[Trajectory]) -> list[float]:

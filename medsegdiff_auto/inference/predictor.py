@@ -215,7 +215,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
             return SmoothField(shape, distance_vox, field_seed(self.options.seed, case, sample))
 
         def latent_of(sample: int, step: int) -> LatentNoise:
-            return LatentNoise(tiles.shape, self.diffusion, self.network.cell,
+            return LatentNoise(tiles.shape, self.network.configuration, self.network.cell,
                                latent_seed(self.options.seed, case, sample, step))
 
         for fold, weights in enumerate(self.list_of_parameters):

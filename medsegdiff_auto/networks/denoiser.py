@@ -210,12 +210,14 @@ class Denoiser(nn.Module):
         moved = between_cells((gains * latent.to(gains.dtype)[:, :, None]).sum(1), self.cell)
         return output + moved.to(output.dtype)  # autocast interpolates in float32
 
-    def expected_probabilities(self, image: ImageTerms) -> Tensor:
-        """The mean mask over the latent noise of a denoiser that sees no state, (B, K, *spatial) float32."""
+    def expected_probabilities(self, image: ImageTerms, dispersion: float) -> Tensor:
+        """The mean mask over latent noise of this standard deviation, (B, K, *spatial) float32, of a denoiser that
+        sees no state.
+        """
         assert self.latent_gain is not None and image.last is not None
         logits = self(image.logits, torch.ones(len(image.logits), device=image.logits.device), image)
         norm, activation, _ = self.head
-        gains = self.latent_gain(activation(norm(image.last))).unflatten(1, (self.num_latents, -1))
+        gains = dispersion * self.latent_gain(activation(norm(image.last))).unflatten(1, (self.num_latents, -1))
         return expected_probabilities(logits, (between_cells(one, self.cell) for one in gains.unbind(1)), self.target)
 
     def at_bottleneck(self, h: Tensor, image_features: Tensor | None, embedding: Tensor) -> Tensor:

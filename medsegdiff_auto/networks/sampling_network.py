@@ -120,7 +120,7 @@ class SamplingNetwork(nn.Module, ABC):
     def expected_probabilities(self, terms: Condition | ImageTerms) -> Tensor:
         """The mean of all samples of the images, (B, K, *spatial) float32; NaN where it is not finite."""
         assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
-        return self.denoiser.expected_probabilities(terms)
+        return self.denoiser.expected_probabilities(terms, self.configuration.sampling.dispersion)
 
     @property
     def cell(self) -> tuple[int, ...]:

@@ -115,7 +115,7 @@ class CoherentSampler:
         for rows in x_t.blocks():
             x_t.write(rows, start.read(rows))
         fields = [field_of(k).to(self.device)
-                  for k in samples] if field_of and configuration.sampling.dispersion else []
+                  for k in samples] if field_of and configuration.field_dispersion else []
 
         def predict(step: int, t: Tensor) -> Iterator[tuple[slice, Tensor]]:
             if self.storage.is_on_disk:

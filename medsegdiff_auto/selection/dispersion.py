@@ -1,8 +1,8 @@
 """Are the samples as far from each other as from the reference? The one scalar that makes them so.
 
 Where the reference is one more draw from the distribution that the samples come from, the expected Dice between two
-samples equals that between a sample and the reference. A smooth field of standard deviation tau in logits draws the
-samples apart.
+samples equals that between a sample and the reference. A smooth noise of standard deviation tau draws the samples
+apart: the latent noise that the network was trained with (tau = 1), or a field on the logits (tau = 0).
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.overlap import mean_without_nan
 
-FIRST_DISPERSION, HIGHEST_DISPERSION, GAP_TOLERANCE, MAX_EVALUATIONS = 0.5, 16.0, 0.005, 10
+FIRST_DISPERSION, HIGHEST_DISPERSION, LOWEST_SHARE, GAP_TOLERANCE, MAX_EVALUATIONS = 0.5, 16.0, 0.1, 0.005, 10
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DICE_TOLERANCE = 0.001  # below what folds of a few dozen cases resolve
 
 
 @dataclass(frozen=True)
 class Dispersion:
-    """Means over cases and structures: Dice between samples, and between sample and reference, in [0, 1]."""
+    """Means over cases and structures: Dice between samples, and between sample and reference, in [0, 1].
+
+    Attributes:
+        is_resolved: whether the cases resolve that the two differ.
+    """
 
     between_samples: float
     sample_reference: float
+    is_resolved: bool = True
 
     @property
     def gap(self) -> float:
@@ -41,19 +46,25 @@ class Dispersion:
         return self.between_samples - self.sample_reference
 
 
-def fit_dispersion(measure: Callable[[float], Dispersion]) -> dict[float, Dispersion]:
+def fit_dispersion(measure: Callable[[float], Dispersion], planned: float = 0.0) -> dict[float, Dispersion]:
     """Every tau that was tried, with what it gave; the one of the smallest gap is the fit.
 
-    Starts from 0, doubles from 0.5 until the gap changes its sign, then interpolates linearly (regula falsi).
+    Starts from the planned one; that of a network trained with noise stays where the cases do not resolve a gap.
+    Doubles (from 0.5, if it is 0) or halves it until the gap changes its sign, then interpolates linearly (regula
+    falsi).
     """
-    tried = {0.0: measure(0.0)}
-    low, high = 0.0, FIRST_DISPERSION
-    if tried[low].gap <= GAP_TOLERANCE:
+    tried = {planned: measure(planned)}
+    if abs(tried[planned].gap) <= GAP_TOLERANCE or (planned and not tried[planned].is_resolved):
         return tried
-    tried[high] = measure(high)
-    while tried[high].gap > GAP_TOLERANCE and high < HIGHEST_DISPERSION:
-        low, high = high, 2 * high
-        tried[high] = measure(high)
+    low = high = planned
+    if tried[planned].gap < 0:
+        while tried[low].gap < -GAP_TOLERANCE and low > LOWEST_SHARE * planned:
+            low, high = low / 2, low
+            tried[low] = measure(low)
+    else:
+        while tried[high].gap > GAP_TOLERANCE and high < HIGHEST_DISPERSION:
+            low, high = high, 2 * high or FIRST_DISPERSION
+            tried[high] = measure(high)
     while tried[low].gap > 0 > tried[high].gap and len(tried) < MAX_EVALUATIONS and smallest_gap(tried) > GAP_TOLERANCE:
         middle = low + (high - low) * tried[low].gap / (tried[low].gap - tried[high].gap)
         tried[middle] = measure(middle)
@@ -72,9 +83,15 @@ def best_dispersion(tried: dict[float, Dispersion]) -> float:
 
 
 def mean_dispersion(rows: list[dict]) -> Dispersion:
-    """Over the rows of :func:`~medsegdiff_auto.evaluation.audit.scores`; NaN (no such structure) is left out."""
-    return Dispersion(*(float(np.nanmean([row[name] for row in rows]))
-                        for name in ("expected_dice_between_samples", "expected_dice_sample_reference")))
+    """Over the rows of :func:`~medsegdiff_auto.evaluation.audit.scores`; NaN (no such structure) is left out.
+
+    A gap is resolved where the bootstrap interval of its mean over the cases leaves out 0.
+    """
+    names, of_case = ("expected_dice_between_samples", "expected_dice_sample_reference"), defaultdict(list)
+    for row in rows:
+        of_case[row["case"]].append(row[names[0]] - row[names[1]])
+    gap = compare_paired([mean_without_nan(gaps) for gaps in of_case.values()], [0.0] * len(of_case))
+    return Dispersion(*(float(np.nanmean([row[name] for row in rows])) for name in names), gap.is_resolved)
 
 
 @dataclass(frozen=True)
@@ -225,7 +242,8 @@ def fit_sampling(folds: Sequence[FoldCases], on_tried: Callable[[float, Dispersi
         on_tried(tau, found)
         return found
 
-    tried, of_weights = fit_dispersion(measure), sampler.scores_of_weights()
+    tried = fit_dispersion(measure, folds[0].model.diffusion.sampling.dispersion)
+    of_weights = sampler.scores_of_weights()
     weight = best_weight(of_weights, sampler.planned_weight)
     temperature, nll = fit_temperature(of_weights[weight].curves)
     return SamplingFit(best_dispersion(tried), tried, weight, of_weights, temperature, nll, sampler.volume_margins())

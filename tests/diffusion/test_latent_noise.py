@@ -12,7 +12,8 @@ from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
 from tiny_networks import AUTO
 
-LATENT = AUTO.changed(latent_scales=(0.5, 2.0), latent_channels=3, name="energy_score", num_training_draws=2)
+LATENT = AUTO.changed(latent_scales=(0.5, 2.0), latent_channels=3, name="energy_score", num_training_draws=2,
+                      dispersion=1.0)
 SHAPE, CELL = (12, 16, 20), (2, 2, 4)
 
 
@@ -41,8 +42,8 @@ def test_slices_of_a_volume_have_fields_of_a_plan_in_two_dimensions():
 
 
 def test_values_are_standard_normal_sets_independent_and_scales_smooth_as_they_say():
-    sets = LatentNoise((64, 64), AUTO.changed(latent_scales=(0.5, 4.0), latent_channels=2, name="energy_score",
-                                              num_training_draws=2, structure_diameter_vox=(8.0, 8.0)),
+    sets = LatentNoise((64, 64), LATENT.changed(latent_scales=(0.5, 4.0), latent_channels=2,
+                                                structure_diameter_vox=(8.0, 8.0)),
                        (1, 1), 0, num_sets=400).everywhere()
     assert sets.shape == (400, 4, 64, 64)
     assert sets.mean().abs() < 0.02 and sets.var(0).mean().item() == pytest.approx(1, abs=0.05)

@@ -135,3 +135,19 @@ def test_a_plan_whose_latent_noise_does_not_fit_together_is_refused(change, name
 def test_the_twin_without_latent_noise_is_the_network_of_before():
     names = [name for name, _ in tiny_network(2, AUTO).named_parameters()]
     assert not [name for name in names if "latent" in name]
+
+
+@torch.no_grad()
+def test_the_dispersion_scales_the_noise_and_with_it_the_expected_mask():
+    configuration, size = LATENT.changed(sees_state=False, num_steps=1), (8, 12)
+    network = latent_network(2, None, configuration)
+    terms, x_t = network.image_terms(network.condition(random_image(*size))), random_state(*size)
+    seeds, device = (1, 2), torch.device("cpu")
+    latent = network.latents(seeds, size, device)
+    expected = network.expected_probabilities(terms)
+    network.configuration = configuration.changed(dispersion=3.0)
+    assert torch.allclose(network.latents(seeds, size, device), 3 * latent)
+    without = network.denoise(x_t, TIMES, terms).softmax(1)
+    assert (network.expected_probabilities(terms) - without).abs().mean() > 1.5 * (expected - without).abs().mean()
+    with pytest.raises(ValueError, match="dispersion is 0 with latent noise"):
+        configuration.changed(dispersion=0.0)

@@ -32,7 +32,7 @@ SIMPLE_DIFFUSION = AUTO.changed(preset="simple_diffusion", architecture="concate
                                 name="multiscale_mse", multiscale_size=4, dynamic_encoding=False, transformer_layers=2,
                                 recycling_share=0.0, conditioner_weight=0.0)
 LATENT = AUTO.changed(latent_scales=(0.5, 2.0), latent_channels=2, name="energy_score", num_training_draws=2,
-                      class_weights=(0.0, 1.0, 2.0))
+                      class_weights=(0.0, 1.0, 2.0), dispersion=1.0)
 PRESETS = {c.preset: c for c in (AUTO, PAPER, PAPER_V2, SIMPLE_DIFFUSION)} | {"latent": LATENT}
 
 

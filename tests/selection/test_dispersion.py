@@ -1,4 +1,4 @@
-"""The smooth field that makes samples as far from each other as from the reference, on curves with a known answer."""
+"""The smooth noise that makes samples as far from each other as from the reference, on curves with a known answer."""
 
 import math
 
@@ -32,8 +32,35 @@ def test_a_gap_that_no_field_closes_ends_at_the_highest():
     assert best_dispersion(tried) == HIGHEST_DISPERSION == max(tried)
 
 
+@pytest.mark.parametrize("zero", [0.2, 0.6, 0.9, 1.5, 6.0])
+def test_noise_that_was_trained_is_scaled_up_or_down_from_what_it_was_trained_with(zero):
+    tried = fit_dispersion(curve(zero), planned=1.0)
+    assert next(iter(tried)) == 1.0 and 0.0 not in tried
+    assert best_dispersion(tried) == pytest.approx(zero, rel=0.06, abs=0.08)
+    assert len(tried) <= MAX_EVALUATIONS
+
+
+def test_noise_that_was_trained_stays_where_the_cases_do_not_resolve_a_gap():
+    assert list(fit_dispersion(lambda tau: Dispersion(0.83, 0.8, is_resolved=False), planned=1.0)) == [1.0]
+    assert len(fit_dispersion(lambda tau: Dispersion(0.83, 0.8 + 0.01 * tau, is_resolved=False), planned=0.0)) > 1
+
+
+def test_a_gap_that_no_noise_closes_ends_at_the_lowest_share():
+    tried = fit_dispersion(lambda tau: Dispersion(0.5, 0.8), planned=1.0)
+    assert 0.05 < min(tried) <= 0.1
+
+
+def test_a_gap_is_resolved_where_its_interval_over_cases_leaves_out_zero():
+    def rows(gaps):
+        return [{"case": str(number), "expected_dice_between_samples": 0.8 + gap, "expected_dice_sample_reference": 0.8}
+                for number, gap in enumerate(gaps)]
+    assert mean_dispersion(rows([0.1, 0.12, 0.08, 0.11])).is_resolved
+    assert not mean_dispersion(rows([0.1, -0.12, 0.08, -0.05])).is_resolved
+    assert mean_dispersion(rows([-0.1, -0.12, -0.02, math.nan])).is_resolved
+
+
 def test_structures_that_are_nowhere_are_left_out_of_the_mean():
-    rows = [{"expected_dice_between_samples": value, "expected_dice_sample_reference": value / 2}
+    rows = [{"case": "a", "expected_dice_between_samples": value, "expected_dice_sample_reference": value / 2}
             for value in (0.9, math.nan, 0.7)]
     assert mean_dispersion(rows) == Dispersion(pytest.approx(0.8), pytest.approx(0.4))
 

@@ -23,7 +23,7 @@ ARCHITECTURE = {
 PRESETS = [(preset, {}) for preset in available_presets()] + [
     ("auto", {"frozen_conditioner": True}),
     ("auto", {"latent_scales": (1.0, 4.0), "latent_channels": 2, "name": "energy_score", "num_training_draws": 2,
-              "pure_noise_share": 0.5})]
+              "pure_noise_share": 0.5, "dispersion": 1.0})]
 
 
 def diffusion_of(preset: str, **changed) -> DiffusionConfiguration:
