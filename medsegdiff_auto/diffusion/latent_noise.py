@@ -11,6 +11,7 @@ moves. They are coherent over tiles and views, as the states are: one set belong
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +19,26 @@ from torch import Tensor
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
+
+
+def cell_of_volume(cell: Sequence[int], num_axes: int) -> tuple[int, ...]:
+    """The cell of a 2-D plan has one slice of a volume."""
+    return (1,) * (num_axes - len(cell)) + tuple(cell)
+
+
+def node_distances(configuration: DiffusionConfiguration, cell: Sequence[int]) -> list[tuple[float, ...]]:
+    """Distance of the nodes along each axis in voxels, for every scale; no less than a cell, whose mean is taken."""
+    along = correlation_vox(configuration.noise.structure_diameter_vox, len(cell))
+    return [tuple(max(float(size), scale * one) for size, one in zip(cell, along))
+            for scale in configuration.network.latent_scales]
+
+
+def num_nodes(shape: Sequence[int], configuration: DiffusionConfiguration, cell: Sequence[int]) -> int:
+    """Numbers that the latent noise of one sample over a volume (*spatial) consists of, at most."""
+    cell = cell_of_volume(cell, len(shape))
+    return configuration.network.latent_channels * sum(
+        math.prod(int((n - 1) / distance) + 3 for n, distance in zip(shape, distances))
+        for distances in node_distances(configuration, cell))
 
 
 class LatentNoise:
@@ -32,14 +53,13 @@ class LatentNoise:
 
     def __init__(self, shape: Sequence[int], configuration: DiffusionConfiguration, cell: Sequence[int], seed: int,
                  num_sets: int = 1):
-        network, diameter = configuration.network, configuration.noise.structure_diameter_vox
-        self.cell = (1,) * (len(shape) - len(cell)) + tuple(cell)
+        network = configuration.network
+        self.cell = cell_of_volume(cell, len(shape))
         self.num_sets, self.num_channels = num_sets, network.latent_channels
         self.dispersion = configuration.sampling.dispersion
         self.fields = [
-            SmoothField((num_sets * network.latent_channels, *shape),
-                        [max(1.0, scale * distance) for distance in correlation_vox(diameter, len(shape))],
-                        (seed + number) % 2**63) for number, scale in enumerate(network.latent_scales)]
+            SmoothField((num_sets * network.latent_channels, *shape), distance_vox, (seed + number) % 2**63)
+            for number, distance_vox in enumerate(node_distances(configuration, self.cell))]
 
     def to(self, device: torch.device) -> LatentNoise:
         """The fields on a device, where their places are then evaluated."""

@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.latent_noise import num_nodes
 from medsegdiff_auto.sampling.case_size import CaseSize
 from medsegdiff_auto.sampling.conditions import views_per_call
 from medsegdiff_auto.sampling.tile_memory import TileMemory
@@ -78,6 +79,13 @@ class CaseMemory:
         return SOLVERS.row(self.solver).num_volumes * self.volume
 
     @property
+    def latent_noise(self) -> float:
+        """Bytes of a sample's latent noise, which is in memory wherever the volumes are."""
+        if not self.tile.latent_cell:
+            return 0.0
+        return float(FLOAT * num_nodes(self.tiles.shape, self.diffusion, self.tile.latent_cell))
+
+    @property
     def labels(self) -> float:
         """Sampled label maps of all folds."""
         return float(self.num_folds * self.num_samples * math.prod(self.case.image_shape))
@@ -124,10 +132,11 @@ class CaseMemory:
         """While samples are drawn: the sums over a row of tiles, what is read of a volume on disk, or the volumes."""
         slab = self.share_of_slab * self.volume
         window = slab / self.case.num_outputs
+        beside = window + self.networks(samples) + samples * self.latent_noise
         if not on_disk:
-            return self.states(samples) + window + self.networks(samples) + self.temporaries()
+            return self.states(samples) + beside + self.temporaries()
         read = (samples + 1) * slab + self.share_of_slab * self.image
-        return read + samples * slab + window + self.networks(samples) + samples * self.temporaries() / 4
+        return read + samples * slab + beside + samples * self.temporaries() / 4
 
     def exporting(self) -> float:
         """While one channel of probabilities goes to the image's grid, or one map is written."""

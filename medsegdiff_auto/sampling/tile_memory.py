@@ -24,11 +24,13 @@ class TileMemory:
         look: at the peak of nnU-Net's network and the image terms, for one view.
         terms: of one view, which may be kept.
         step: at the peak of one evaluation of the denoiser, for one sample.
+        latent_cell: voxels per axis of one position of the latent noise, no bytes; empty without.
     """
 
     look: float
     terms: float
     step: float
+    latent_cell: tuple[int, ...] = ()
 
 
 def without_content(network: SamplingNetwork) -> SamplingNetwork:
@@ -51,4 +53,5 @@ def tile_memory(network: SamplingNetwork, num_inputs: int, num_outputs: int, pat
         with LiveMemory() as step:
             latent = network.empty_latents(1, patch_size)
             network.predict_x_start(x_t, torch.tensor(0.5, dtype=torch.float64, device="cpu"), terms, latent=latent)
-    return TileMemory(SCRATCH * look.peak_bytes, num_bytes(terms), SCRATCH * step.peak_bytes + num_bytes(x_t))
+    return TileMemory(SCRATCH * look.peak_bytes, num_bytes(terms), SCRATCH * step.peak_bytes + num_bytes(x_t),
+                      network.cell if network.has_latent_noise else ())

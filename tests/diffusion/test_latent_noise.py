@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsegdiff_auto.diffusion.latent_noise import LatentNoise
+from medsegdiff_auto.diffusion.latent_noise import LatentNoise, node_distances, num_nodes
 from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
@@ -58,3 +58,21 @@ def test_values_are_standard_normal_sets_independent_and_scales_smooth_as_they_s
 def test_the_same_seed_gives_the_same_fields_and_another_seed_others():
     one, same, other = (LatentNoise(SHAPE, LATENT, CELL, seed).everywhere() for seed in (1, 1, 7))
     assert torch.equal(one, same) and (one - other).abs().mean() > 0.5
+
+
+@pytest.mark.parametrize("shape, diameter, cell", [
+    (SHAPE, (8.0, 8.0, 8.0), CELL), ((40, 64, 64), (16.0, 24.0), (4, 4)), ((20, 30, 30), (1.5, 2.0, 1.0), (2, 2, 2))],
+                         ids=str)
+def test_nodes_are_counted_before_any_is_made(shape, diameter, cell):
+    configuration = LATENT.changed(structure_diameter_vox=diameter)
+    made = [sum(one.nodes.numel() for one in LatentNoise(shape, configuration, cell, seed).fields)
+            for seed in range(0, 40, 2)]
+    counted = num_nodes(shape, configuration, cell)
+    assert max(made) <= counted < 1.3 * max(made)
+
+
+def test_nodes_are_no_nearer_than_the_cells_whose_means_are_taken():
+    tiny = LATENT.changed(structure_diameter_vox=(2.0, 2.0, 2.0))
+    assert node_distances(tiny, CELL) == [(2.0, 2.0, 4.0), (4.0, 4.0, 4.0)]
+    values = LatentNoise((40, 40, 40), tiny, CELL, 0).everywhere()
+    assert values.std().item() > 0.5  # nodes within a cell would cancel each other

@@ -1,5 +1,6 @@
 """What a case will take is said beforehand, and divided so that it keeps to the limit."""
 
+import math
 import sys
 import tracemalloc
 from collections import namedtuple
@@ -229,3 +230,13 @@ def test_4_billion_voxels_are_refused_however_many_the_image_has():
     require_sensible_shape((2048, 2048, 1024), (2048, 2048, 1024), (1, 1, 1), "case")
     with pytest.raises(UserError):
         require_sensible_shape((2048, 2048, 1025), (2048, 2048, 1025), (1, 1, 1), "case")
+
+
+def test_latent_noise_and_the_expected_mask_are_part_of_the_peak(tmp_path):
+    latent = AUTO.changed(latent_scales=(0.25, 4.0), latent_channels=2, name="energy_score", num_training_draws=2,
+                          sees_state=False, num_steps=1, dispersion=1.0, structure_diameter_vox=(8.0, 8.0, 8.0))
+    before, after = (plan_of(100, tmp_path, diffusion=diffusion, tile=TileMemory(GB, 0.01 * GB, 0.05 * GB, cell))
+                     for diffusion, cell in ((AUTO, ()), (latent, (2, 2, 2))))
+    nodes = 2 * (math.prod(n // 2 + 2 for n in LARGE) + math.prod(n // 32 + 2 for n in LARGE))
+    volume = 4 * 4 * math.prod(LARGE)
+    assert after.peak_bytes - before.peak_bytes == pytest.approx(8 * 4 * nodes + volume, rel=0.02)
