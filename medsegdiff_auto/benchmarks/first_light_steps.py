@@ -21,7 +21,7 @@ from medsegdiff_auto.benchmarks.training_memory import CPU, allocated_peak_gb, t
 from medsegdiff_auto.benchmarks.training_time import median_ratio
 from medsegdiff_auto.benchmarks.training_time import paired_seconds as paired_seconds_of_steps
 from medsegdiff_auto.decision.decoder import by_mean, label_maps
-from medsegdiff_auto.evaluation.audit import dice_to_own_state, validation_cases
+from medsegdiff_auto.evaluation.audit import dice_to_own, validation_cases
 from medsegdiff_auto.inference.model import TrainedModel, load_model
 from medsegdiff_auto.inference.options import SamplingOptions
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor
@@ -196,7 +196,7 @@ def agreement(first: CaseDistribution, second: CaseDistribution, labels: LabelMa
             "equal": float((mask == other).mean()),
             "difference": float((fused - others).abs().max()),
             "plain_difference": float((first.conditioner - second.conditioner).abs().max()),
-            "sample_dice": {one.name: dice_to_own_state(other_samples, samples, one) for one in structures},
+            "sample_dice": {one.name: dice_to_own(other_samples, samples, one) for one in structures},
             "sample_equal": float((samples == other_samples).mean())}
 
 

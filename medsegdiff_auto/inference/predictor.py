@@ -75,6 +75,11 @@ class CaseDistribution:
         return mean.finish().read()
 
 
+def by_itself(sample: int) -> int:
+    """Every sample has its own."""
+    return sample
+
+
 def finite(probabilities: VolumeStore, case: str, fold: int) -> VolumeStore:
     """The probabilities (K, *spatial) as they are.
 
@@ -100,6 +105,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         num_forwards, num_evaluations: of nnU-Net's network and of the denoiser, for the last case.
         temperature: the option's, or the fitted one.
         intervention: what the denoiser is shown in the place of the states, for the audit.
+        whose_latent: the number of the sample whose latent noise a sample gets, None for no noise, for the audit.
         on_call: told of every call that it was a :data:`FORWARD` or an :data:`EVALUATION` and of how many entries, and
             of evaluations that are :data:`LEFT_OUT` because their tiles have no foreground.
 
@@ -130,6 +136,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         self.baseline_bytes = resident_bytes()
         self._resident_limit = ResidentLimit(inf)
         self.intervention: Callable[[Tensor], Tensor] | None = None
+        self.whose_latent: Callable[[int], int] | None = by_itself
         self.on_call: Callable[[str, int], None] = lambda kind, count: None
 
     def sample_case(self, data: np.ndarray, case: str) -> CaseDistribution:
@@ -215,8 +222,9 @@ class MedSegDiffPredictor(nnUNetPredictor):
             return SmoothField(shape, distance_vox, field_seed(self.options.seed, case, sample))
 
         def latent_of(sample: int, step: int) -> LatentNoise:
+            whose = self.whose_latent(sample) if self.whose_latent else sample
             return LatentNoise(tiles.shape, self.network.configuration, self.network.cell,
-                               latent_seed(self.options.seed, case, sample, step))
+                               latent_seed(self.options.seed, case, whose, step))
 
         for fold, weights in enumerate(self.list_of_parameters):
             self.network.load_state_dict(weights)
@@ -230,7 +238,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
             sampler = CoherentSampler(conditions, self.num_steps, self.solver,
                                       self.samples_per_call, memory.storage, self.intervention)
             for together in self._drawn_together(fold, memory.samples_together):
-                drawn = sampler.draw(together, noise_of, field_of, latent_of)
+                drawn = sampler.draw(together, noise_of, field_of, latent_of if self.whose_latent else None)
                 for number in range(len(together)):
                     yield SAMPLE, finite(drawn[number].on_cpu().cropped(crop), case, fold)
                 del drawn

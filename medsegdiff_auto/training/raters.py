@@ -20,6 +20,15 @@ def rater_folders(data_folder: str | Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
+def labels_of_raters(data_folder: str | Path, case: str) -> np.ndarray:
+    """The label maps of the raters that saw a case, (num_raters, *spatial) on the network's grid, without the
+    preprocessing's -1; (0,) where none did.
+    """
+    files = [labels_file(folder, case) for folder in rater_folders(data_folder)]
+    found = [np.maximum(blosc2.open(urlpath=str(file), mode="r")[0], 0) for file in files if file.is_file()]
+    return np.stack(found) if found else np.empty(0, np.int16)
+
+
 class RaterDataset(nnUNetDatasetBlosc2):
     """nnU-Net's dataset, whose labels are those of one of the raters that saw the case; the reference's where none did.
 

@@ -8,17 +8,27 @@ from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfigur
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 
+WITHOUT_NOISE = {"latent_scales": (), "latent_channels": 0, "dispersion": 0.0, "name": "cross_entropy",
+                 "num_training_draws": 1, "class_weights": ()}
+
+
 def without_state(plans: dict) -> dict:
-    """The plans with a denoiser that never sees a state; changed in place, and returned."""
+    """The plans with a denoiser that never sees a state or latent noise; changed in place, and returned.
+
+    Draws that are all alike cannot be scored as a distribution: in the place of the energy score it has cross-entropy.
+    """
     for section in plans["configurations"].values():
         if PLANS_KEY in section:
             diffusion = DiffusionConfiguration.from_plan(section[PLANS_KEY])
-            section[PLANS_KEY] = diffusion.changed(sees_state=False, recycling_share=0.0, num_steps=1).to_plan()
+            diffusion = diffusion.changed(sees_state=False, recycling_share=0.0, num_steps=1)
+            section[PLANS_KEY] = (diffusion.changed(**WITHOUT_NOISE) if diffusion.network.latent_scales else
+                                  diffusion).to_plan()
     return plans
 
 
 class nnUNetTrainerMedSegDiffTwin(nnUNetTrainerMedSegDiff):
-    """Trains the network, loss, batches and budget of its model, but the denoiser never sees a state: x_t = 0, t = 1.
+    """Trains the network, loss, batches and budget of its model, but the denoiser sees neither
+    a state (x_t = 0, t = 1) nor latent noise.
 
     What the twin reaches as well, diffusion has not contributed.
     """

@@ -57,12 +57,12 @@ def test_a_checkpoint_that_has_seen_the_validation_cases_is_refused(fold, named,
 
 
 def audit_rows(model, fold: int) -> dict[str, list[dict]]:
-    """The rows of the audit by state."""
+    """The rows of the audit by what was shown."""
     with open(model / f"fold_{fold}" / "audit" / "audit.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    states = {state: [] for state in dict.fromkeys(row["state"] for row in rows)}
+    states = {state: [] for state in dict.fromkeys(row["shown"] for row in rows)}
     for row in rows:
-        states[row.pop("state")].append(row)
+        states[row.pop("shown")].append(row)
     return states
 
 
@@ -77,17 +77,19 @@ def test_the_audit_compares_the_same_cases_under_other_states_and_the_twin(chain
     assert command("train 902 2d 0 -tr nnUNetTrainerMedSegDiffTwin --iterations 4 -device cpu --seed 0") == 0
     assert command("audit -d 902 -c 2d -f 0 --samples 3 --steps 2 -device cpu") == 0
     states = audit_rows(chain_2d.model, 0)
-    assert list(states) == ["its own state", "another sample's state", "fresh noise", "no-diffusion twin"]
+    assert list(states) == ["its own", "another sample's state", "fresh noise as state", "no-diffusion twin"]
     cases = [[(row["case"], row["structure"]) for row in rows] for rows in states.values()]
     assert cases[0] and all(c == cases[0] for c in cases)
     own, others, fresh, twin = states.values()
     assert own != fresh  # the denoiser looks at what it is shown
-    assert values(own, "dice_to_own_state") == pytest.approx([1] * len(own), abs=1e-6)
+    assert values(own, "dice_to_own") == pytest.approx([1] * len(own), abs=1e-6)
     # After a shared first step each sample follows the state it is shown in the second: the samples change places.
     assert values(others, "dice") == pytest.approx(values(own, "dice"), abs=1e-6)
     between = values(own, "expected_dice_between_samples")
-    assert values(others, "dice_to_own_state") == pytest.approx(between, abs=1e-4) and min(between) < 1
+    assert values(others, "dice_to_own") == pytest.approx(between, abs=1e-4) and min(between) < 1
     # one view, no state: the twin's samples are all the same
-    for key in ("expected_dice_between_samples", "dice_to_own_state"):
+    for key in ("expected_dice_between_samples", "dice_to_own"):
         assert values(twin, key) == pytest.approx([1] * len(twin), abs=1e-6)
-    assert "| its own state |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| its own |" in printed and "no-diffusion twin, minus the first row (95 %): energy score" in printed
+    assert min(values(twin, "energy_score")) > 0 and all(row["ged"] == "" for row in twin)

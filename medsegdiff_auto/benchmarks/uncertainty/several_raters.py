@@ -12,7 +12,6 @@ from collections import defaultdict
 from pathlib import Path
 from collections.abc import Iterator
 
-import blosc2
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -23,23 +22,15 @@ from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.evaluation.scores.raters import compared
-from medsegdiff_auto.nnunet.dataset_files import labels_file
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.decision.decoder import label_maps
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.overlap import dice
-from medsegdiff_auto.training.raters import rater_folders
+from medsegdiff_auto.training.raters import labels_of_raters
 
 OURS, DRAWN, MAJORITY = "MedSegDiff-Auto, samples", "nnU-Net on drawn raters", "nnU-Net on the majority"
 COLUMNS = ("dice_majority", "ged", "ged_floor", "matched_iou", "sample_diversity", "rater_diversity")
-
-
-def raters_of(model: TrainedModel, preprocessed: Path, case: str) -> np.ndarray:
-    """The raters' label maps (num_raters, *spatial) on the network's grid."""
-    folders = rater_folders(preprocessed / model.configuration_manager.data_identifier)
-    files = [labels_file(folder, case) for folder in folders]
-    return np.stack([np.maximum(blosc2.open(urlpath=str(file), mode="r")[0], 0) for file in files if file.is_file()])
 
 
 def row_of(maps: np.ndarray, fused: np.ndarray, raters: np.ndarray, majority: np.ndarray,
@@ -74,7 +65,7 @@ def rows_of_fold(model: TrainedModel, fold: int, preprocessed: Path, majority: n
             logits = majority.predict_logits_from_preprocessed_data(torch.from_numpy(image))
             mask = np.asarray(label_manager.convert_logits_to_segmentation(logits.float()))
             methods[MAJORITY] = (mask[None], mask)
-        raters = raters_of(model, preprocessed, case)
+        raters = labels_of_raters(preprocessed / model.configuration_manager.data_identifier, case)
         for method, (maps, fused) in methods.items():
             for structure in structures_of(model.dataset_json):
                 yield {"method": method, "case": case, **row_of(maps, fused, raters, reference, structure)}
