@@ -32,7 +32,7 @@ class FittedSampling:
     """How to sample and fuse, and where that comes from.
 
     Attributes:
-        dispersion: tau of :mod:`~medsegdiff_auto.diffusion.smooth_field`.
+        dispersion: tau, of the latent noise where the plan has some, else of the field on the logits.
         conditioner_weight: of the plain network in the fused mean, [0, 1].
         num_samples, num_steps: that it was fitted with; other steps need a fit of their own.
         num_cases: that it was fitted on.
@@ -62,9 +62,18 @@ class FittedSampling:
         return file
 
     def applied_to(self, diffusion: DiffusionConfiguration) -> DiffusionConfiguration:
-        """The plan's section with the fitted values."""
-        return diffusion.changed(dispersion=self.dispersion, conditioner_weight=self.conditioner_weight,
-                                 num_steps=self.num_steps)
+        """The plan's section with the fitted values.
+
+        Raises:
+            UserError: the plan does not allow one of them.
+        """
+        try:
+            return diffusion.changed(dispersion=self.dispersion, conditioner_weight=self.conditioner_weight,
+                                     num_steps=self.num_steps)
+        except ValueError as failure:
+            raise UserError(f"{FILE} does not fit the plan of its model.", found=str(failure),
+                            expected="values that medsegdiff_calibrate has fitted for this model",
+                            fix="run medsegdiff_calibrate again, or delete the file to sample as planned") from failure
 
     @property
     def origin(self) -> str:
