@@ -93,7 +93,7 @@ class Conditions:
         return plain[None] if self.expected is None else torch.stack([plain, expected])
 
     def _mean_of_views(self, batches: Sequence[Sequence[int]], of_batches: Iterable[Tensor]) -> Tensor:
-        """Of what the views of a tile say, batch by batch, each (B, K, *patch)."""
+        """The mean of what the views of a tile say, batch by batch, each (B, K, *patch)."""
         return sum(flipped(values[row], self.views[view])
                    for views, values in zip(batches, of_batches) for row, view in enumerate(views)) / len(self.views)
 
