@@ -46,8 +46,12 @@ def command_parser() -> CommandParser:
                         help="divide the cases among N commands (default: 1)")
     parser.add_argument("-part_id", type=int, default=0, metavar="I",
                         help="which part this command predicts, 0 to N - 1")
-    parser.add_argument("--continue_prediction", action="store_true",
-                        help="leave out the cases whose files are all there")
+    there = parser.add_mutually_exclusive_group()
+    there.add_argument("--continue_prediction", action="store_true",
+                       help="leave out the cases whose files are all there")
+    there.add_argument("--overwrite", action="store_true",
+                       help="replace predictions in the output folder that were made otherwise, by another model, fold "
+                       "or seed for instance")
     parser.add_argument(
         "--speed", choices=SPEEDS, default="default",
         help="fast: half of the plan's samples and steps, no mirrors; best: twice of both, all mirrors; --samples, "
@@ -119,7 +123,7 @@ def _predict_cases(args, predictor, cases: dict, previous: dict | None, command:
     from medsegdiff_auto.inference.export import Outputs
     from medsegdiff_auto.inference.folder import predict_folder
 
-    if args.continue_prediction or args.num_parts > 1:
+    if not args.overwrite or args.num_parts > 1:  # parts that replace would replace each other's
         require_same_origin(Path(args.o), predictor)
     outputs = Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities, args.save_mutual_information)
     images = {case: images_checksum([*files, *([previous[case]] if previous else [])]) for case, files in cases.items()}

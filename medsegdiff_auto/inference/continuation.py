@@ -80,7 +80,8 @@ def require_same_origin(folder: Path, predictor: MedSegDiffPredictor) -> None:
         raise UserError(f"The predictions in {folder} were made otherwise: {', '.join(differing)}.",
                         found=", ".join(f"{key} {then}" for key, (then, _) in shown.items()),
                         expected=", ".join(f"{key} {wanted}" for key, (_, wanted) in shown.items()),
-                        fix="give the options and the model of then, or choose another folder with -o")
+                        fix="give the options and the model of then, choose another folder with -o, or replace "
+                        "them with --overwrite")
 
 
 def finished_cases(folder: Path, outputs: Outputs, dataset_json: dict, images: dict[str, str]) -> set[str]:

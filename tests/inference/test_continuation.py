@@ -98,9 +98,10 @@ def with_other_checkpoint(folder) -> None:
 def test_another_fit_and_a_model_trained_anew_are_refused(folder, capsys, change, named):
     before = content(folder)
     change(folder)
-    assert predict(folder, "--continue_prediction") == 2
-    assert f"made otherwise: {named}" in capsys.readouterr().err and content(folder) == before
-    assert predict(folder) == 0 and run_json(folder)["made_from"] != json.loads(before["run.json"])["made_from"]
+    for option in (["--continue_prediction"], [], ["--overwrite", "-num_parts", "2"]):
+        assert predict(folder, *option) == 2
+        assert f"made otherwise: {named}" in capsys.readouterr().err and content(folder) == before
+    assert predict(folder, "--overwrite") == 0 and run_json(folder)["made_from"] != json.loads(before["run.json"])["made_from"]
 
 
 def test_an_image_that_was_replaced_is_predicted_anew(folder):
@@ -148,5 +149,5 @@ def test_a_prediction_says_which_fit_it_uses(folder, caplog):
         assert predict(folder) == 0
         assert "Sampling as planned: nothing is fitted." in caplog.text
         with_fit(folder)
-        assert predict(folder) == 0
+        assert predict(folder, "--overwrite") == 0
     assert "Sampling as fitted on 20 cases" in caplog.text
