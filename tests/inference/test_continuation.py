@@ -101,7 +101,8 @@ def test_another_fit_and_a_model_trained_anew_are_refused(folder, capsys, change
     for option in (["--continue_prediction"], [], ["--overwrite", "-num_parts", "2"]):
         assert predict(folder, *option) == 2
         assert f"made otherwise: {named}" in capsys.readouterr().err and content(folder) == before
-    assert predict(folder, "--overwrite") == 0 and run_json(folder)["made_from"] != json.loads(before["run.json"])["made_from"]
+    assert predict(folder, "--overwrite") == 0
+    assert run_json(folder)["made_from"] != json.loads(before["run.json"])["made_from"]
 
 
 def test_an_image_that_was_replaced_is_predicted_anew(folder):
