@@ -156,7 +156,7 @@ class CaseSampler:
         return self.folds[0].model.diffusion.sampling.conditioner_weight
 
     def measure(self, tau: float) -> Dispersion:
-        """How far apart samples are with this field."""
+        """How far apart samples are with noise of this standard deviation."""
         drawn = []
         for fold in self.folds:
             network = fold.predictor.network
