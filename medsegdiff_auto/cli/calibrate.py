@@ -16,9 +16,9 @@ def main(argv=None) -> int:
     parser = CommandParser(
         prog="medsegdiff_calibrate",
         description="Fits how far samples are drawn apart, the plain network's weight in the fused mask, the "
-        "temperature of its probabilities, and the margin with which volume intervals hold 90 % of "
-        "the references, on the validation cases of folds. Predictions with the model then use all "
-        "four.")
+        "temperature of its probabilities, the margin with which volume intervals hold 90 % of the references, and how "
+        "good a mask is expected to be, on the validation cases of folds. Predictions with the model then use all of "
+        "it.")
     add_model_flags(parser, [0], "each fold's network is judged on its own validation cases (default: 0)")
     add_sampling_flags(parser, counts=SEVERAL)
     parser.add_argument("--cases", type=COUNT, metavar="N", help="only the first N validation cases of each fold")
@@ -36,7 +36,8 @@ def _calibrate(args, command: list[str]) -> None:
 
 def _fit(place: ModelPlace, args):
     from medsegdiff_auto.evaluation.audit import validation_cases
-    from medsegdiff_auto.selection.dispersion import FoldCases, fit_sampling
+    from medsegdiff_auto.selection.dispersion import FoldCases
+    from medsegdiff_auto.selection.sampling_fit import fit_sampling
     from medsegdiff_auto.decision.fitted_sampling import FittedSampling, checkpoint_checksums
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
@@ -65,10 +66,21 @@ def _fit(place: ModelPlace, args):
               "side hold 90 %.")
     if not fit.margins:
         print("Too few cases for volume intervals that hold 90 %: at least 9 with the structure are needed.")
+    print(_quality(fit.quality))
     print(f"\nChosen on {num_cases} cases: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature "
           f"{fit.temperature:.2f}.")
     at_best = fit.tried[fit.dispersion]
     return FittedSampling(fit.dispersion, fit.weight, predictor.num_samples, args.steps
                           or model.diffusion.sampling.num_steps, num_cases, at_best.between_samples,
-                          at_best.sample_reference, fit.margins, fit.temperature,
+                          at_best.sample_reference, fit.margins, fit.temperature, fit.quality,
                           checkpoint_checksums(place.folder, args.f, args.chk))
+
+
+def _quality(quality) -> str:
+    if quality is None:
+        return ("Expected Dice: these cases do not tell more than the samples do (at least 10 cases with a structure "
+                "are needed); predictions give the samples', which is no estimate of how good a mask is.")
+    bound = "" if quality.margin != quality.margin else f"; 90 % lie above it less {quality.margin:.3f}"
+    return (f"Expected Dice, fitted on {quality.num_cases} cases: off by {quality.error:.3f} on cases left out of the "
+            f"fit (the samples' by {quality.error_of_samples:.3f}), correlation with the real one "
+            f"{quality.correlation:.2f}{bound}.")

@@ -141,9 +141,12 @@ def _predict_cases(args, predictor, cases: dict, previous: dict | None, command:
 
 
 def _print_flagged(folder: Path, below: float) -> None:
-    from medsegdiff_auto.inference.case_table import flag_cases
+    from medsegdiff_auto.inference.case_table import flag_cases, read_case_table
 
     flagged = flag_cases(folder, below)
+    if any(row.get("estimate", "samples") == "samples" for row in read_case_table(folder)):
+        print("The expected Dice of some structures is that of the samples, which is no estimate of how good a mask "
+              "is: medsegdiff_calibrate fits one on cases with a reference.", file=sys.stderr)
     print(f"{len(flagged)} structures are expected to score a Dice below {below:g}" + (":" if flagged else "."))
     for row in flagged:
         print(f"  {row['expected_dice']}  {row['case']}  {row['structure']}")

@@ -15,6 +15,7 @@ from pydantic import Field
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.decision.conformal import Margins
+from medsegdiff_auto.decision.quality import QualityFit
 from medsegdiff_auto.files.provenance import checksum
 from medsegdiff_auto.schemas import STRICT, validated
 from medsegdiff_auto.writing import write_json
@@ -22,7 +23,7 @@ from medsegdiff_auto.writing import write_json
 FILE = "sampling.json"
 Positive = Annotated[float, Field(gt=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Reported = Annotated[float, Field(allow_inf_nan=True)]
 
@@ -33,19 +34,20 @@ class FittedSampling:
 
     Attributes:
         dispersion: tau, of the latent noise where the plan has some, else of the field on the logits.
-        conditioner_weight: of the plain network in the fused mean, [0, 1].
+        conditioner_weight: of the plain network in the fused mean, [0, 1).
         num_samples, num_steps: that it was fitted with; other steps need a fit of their own.
         num_cases: that it was fitted on.
         dice_between_samples, dice_sample_reference: means over these cases.
         volume_margins: by structure, for 1, 2, ... samples, of :mod:`~medsegdiff_auto.decision.conformal`.
         temperature: of the fused probabilities, :mod:`~medsegdiff_auto.decision.temperature`; 1 leaves them.
+        quality: how good a mask is expected to be; None where the cases do not tell.
         checkpoints: that it was fitted on, ``fold_K/NAME`` to SHA-256; empty in files of earlier versions.
     """
 
     __pydantic_config__ = STRICT
 
     dispersion: AtLeast0
-    conditioner_weight: Share
+    conditioner_weight: BelowOne
     num_samples: Count
     num_steps: Count
     num_cases: Count
@@ -53,6 +55,7 @@ class FittedSampling:
     dice_sample_reference: Reported
     volume_margins: dict[str, Margins] = field(default_factory=dict)
     temperature: Positive = 1.0
+    quality: QualityFit | None = None
     checkpoints: dict[str, str] = field(default_factory=dict)
 
     def write(self, model_folder: Path) -> Path:

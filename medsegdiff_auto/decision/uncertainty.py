@@ -101,7 +101,8 @@ def describe_structure(fused: VolumeStore, samples: Sequence[VolumeStore], value
                        margin: float | None = None) -> dict[str, float]:
     """Size of one structure with its 90 % interval, and how good its mask is expected to be.
 
-    The interval is the samples' 5 to 95 %, with the conformal margin where one is fitted. ``expected_dice`` is the mean
+    The interval is the samples' 5 to 95 %, with the conformal margin where one is fitted, and reaches to the fused
+    mask's own size where that lies outside. ``expected_dice`` is the mean
     Dice of the fused mask with the samples, which is what the mask scores on average if the reference is one more
     sample; ``expected_dice_between_samples`` is that of two samples, NaN for a single one. Two empty masks count as
     Dice 1, but a structure that neither the fused mask nor any sample has, has no expected Dice: both are NaN.
@@ -120,6 +121,7 @@ def describe_structure(fused: VolumeStore, samples: Sequence[VolumeStore], value
     dice = np.divide(2 * shared, total, out=both_empty, where=total > 0)
     lower, upper = widened(*sample_quantiles(num_voxels[1:] * voxel_size), margin)
     of_two = dice[1:, 1:][~np.eye(len(samples), dtype=bool)]
-    return {"size": float(num_voxels[0] * voxel_size), "lower": lower, "upper": upper,
+    size = float(num_voxels[0] * voxel_size)
+    return {"size": size, "lower": min(lower, size), "upper": max(upper, size),
             "expected_dice": float(dice[0, 1:].mean()),
             "expected_dice_between_samples": float(of_two.mean()) if len(of_two) else float("nan")}

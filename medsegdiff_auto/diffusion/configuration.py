@@ -173,7 +173,8 @@ class SamplingSection:
         fusion: how samples become one mask, a row of :data:`~medsegdiff_auto.tables.DECODERS`.
         num_samples: masks drawn per case and fold.
         num_mirrors: mirrored views, of the 2^d that nnU-Net uses; samples are dealt to them in turn.
-        conditioner_weight: weight of the plain network's probabilities in the fused mean.
+        conditioner_weight: weight of the plain network's probabilities in the fused mean, below 1: a mask of the plain
+            network alone is nnU-Net's own, with all mirrors.
     """
 
     solver: str = one_of(SOLVERS.names)
@@ -182,7 +183,7 @@ class SamplingSection:
     fusion: str = one_of(DECODERS.names)
     num_samples: int = whole(1)
     num_mirrors: int = whole(1)
-    conditioner_weight: float = number(0, 1)
+    conditioner_weight: float = number(0, below=1)
 
     def __post_init__(self):
         check_fields(self, "sampling")

@@ -45,7 +45,7 @@ def write_rows(rows: list[dict], path: Path) -> None:
     write_table([{column: _text(value) for column, value in row.items()} for row in rows], path)
 
 
-TEXT_COLUMNS = ("case", "structure", "interval", "flagged")
+TEXT_COLUMNS = ("case", "structure", "interval", "estimate", "flagged")
 
 
 def read_rows(path: Path) -> list[dict]:

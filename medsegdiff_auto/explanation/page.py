@@ -10,6 +10,7 @@ from medsegdiff_auto.explanation.attention import attention_section
 from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.filters import filters_section
 from medsegdiff_auto.explanation.forward import forward_section
+from medsegdiff_auto.explanation.latent import latent_section, moved_by_scale
 from medsegdiff_auto.explanation.record import Drawing
 from medsegdiff_auto.explanation.responses import responses
 from medsegdiff_auto.explanation.reverse import reverse_section
@@ -40,6 +41,7 @@ REFERENCES = (
     "2211.01095.",
     "Hoogeboom, Heek, Salimans 2023: simple diffusion: end-to-end diffusion for high resolution images. arXiv "
     "2301.11093.",
+    "De Bortoli et al. 2025: Distributional diffusion models with scoring rules. ICML.",
     "Isensee et al. 2021: nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation. "
     "Nature Methods 18.",
 )
@@ -91,7 +93,9 @@ def facts_of(model: TrainedModel, tile: Tile, checkpoint: str, num_steps: int, s
 
 def sections_of(facts: Facts, network: SamplingNetwork, tile: Tile, drawing: Drawing) -> list[Section]:
     """All sections of the page, in order."""
-    c = network.configuration
+    c, moved = network.configuration, None
+    if c.has_expected_mask:
+        moved = moved_by_scale(network, drawing.condition, tile.plane)
     return [
         Section("overview", "What this is", text(
             "One real case on its way through one trained model: how the mask is noised, how samples are drawn out of "
@@ -102,6 +106,7 @@ def sections_of(facts: Facts, network: SamplingNetwork, tile: Tile, drawing: Dra
         reverse_section(tile, drawing.trajectories, c, facts.solver),
         filters_section(responses(network), len(tile.plane.size)),
         attention_section(tile, drawing.gates, drawing.trajectories[0].steps, c),
+        latent_section(tile, moved, c),
         samples_section(tile, drawing, c),
         Section("notation", "Symbols and sources",
                 key_value_table(NOTATION) + "<ul>" + "".join(f"<li>{words}</li>" for words in REFERENCES) + "</ul>"),

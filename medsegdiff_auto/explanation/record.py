@@ -20,6 +20,7 @@ from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.sampling.coherent import shown_samples
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.diffusion.smooth_field import moved
+from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.dynamic_encoding import DynamicConditionalEncoding
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention
 from medsegdiff_auto.networks.paper import InlineConditionalEncoding
@@ -61,11 +62,16 @@ class Gate:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The samples of a tile, the plain network's probabilities (None without one), and the first sample's gates."""
+    """The samples of a tile, the plain network's probabilities (None without one), and the first sample's gates.
+
+    Attributes:
+        condition: what the denoiser is given of the image.
+    """
 
     trajectories: list[Trajectory]
     plain: np.ndarray | None
     gates: list[Gate]
+    condition: Condition
 
 
 @torch.inference_mode()
@@ -87,7 +93,7 @@ def draw(predictor: MedSegDiffPredictor, tile: Tile) -> Drawing:
                                            shown_first=shown_first)[0]
         gates = gates if recorded is None else recorded
         trajectories.append(Trajectory(steps, probabilities.numpy()))
-    return Drawing(trajectories, plain, gates)
+    return Drawing(trajectories, plain, gates, condition)
 
 
 def on_plane(values: Tensor, plane: Plane) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from medsegdiff_auto.decision.conformal import Margins, margin_for
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.decision.sizes import SIZE_COLUMNS, size_column, size_of_voxel
 from medsegdiff_auto.decision.uncertainty import describe_structure
+from medsegdiff_auto.inference.export import ImageGridPrediction
+from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.locks import alone
 from medsegdiff_auto.sampling.volume_store import VolumeStore, in_memory
 from medsegdiff_auto.planning.fingerprint import structure_labels
@@ -33,7 +35,10 @@ class StructureSize:
         size: of the fused mask, in this unit.
         lower, upper: the 90 % interval of the size.
         interval: whose it is: ``samples`` (their 5 to 95 %), or ``conformal`` where a margin is fitted.
-        expected_dice: mean Dice of the fused mask with the samples, [0, 1]; NaN where none of them has the structure.
+        expected_dice: mean Dice of the fused mask with the samples, [0, 1], NaN where none of them has the structure;
+            of a calibrated model that of the fitted :mod:`~medsegdiff_auto.decision.quality`.
+        expected_dice_low: 90 % of the cases lie above; NaN unless fitted.
+        estimate: whose the expected Dice is: ``fitted`` or ``samples``.
         expected_dice_between_samples: NaN for a single one, and where none has the structure.
     """
 
@@ -43,6 +48,8 @@ class StructureSize:
     upper: float
     interval: str
     expected_dice: float
+    expected_dice_low: float
+    estimate: str
     expected_dice_between_samples: float
 
 
@@ -58,8 +65,29 @@ def structure_sizes(segmentation: np.ndarray, samples: Sequence[VolumeStore], da
     voxel_size = size_of_voxel(column, float(np.prod(spacing_mm[1:] if two_dimensional else spacing_mm)))
     return {structure: StructureSize(
         measure=column, interval="samples" if fitted.get(structure) is None else "conformal",
+        expected_dice_low=math.nan, estimate="samples",
         **describe_structure(in_memory(segmentation), samples, values, voxel_size, fitted.get(structure)))
         for structure, values in structure_labels(dataset_json).items()}
+
+
+def with_quality(sizes: dict[str, StructureSize], on_image: ImageGridPrediction,
+                 model: TrainedModel) -> dict[str, StructureSize]:
+    """The expected Dice as it is fitted on cases with a reference.
+
+    Without such a fit it stays the samples', at most what the network reached on its validation patches: samples that
+    are alike do not make a weak network a good one.
+    """
+    quality = model.fitted.quality if model.fitted else None
+    if quality is None:
+        most = {name: model.validation_dice.get(name, 1.0) for name in sizes}
+        return {name: replace(one, expected_dice=float(np.minimum(one.expected_dice, most[name])))
+                for name, one in sizes.items()}
+    soft_dices, described = on_image.soft_dices(), {}
+    for name, one in sizes.items():
+        expected, low = quality.expected_dice(name, soft_dices[name], one.size)
+        described[name] = one if math.isnan(expected) else replace(one, expected_dice=expected, expected_dice_low=low,
+                                                                   estimate="fitted")
+    return described
 
 
 def case_rows(case: str, sizes: dict[str, StructureSize], num_samples: int) -> list[dict]:
@@ -68,6 +96,7 @@ def case_rows(case: str, sizes: dict[str, StructureSize], num_samples: int) -> l
         "case": case, "structure": structure, one.measure: f"{one.size:.6g}", f"{one.measure}_p05": f"{one.lower:.6g}",
         f"{one.measure}_p95": f"{one.upper:.6g}", "interval": one.interval,
         "expected_dice": _decimals(one.expected_dice),
+        "expected_dice_low": _decimals(one.expected_dice_low), "estimate": one.estimate,
         "expected_dice_between_samples": _decimals(one.expected_dice_between_samples),
         "num_samples": num_samples
     } for structure, one in sizes.items()]

@@ -16,8 +16,10 @@ from medsegdiff_auto.decision.fused_mean import SAMPLE, FusedMean
 from medsegdiff_auto.decision.decoder import decode
 from medsegdiff_auto.inference.image_grid import ImageGrid
 from medsegdiff_auto.files.nifti_geometry import NIFTI_ENDINGS, copy_geometry
+from medsegdiff_auto.decision.quality import soft_dices
 from medsegdiff_auto.decision.temperature import at_temperature
 from medsegdiff_auto.decision.uncertainty import MutualInformation, entropy_map
+from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.sampling.volume_store import VolumeStore
 from medsegdiff_auto.tables import DECODERS
 from medsegdiff_auto.writing import staged_output
@@ -63,6 +65,12 @@ class ImageGridPrediction:
     def entropy(self) -> np.ndarray:
         """Normalised entropy of the fused probabilities, (z, y, x) float32 in [0, 1]; 0 where the image was cropped."""
         return self.grid.on_image(entropy_map(self.fused, self.grid.label_manager.has_regions))
+
+    def soft_dices(self) -> dict[str, float]:
+        """Of every structure's mask, :mod:`~medsegdiff_auto.decision.quality`; NaN where it is empty."""
+        structures = structures_of(self.grid.dataset_json)
+        found = soft_dices(self.fused, self.grid.on_cropped(self.segmentation), structures)
+        return {structure.name: value for structure, value in zip(structures, found)}
 
     @cached_property
     def probabilities(self) -> np.ndarray:

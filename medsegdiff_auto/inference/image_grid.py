@@ -80,6 +80,10 @@ class ImageGrid:
         whole[crop_of(self.properties)] = volume
         return whole.transpose(self.plans_manager.transpose_backward)
 
+    def on_cropped(self, volume: np.ndarray) -> np.ndarray:
+        """What :meth:`on_image` made, (z, y, x), back on the cropped grid; a view."""
+        return volume.transpose(self.plans_manager.transpose_forward)[crop_of(self.properties)]
+
     def channel_on_image(self, probabilities: VolumeStore, channel: int) -> np.ndarray:
         """One channel of probabilities (K, *cropped) as (z, y, x); what was cropped is background."""
         is_background = channel == 0 and self.target == "classes"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from medsegdiff_auto.inference.model_integrity import (read_trained_fold, requir
 from medsegdiff_auto.nnunet.known_names import read_plans, require_known_reader
 from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager, determine_num_input_channels
 from medsegdiff_auto.nnunet.plans import diffusion_configuration
+from medsegdiff_auto.nnunet.structures import structures_of
+from medsegdiff_auto.overlap import mean_without_nan
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 
@@ -26,6 +30,7 @@ class TrainedModel:
 
     Attributes:
         checkpoints: of the folds, ``fold_K/NAME`` to SHA-256.
+        validation_dice: of :func:`validation_dice`.
     """
 
     folder: Path
@@ -39,6 +44,7 @@ class TrainedModel:
     mirroring_axes: tuple[int, ...] | None
     fitted: FittedSampling | None = None
     checkpoints: dict[str, str] = field(default_factory=dict)
+    validation_dice: dict[str, float] = field(default_factory=dict)
 
     @property
     def temperature(self) -> float:
@@ -121,4 +127,17 @@ def _assembled(folder: Path, folds: tuple[int | str, ...], plans: dict, dataset_
                       for file, checkpoint in checkpoints.items()]
     return TrainedModel(folder, folds, plans_manager, configuration_manager, diffusion, dataset_json, network,
                         [checkpoint["network_weights"] for checkpoint in checkpoints.values()], mirroring_axes[0],
-                        fitted)
+                        fitted, validation_dice=validation_dice(checkpoints.values(), dataset_json))
+
+
+def validation_dice(checkpoints: Iterable[dict], dataset_json: dict) -> dict[str, float]:
+    """Dice of every structure on the validation patches of the last epoch, the mean of the folds, [0, 1]; structures
+    that were in none of the patches, and those of checkpoints that do not tell, are left out.
+    """
+    structures = structures_of(dataset_json)
+    logged = [checkpoint.get("logging", {}).get("dice_per_class_or_region") or [[]] for checkpoint in checkpoints]
+    of_folds = [epochs[-1] for epochs in logged if len(epochs[-1]) == len(structures)]
+    first = min((structure.channel for structure in structures), default=0)  # the background is in no row
+    means = {structure.name: mean_without_nan(row[structure.channel - first] for row in of_folds)
+             for structure in structures}
+    return {name: mean for name, mean in means.items() if not math.isnan(mean)}

@@ -12,7 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.inference.case_table import StructureSize, add_to_case_table, case_rows, structure_sizes
+from medsegdiff_auto.inference.case_table import (StructureSize, add_to_case_table, case_rows, structure_sizes,
+                                                  with_quality)
 from medsegdiff_auto.inference.export import ImageGridPrediction, Outputs, to_image_grid, write_case
 from medsegdiff_auto.inference.image_grid import ImageGrid
 from medsegdiff_auto.files.grid import ItkGrid
@@ -163,4 +164,4 @@ def fused_case(predictor: MedSegDiffPredictor, source: Source, drawn: Iterable[t
                              predictor.temperature, mutual_information)
     sizes = structure_sizes(on_image.segmentation, on_image.sampled, model.dataset_json, spacing_of(source.properties),
                             model.fitted.volume_margins if model.fitted else None)
-    return Prediction(source, on_image, sizes)
+    return Prediction(source, on_image, with_quality(sizes, on_image, model))

@@ -214,11 +214,21 @@ class Denoiser(nn.Module):
         """The mean mask over latent noise of this standard deviation, (B, K, *spatial) float32, of a denoiser that
         sees no state.
         """
+        logits, gains = self._response(image)
+        of_voxels = (between_cells(dispersion * one, self.cell) for one in gains)
+        return expected_probabilities(logits, of_voxels, self.target)
+
+    def latent_response(self, image: ImageTerms) -> tuple[Tensor, Tensor]:
+        """Logits without latent noise (B, K, *spatial), and what each field adds per unit (B, fields, K, *spatial)."""
+        logits, gains = self._response(image)
+        return logits, torch.stack([between_cells(one, self.cell) for one in gains], 1)
+
+    def _response(self, image: ImageTerms) -> tuple[Tensor, Sequence[Tensor]]:
+        """Logits without latent noise, and what each field adds in a cell (B, K, *cells), without a state."""
         assert self.latent_gain is not None and image.last is not None
         logits = self(image.logits, torch.ones(len(image.logits), device=image.logits.device), image)
         norm, activation, _ = self.head
-        gains = dispersion * self.latent_gain(activation(norm(image.last))).unflatten(1, (self.num_latents, -1))
-        return expected_probabilities(logits, (between_cells(one, self.cell) for one in gains.unbind(1)), self.target)
+        return logits, self.latent_gain(activation(norm(image.last))).unflatten(1, (self.num_latents, -1)).unbind(1)
 
     def at_bottleneck(self, h: Tensor, image_features: Tensor | None, embedding: Tensor) -> Tensor:
         """What happens at the lowest resolution."""

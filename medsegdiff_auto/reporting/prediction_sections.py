@@ -19,7 +19,8 @@ from medsegdiff_auto.reporting.prediction_record import PooledCurves, Prediction
 from medsegdiff_auto.reporting.tables import Column, key_value_table, table
 
 OF_CASES = [(45, Column("low_high", "5 to 95 %")), (65, Column("expected_dice", "expected Dice")),
-            (66, Column("flagged", "flagged"))]  # of cases.csv, with their places among the scores
+            (66, Column("expected_dice_low", "90 % above")), (67, Column("estimate", "whose estimate")),
+            (68, Column("flagged", "flagged"))]  # of cases.csv, with their places among the scores
 NUM_EXTREME_CASES = 2
 
 
@@ -49,7 +50,7 @@ def scores(record: PredictionRecord) -> str:
     columns = _columns(record)
     parts = []
     if record.is_scored:
-        metrics = [column for column in columns[2:] if column.key not in ("low_high", "flagged")]
+        metrics = [column for column in columns[2:] if column.key not in ("low_high", "estimate", "flagged")]
         means = [{"structure": s.name, "cases": record.values(s.name, "dice").size}
                  | {column.key: _mean(record, s.name, column.key) for column in metrics} for s in record.structures]
         mean_columns = [Column("structure", "structure"), Column("cases", "cases with Dice"), *metrics]

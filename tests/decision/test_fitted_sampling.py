@@ -74,6 +74,7 @@ def test_a_fit_of_an_earlier_version_is_used_and_says_that_it_names_no_checkpoin
 @pytest.mark.parametrize("change, named", [
     ({"dispersion": -0.1}, "dispersion is -0.1"), ({"dispersion": "much"}, "dispersion is 'much'"),
     ({"dispersion": float("nan")}, "dispersion is nan"), ({"conditioner_weight": 1.5}, "conditioner_weight is 1.5"),
+    ({"conditioner_weight": 1}, "conditioner_weight is 1"),
     ({"temperature": 0}, "temperature is 0"), ({"temperature": float("inf")}, "temperature is inf"),
     ({"num_steps": 0}, "num_steps is 0"), ({"num_steps": 2.5}, "num_steps is 2.5"),
     ({"volume_margins": {"organ": 0.2}}, "volume_margins.organ is 0.2"), ({"tau": 1}, "tau is 1"),

@@ -49,13 +49,21 @@ def describe_structure(fused, samples, values, voxel_size):
 
 def test_a_structure_is_described_by_size_interval_and_mean_dice_to_the_samples():
     fused = np.array([[[1, 1, 2, 0]]])
-    samples = np.array([[[[1, 1, 0, 0]]], [[[1, 0, 0, 0]]]])
+    samples = np.array([[[[1, 1, 3, 1]]], [[[1, 0, 0, 0]]]])
     described = describe_structure(fused, samples, [1], voxel_size=0.5)
     assert described["size"] == 1.0
-    assert described["lower"] == pytest.approx(0.5 + 0.05 * 0.5)
-    assert described["upper"] == pytest.approx(0.5 + 0.95 * 0.5)
-    assert described["expected_dice"] == pytest.approx((1 + 2 / 3) / 2)
-    assert described["expected_dice_between_samples"] == pytest.approx(2 / 3)
+    assert described["lower"] == pytest.approx(0.5 + 0.05)
+    assert described["upper"] == pytest.approx(0.5 + 0.95)
+    assert described["expected_dice"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert described["expected_dice_between_samples"] == pytest.approx(2 / 4)
+
+
+@pytest.mark.parametrize("of_samples, interval", [(3, (2, 3)), (1, (1, 2))])
+def test_the_interval_reaches_to_the_size_of_the_mask_itself(of_samples, interval):
+    fused, sample = np.array([[[1, 1, 0, 0]]]), np.zeros((1, 1, 4), int)
+    sample[..., :of_samples] = 1
+    described = describe_structure(fused, np.stack([sample] * 3), [1], 1.0)
+    assert (described["lower"], described["upper"]) == interval
 
 
 def test_a_region_counts_all_labels_that_make_it_up():

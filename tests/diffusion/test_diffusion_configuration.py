@@ -94,6 +94,7 @@ NAN = float("nan")
     ({"dispersion": NAN}, "sampling.dispersion is nan"),
     ({"dispersion": float("inf")}, "sampling.dispersion"),
     ({"conditioner_weight": 1.01}, "sampling.conditioner_weight"),
+    ({"conditioner_weight": 1}, "sampling.conditioner_weight is 1"),
     ({"conditioner_weight": None}, "sampling.conditioner_weight is None"),
     ({"dropout": 1.0}, "network.dropout is 1.0"),
     ({"dynamic_encoding": 1}, "network.dynamic_encoding is 1, expected true or false"),

@@ -14,6 +14,8 @@ from medsegdiff_auto.files.provenance import checksum
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.locks import alone
 from medsegdiff_auto.decision.temperature import at_temperature
+from medsegdiff_auto.nnunet.structures import structures_of
+from medsegdiff_auto.writing import read_table
 
 LINE = "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2 --steps 2"
 
@@ -69,6 +71,33 @@ def test_a_fitted_temperature_softens_the_probabilities_and_leaves_every_label(c
         np.testing.assert_allclose(soft, at_temperature(plain, 2.0, regions=True), atol=1e-5)
         assert np.abs(soft - plain).max() > 0.01
         np.testing.assert_array_equal(*(volume(tmp_path / name / f"{case}.nii.gz") for name in ("plain", "soft")))
+
+
+def test_a_fitted_quality_is_what_predictions_expect_of_their_masks(chain_2d, fitted_file, tmp_path, capsys):
+    assert command(LINE) == 0
+    assert "at least 10 cases" in capsys.readouterr().out
+    fitted = json.loads(fitted_file.read_text(encoding="utf-8"))
+    names = structures_of(json.loads((chain_2d.raw / "dataset.json").read_text(encoding="utf-8")))
+    quality = {"intercepts": {names[0].name: 0.2}, "doubt": -0.1, "size": 0.01, "margin": 0.05, "correlation": 0.5,
+               "error": 0.1, "error_of_samples": 0.2, "num_cases": 10}
+    fitted_file.write_text(json.dumps(fitted | {"quality": quality, "temperature": 1.5}))
+    assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 2 --save_probabilities "
+                   "--flag_below 0.5", chain_2d.raw / "imagesTs", tmp_path / "out") == 0
+    assert "no estimate" in capsys.readouterr().err  # of the structure that the fit does not know
+    for row in read_table(tmp_path / "out" / "cases.csv"):
+        if row["structure"] != names[0].name:
+            assert (row["estimate"], row["expected_dice_low"]) == ("samples", "")
+            continue
+        mask = names[0].mask(volume(tmp_path / "out" / f"{row['case']}.nii.gz"))
+        p = volume(tmp_path / "out" / f"{row['case']}_probabilities.nii.gz")[names[0].channel]
+        if not mask.any():
+            assert row["estimate"] == "samples"
+            continue
+        soft = 2 * p[mask].sum() / (mask.sum() + p.sum())
+        expected = 0.2 - 0.1 * np.log(1 - soft) + 0.01 * np.log(float(row["area_mm2"]))
+        assert float(row["expected_dice"]) == pytest.approx(expected, abs=2e-3)
+        assert float(row["expected_dice_low"]) == pytest.approx(expected - 0.05, abs=2e-3)
+        assert row["estimate"] == "fitted" and (float(row["expected_dice"]) < 0.5) == (row["flagged"] == "yes")
 
 
 def test_a_damaged_fit_stops_a_prediction_with_its_name(chain_2d, fitted_file, tmp_path, capsys):

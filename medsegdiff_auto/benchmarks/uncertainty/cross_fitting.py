@@ -19,7 +19,8 @@ from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model
 from medsegdiff_auto.benchmarks.uncertainty.upgrade import judged
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
-from medsegdiff_auto.selection.dispersion import FoldCases, SamplingFit, fit_sampling
+from medsegdiff_auto.selection.dispersion import FoldCases
+from medsegdiff_auto.selection.sampling_fit import SamplingFit, fit_sampling
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.decision.conformal import Margins
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions

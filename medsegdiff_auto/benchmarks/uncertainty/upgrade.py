@@ -21,7 +21,9 @@ from medsegdiff_auto.benchmarks.uncertainty.stochastic_segmentation import (LowR
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import scores, validation_cases
-from medsegdiff_auto.selection.dispersion import CaseSampler, FoldCases, best_dispersion, best_weight, fit_dispersion
+from medsegdiff_auto.selection.dispersion import CaseSampler, FoldCases, best_dispersion, fit_dispersion
+from medsegdiff_auto.selection.drawn_cases import volume_margins
+from medsegdiff_auto.selection.sampling_fit import best_weight, weights_scored
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.selection.temperature_fit import TEMPERATURES
@@ -172,12 +174,13 @@ def methods(model: TrainedModel, twin: TrainedModel, to_fit: list[tuple], cases:
     predictor = MedSegDiffPredictor(model, SamplingOptions(NUM_SAMPLES, args.steps))
     yield "upgraded, as planned", lambda case, image: predictor.sample_case(image, case), {}
     sampler = CaseSampler([FoldCases(predictor, model, to_fit)])
-    tau = best_dispersion(fit_dispersion(sampler.measure))
-    weight = best_weight(sampler.scores_of_weights(), sampler.planned_weight)
+    planned = model.diffusion.sampling
+    tau = best_dispersion(fit_dispersion(sampler.measure, planned.dispersion))
+    weight = best_weight(weights_scored(sampler.best_cases, planned.conditioner_weight), planned.conditioner_weight)
     predictor.network.configuration = predictor.network.configuration.changed(dispersion=tau)
     yield (f"upgraded, dispersion {tau:.2f}, weight {weight:g}",
            lambda case, image: replace(predictor.sample_case(image, case), conditioner_weight=weight),
-           sampler.volume_margins())
+           volume_margins(sampler.best_cases))
 
 
 if __name__ == "__main__":
