@@ -43,7 +43,7 @@ ADDITIONS = TESTS / "additions"
 TABLES = {"solvers": SOLVERS, "decoders": DECODERS, "scores": SCORES}
 sys.path[:0] = [str(TESTS / "networks"), str(TESTS / "evaluation")]
 from scored_folder import score_folder  # noqa: E402
-from tiny_networks import AUTO, NUM_OUTPUTS, random_image, randomised, tiny_network  # noqa: E402
+from tiny_networks import STATE, NUM_OUTPUTS, random_image, randomised, tiny_network  # noqa: E402
 
 CHANGED = {"solver": "renoise", "fusion": "majority"}
 CLASSES = LabelManager({"background": 0, "edge": 1, "core": 2}, None)
@@ -73,7 +73,7 @@ def conftest_of(room: str) -> ModuleType:
 def test_without_their_files_the_additions_are_refused_by_name():
     for value in ({"solver": "renoise"}, {"fusion": "majority"}):
         with pytest.raises(ValueError, match=next(iter(value.values()))):
-            AUTO.changed(**value)
+            STATE.changed(**value)
     assert "volume_similarity" not in SCORES.names()
 
 
@@ -94,7 +94,7 @@ def test_the_command_that_scores_names_and_prints_the_score(added, capsys):
 
 
 def test_a_plan_with_them_is_accepted_and_read_back(added):
-    changed = AUTO.changed(**CHANGED)
+    changed = STATE.changed(**CHANGED)
     plan = json.loads(json.dumps(changed.to_plan()))
     assert (plan["sampling"]["solver"], plan["sampling"]["fusion"]) == ("renoise", "majority")
     assert DiffusionConfiguration.from_plan(plan) == changed
@@ -111,7 +111,8 @@ def test_the_solver_s_step_follows_the_equation(added):
 @pytest.mark.parametrize("size", [(16, 24), (8, 16, 24)], ids=["2d", "3d"])
 def test_the_network_and_the_sampler_of_volumes_draw_the_same_mask_with_the_solver(added, size):
     """The volume is one tile, a slice in 2-D; the noise of its steps is what the network draws."""
-    network, volume = randomised(tiny_network(len(size), AUTO.changed(**CHANGED))).eval(), (1,) * (3 - len(size)) + size
+    network = randomised(tiny_network(len(size), STATE.changed(**CHANGED))).eval()
+    volume = (1,) * (3 - len(size)) + size
     image = random_image(*size, batch_size=1)
     start = torch.randn(1, NUM_OUTPUTS, *size, generator=torch.Generator().manual_seed(5))
     generator = torch.Generator().manual_seed(content_seed(start[0]))
@@ -133,8 +134,8 @@ def test_memory_counts_them(added):
     shape, patch = (60, 50, 40), (20, 20, 20)
     tiles = Tiles(shape, patch, [(slice(None), *(slice(0, n) for n in patch))])
     case = CaseMemory(CaseSize(1, NUM_OUTPUTS, shape, shape), tiles, num_folds=1, num_samples=5, num_views=1,
-                      diffusion=AUTO, solver="renoise", tile=TileMemory(1.0, 1.0,
-                                                                        1.0), samples_per_call=5, fusion="majority")
+                      diffusion=STATE, solver="renoise", tile=TileMemory(1.0, 1.0, 1.0), samples_per_call=5,
+                      fusion="majority")
     assert case.per_sample == case.volume
     # probabilities, maps, what the vote works with
     assert case.fusing == (4 * NUM_OUTPUTS + 5 + (5 + 8)) * 60 * 50 * 40
@@ -162,7 +163,7 @@ def test_cross_validation_tries_the_decoder_wherever_there_are_two_samples(added
 
 
 def test_the_plan_document_names_them(added):
-    lines = "\n".join(diffusion_lines(AUTO.changed(**CHANGED), 0.1, 3))
+    lines = "\n".join(diffusion_lines(STATE.changed(**CHANGED), 0.1, 3))
     assert "2 samples of 3 renoise steps" in lines and "**Fusion** majority of the sampled labels, weight 0.5" in lines
 
 

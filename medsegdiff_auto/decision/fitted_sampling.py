@@ -33,7 +33,7 @@ class FittedSampling:
     """How to sample and fuse, and where that comes from.
 
     Attributes:
-        dispersion: tau, of the latent noise where the plan has some, else of the field on the logits.
+        dispersion: tau, of the latent noise; 0 for a plan without.
         conditioner_weight: of the plain network in the fused mean, [0, 1).
         num_samples, num_steps: that it was fitted with; other steps need a fit of their own.
         num_cases: that it was fitted on.

@@ -36,7 +36,7 @@ class QualityFit:
 
     Attributes:
         intercepts: by structure; those that are not in it have no estimate.
-        doubt, size: coefficients.
+        doubt, size: coefficients; that of the size is 0 where it does not help.
         margin: q; NaN where there were too few cases.
         correlation, error: Pearson's correlation with the real Dice and mean absolute error, of cases that were left
             out of the fit in turn.

@@ -167,9 +167,8 @@ class SamplingSection:
     Attributes:
         solver: a row of :data:`~medsegdiff_auto.tables.SOLVERS`.
         num_steps: network evaluations per sample.
-        dispersion: tau, standard deviation of the smooth noise by which samples differ as wholes: of the latent noise
-            where there is some, above 0 and 1 as trained; else of the field that is added to the logits of every
-            sample, 0 as trained. ``medsegdiff_calibrate`` fits it.
+        dispersion: tau, standard deviation of the latent noise, above 0 and 1 as trained; 0 for a network without.
+            ``medsegdiff_calibrate`` fits it.
         fusion: how samples become one mask, a row of :data:`~medsegdiff_auto.tables.DECODERS`.
         num_samples: masks drawn per case and fold.
         num_mirrors: mirrored views, of the 2^d that nnU-Net uses; samples are dealt to them in turn.
@@ -217,14 +216,14 @@ class DiffusionConfiguration:
                              f"{', '.join(name for name, compares in LOSSES.items() if predicted in compares)}")
         if self.network.latent_scales and not self.sampling.dispersion:
             raise ValueError("sampling.dispersion is 0 with latent noise, expected above 0, and 1 for noise as trained")
+        if self.sampling.dispersion and not self.network.latent_scales:
+            raise ValueError(f"sampling.dispersion is {self.sampling.dispersion} without latent noise, expected 0")
+        if not self.network.sees_state and self.sampling.num_steps > 1:
+            raise ValueError(f"sampling.num_steps is {self.sampling.num_steps} for a denoiser that sees no state, "
+                             "expected 1")
         if self.noise.schedule == "linear" and self.sampling.num_steps > self.noise.num_train_steps:
             raise ValueError(f"sampling.num_steps is {self.sampling.num_steps}, expected at most the "
                              f"{self.noise.num_train_steps} of the linear schedule")
-
-    @property
-    def field_dispersion(self) -> float:
-        """Standard deviation of the field that is added to the logits, in logits; 0 with latent noise."""
-        return 0.0 if self.network.latent_scales else self.sampling.dispersion
 
     @property
     def has_expected_mask(self) -> bool:

@@ -1,13 +1,10 @@
-"""Smooth Gaussian fields: the part of a sample's doubt that moves a boundary as a whole.
+"""Smooth Gaussian fields over a volume, evaluated place by place.
 
     code          meaning
-    tau           standard deviation of the field in logits, the plan's or the fitted ``dispersion``
     correlation   distance of the field's nodes along each axis, in voxels: a structure's typical diameter
 
-l <- l + tau g: where the network is sure, its logits change steeply and the boundary stays; where it is not, the
-boundary moves, and with it the neighbourhood. Independent noise per voxel would only roughen it. A stochastic
-segmentation network (Monteiro et al. 2020) learns such a field; here its size is one scalar, fitted on cases that no
-fold was trained on. The distance of the nodes is chosen on phantoms (results/uncertainty.md).
+A stochastic segmentation network (Monteiro et al. 2020) learns how far such fields move its logits; the latent noise
+here (:mod:`~medsegdiff_auto.diffusion.latent_noise`) consists of them.
 """
 
 from __future__ import annotations
@@ -16,9 +13,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.diffusion.state import logits_from_state, probabilities_from_logits, state_from_probabilities
 
 
 def correlation_vox(structure_diameter_vox: Sequence[float], num_axes: int) -> tuple[float, ...]:
@@ -76,19 +70,3 @@ class SmoothField:
             rows = rows if size == 1 else rows.unflatten(0, (-1, size)).mean(1)
             values = torch.tensordot(values, rows, dims=([axis + 1], [1])).movedim(-1, axis + 1)
         return values
-
-
-def fields_at(fields: Sequence[SmoothField], rows: slice) -> Tensor:
-    """All fields (S, K, rows, *rest) in some slices of the first of three spatial axes."""
-    return torch.stack([one.at((rows, slice(None), slice(None))) for one in fields])
-
-
-def moved(x_start: Tensor, field: Tensor, configuration: DiffusionConfiguration) -> Tensor:
-    """Predicted states in [-1, 1] with tau times a field of their shape (S, K, *spatial) added to their logits."""
-    return moved_from_logits(logits_from_state(x_start, configuration.target), field, configuration)
-
-
-def moved_from_logits(logits: Tensor, field: Tensor, configuration: DiffusionConfiguration) -> Tensor:
-    """Adds tau times the field to logits (S, K, *spatial) and returns the states 2 p - 1 in [-1, 1]."""
-    logits = logits + configuration.field_dispersion * field.to(logits)
-    return state_from_probabilities(probabilities_from_logits(logits, configuration.target))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FEWEST_CASES = 6  # that all agree: 2 / 2^6 by chance
+
 
 @dataclass(frozen=True)
 class PairedComparison:
@@ -18,8 +20,10 @@ class PairedComparison:
 
     @property
     def is_resolved(self) -> bool:
-        """The interval excludes a difference of 0."""
-        return self.low > 0 or self.high < 0
+        """The interval excludes a difference of 0, of at least :data:`FEWEST_CASES` cases: resampling fewer gives too
+        narrow an interval, and even if they all agree, that is more than 3 % by chance.
+        """
+        return self.num_cases >= FEWEST_CASES and (self.low > 0 or self.high < 0)
 
 
 def compare_paired(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95,

@@ -6,7 +6,7 @@ import numpy as np
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.explanation.case import Tile
-from medsegdiff_auto.explanation.colours import legend_of, state_as_colours
+from medsegdiff_auto.explanation.colours import grey_image, legend_of, state_as_colours
 from medsegdiff_auto.explanation.layout import Panels, title
 from medsegdiff_auto.explanation.record import Gate, RecordedStep
 from medsegdiff_auto.explanation.words import Section, equation, section, source, text, upright
@@ -22,17 +22,22 @@ def attention_steps(num_steps: int, gates: list[Gate]) -> list[int]:
     return sorted({0, num_steps // 2, num_steps - 1}) if any(gate.kind == "fusion" for gate in gates) else [0]
 
 
-def draw_attention(tile: Tile, gates: list[Gate], steps: list[RecordedStep]) -> bytes:
-    """One row per step: the state, then the gate of every stage with the reference's outline."""
+def draw_attention(tile: Tile, gates: list[Gate], steps: list[RecordedStep], sees_state: bool) -> bytes:
+    """One row per step: the state, or the image where the denoiser sees none, and the gate of every stage with the
+    reference's outline.
+    """
     rows = attention_steps(len(steps), gates)
     panels = Panels([1] * (1 + len(gates)), [1] * len(rows), tile.plane.height_over_width, 0.8,
                     [TITLE_INCHES] + [0.0] * (len(rows) - 1), LARGEST_INCHES, FOOT_INCHES)
     for row, index in enumerate(rows):
-        panels.row_label(row, f"step {index + 1}\n$t$ = {steps[index].t:.2f}")
         axes = panels.panel(row, 0)
-        tile.plane.show(axes, state_as_colours(steps[index].x_t, tile))
+        if sees_state:
+            panels.row_label(row, f"step {index + 1}\n$t$ = {steps[index].t:.2f}")
+            tile.plane.show(axes, state_as_colours(steps[index].x_t, tile))
+        else:
+            tile.plane.show(axes, grey_image(tile), cmap="gray", vmin=0, vmax=1)
         if row == 0:
-            title(axes, "state\n$x_t$")
+            title(axes, "state\n$x_t$" if sees_state else "image\n ")
         for column, gate in enumerate(gates, 1):
             axes = panels.panel(row, column)
             tile.plane.show(axes, gate.maps[index], cmap=COLOURS, vmin=0, vmax=1)
@@ -73,9 +78,10 @@ def attention_section(tile: Tile, gates: list[Gate], steps: list[RecordedStep], 
                      "Correlation of the first step's map with the last step's: "
                      f"{', '.join(f'{value:.2f} at stage {i}' for i, value in enumerate(constancy(gates), 1))}.")
     return section(
-        "attention", heading, words, draw_attention(tile, gates, steps),
+        "attention", heading, words, draw_attention(tile, gates, steps, c.network.sees_state),
         "Maps of where image and mask features are fused, per stage and step",
-        "Sample 1. White: outline of the reference. Finest stage first; below its name the size of its maps.",
+        ("Sample 1. " if c.network.sees_state else "")
+        + "White: outline of the reference. Finest stage first; below its name the size of its maps.",
         after + source(credit))
 
 
@@ -85,11 +91,13 @@ def _fusion_words(c: DiffusionConfiguration) -> tuple[str, str]:
                  "are element by element:")
     words += equation(f"A(m<sub>I</sub>, m<sub>x</sub>) = ({upright('LN')}(m<sub>I</sub>) · "
                       f"{upright('LN')}(m′<sub>x</sub>)) · m<sub>I</sub>")
-    if c.network == "conditioned":
+    if c.network.architecture == "conditioned":
         words += text(
             "<i>m</i>′<sub>x</sub> are the mask features behind the FF-Parser. Here the result goes, together "
             "with the image features, back to the mask features: <i>m</i><sub>x</sub> + <i>W</i> [<i>A</i>, "
             "<i>m</i><sub>I</sub>].")
+    if not c.network.sees_state:
+        words += text("This denoiser sees no state: its mask features come from nnU-Net's own mask of the image.")
     words += text("Drawn is the size of the weight, |LN(<i>m</i><sub>I</sub>) · LN(<i>m</i>′<sub>x</sub>)|, averaged "
                   "over the channels and divided by its largest value in the slice: 1 is where the image is listened "
                   "to most, 0 where it is not.")

@@ -11,7 +11,6 @@ import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from torch import Tensor
 
-from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.nnunet.dataset_files import next_stage_folder, read_splits
@@ -20,8 +19,7 @@ from medsegdiff_auto.nnunet.preprocessed import read_cases, require_data_folder
 from medsegdiff_auto.nnunet.structures import Structure, ignore_label_of, structures_of
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
-from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
+from medsegdiff_auto.sampling.seeds import noise_volume
 from medsegdiff_auto.training.previews import patch_around
 
 NUM_CASES_NAMED = 6
@@ -36,8 +34,6 @@ class Tile:
         reference: label map, (*patch).
         x_start: the reference as a state, (K, *patch) in [-1, 1].
         noise: standard normal, (S, K, *patch); the predictor's noise of samples 0 to S - 1 at this place.
-        field: the predictor's smooth field of these samples at this place, as ``noise``; None where the dispersion is
-            0.
         structures: foreground labels or regions, in the order of their colours.
         target: ``classes`` or ``regions``.
         ignore_label: its voxels count in no score.
@@ -53,7 +49,6 @@ class Tile:
     target: str
     ignore_label: int | None
     plane: Plane
-    field: Tensor | None = None
 
     def masks(self, probabilities: np.ndarray) -> np.ndarray:
         """Boolean masks (num_structures, ...) of probabilities (K, ...): the likeliest class, or regions above 1/2."""
@@ -85,13 +80,12 @@ def read_tile(model: TrainedModel, preprocessed_folder: Path, fold: int, case: s
     at = place(np.isin(reference, [label for s in structures for label in s.labels]), patch)
     num_outputs = model.plans_manager.get_label_manager(model.dataset_json).num_segmentation_heads
     noise = noise_at(at, (num_outputs, *reference.shape), case, num_samples, seed)
-    field = tile_fields(at, (num_outputs, *reference.shape), model.diffusion, case, num_samples, seed)
     reference = reference[at]
     plane = Plane.through(np.isin(reference, [label for s in structures for label in s.labels]),
                           model.configuration_manager.spacing)
     x_start = state_of(reference, structures, model.diffusion.target, num_outputs, ignore_label)
     return Tile(case, torch.from_numpy(image[(slice(None), *at)]).float(), reference, x_start, noise, structures,
-                model.diffusion.target, ignore_label, plane, field)
+                model.diffusion.target, ignore_label, plane)
 
 
 def noise_at(at: tuple[int | slice, ...], shape: tuple[int, ...], case: str, num_samples: int, seed: int) -> Tensor:
@@ -99,18 +93,6 @@ def noise_at(at: tuple[int | slice, ...], shape: tuple[int, ...], case: str, num
     first = at[0] if isinstance(at[0], slice) else slice(at[0], at[0] + 1)
     noise = [noise_volume(shape, seed, case, k, rows=first)[(..., *at[1:])] for k in range(num_samples)]
     return torch.stack(noise if isinstance(at[0], slice) else [one[:, 0] for one in noise])
-
-
-def tile_fields(at: tuple[int | slice, ...], shape: tuple[int, ...], diffusion: DiffusionConfiguration, case: str,
-                num_samples: int, seed: int) -> Tensor | None:
-    """The smooth fields of samples of a case (shape (K, *spatial)) at a place, (S, K, *patch); None without dispersion.
-    """
-    if not diffusion.field_dispersion:
-        return None
-    distance_vox = correlation_vox(diffusion.noise.structure_diameter_vox, len(shape) - 1)
-    tile = [one if isinstance(one, slice) else slice(one, one + 1) for one in at]
-    fields = [SmoothField(shape, distance_vox, field_seed(seed, case, k)).at(tile) for k in range(num_samples)]
-    return torch.stack(fields if isinstance(at[0], slice) else [field[:, 0] for field in fields])
 
 
 def read_validation_case(model: TrainedModel, preprocessed_folder: Path, fold: int,

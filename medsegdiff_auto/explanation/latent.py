@@ -91,7 +91,9 @@ def latent_section(tile: Tile, moved: list[MovedByScale] | None, c: DiffusionCon
     if not c.network.latent_scales:
         return Section("latent", heading, text("This model has no latent noise: its samples differ by their states."))
     before = text(
-        f"Two samples of an image differ by smooth normal fields <i>ξ</i>, {c.network.latent_channels} at each of "
+        ("The denoiser sees no state: there is nothing to noise, and a sample is drawn in one step. "
+         if not c.network.sees_state else "")
+        + f"Two samples of an image differ by smooth normal fields <i>ξ</i>, {c.network.latent_channels} at each of "
         f"{len(c.network.latent_scales)} distances of their nodes. The network decides what each of them moves: in "
         "every cell of its finest stage it predicts, from the image, how much a field adds to the logits of every "
         "channel. It learned that from the references alone, by a score that is lowest where samples and references "

@@ -17,6 +17,7 @@ from medsegdiff_auto.explanation.reverse import reverse_section
 from medsegdiff_auto.explanation.samples import samples_section
 from medsegdiff_auto.explanation.schedule import schedule_section, structure_rows
 from medsegdiff_auto.explanation.words import Section, text
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 from medsegdiff_auto.nnunet.dataset_files import FINGERPRINT_FILE
@@ -83,12 +84,19 @@ def facts_of(model: TrainedModel, tile: Tile, checkpoint: str, num_steps: int, s
              "slice drawn": "the whole tile" if tile.plane.index is None else
              f"number {tile.plane.index} across the first axis, where the reference is largest",
              "structures": ", ".join(s.name for s in tile.structures),
-             "samples": f"{len(tile.noise)}, each by {num_steps} {c.sampling.solver} steps, seed {seed}"}
+             "samples": f"{len(tile.noise)}, each by {drawn_words(c, num_steps)}, seed {seed}"}
     fingerprint = model.folder / FINGERPRINT_FILE
     measured = json.loads(fingerprint.read_text(encoding="utf-8")) if fingerprint.is_file() else None
     rows = structure_rows(measured, model.configuration_manager.spacing, model.plans_manager.transpose_forward)
     return Facts(f"{dataset}: how {tile.case} is segmented", model.folder.name, table, rows, c.sampling.solver,
                  num_steps, command)
+
+
+def drawn_words(c: DiffusionConfiguration, num_steps: int) -> str:
+    """By what a sample is drawn."""
+    if not c.network.sees_state:
+        return "latent noise of its own in one step"
+    return f"{num_steps} {c.sampling.solver} steps"
 
 
 def sections_of(facts: Facts, network: SamplingNetwork, tile: Tile, drawing: Drawing) -> list[Section]:
@@ -98,12 +106,11 @@ def sections_of(facts: Facts, network: SamplingNetwork, tile: Tile, drawing: Dra
         moved = moved_by_scale(network, drawing.condition, tile.plane)
     return [
         Section("overview", "What this is", text(
-            "One real case on its way through one trained model: how the mask is noised, how samples are drawn out of "
-            "noise, what the filters have learned, where image and mask meet, and how far the samples agree. Every "
-            "picture is drawn from this model and this case; nothing is a sketch.") + key_value_table(facts.table)),
-        schedule_section(c, facts.num_steps, facts.structures),
-        forward_section(tile, c),
-        reverse_section(tile, drawing.trajectories, c, facts.solver),
+            "One real case on its way through one trained model: how samples are drawn out of noise, what the filters "
+            "have learned, where image and mask meet, and how far the samples agree. Every picture is drawn from this "
+            "model and this case; nothing is a sketch.") + key_value_table(facts.table)),
+        *([schedule_section(c, facts.num_steps, facts.structures), forward_section(tile, c),
+           reverse_section(tile, drawing.trajectories, c, facts.solver)] if c.network.sees_state else []),
         filters_section(responses(network), len(tile.plane.size)),
         attention_section(tile, drawing.gates, drawing.trajectories[0].steps, c),
         latent_section(tile, moved, c),

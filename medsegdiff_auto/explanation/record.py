@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,7 +18,6 @@ from medsegdiff_auto.explanation.case import Tile
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.sampling.coherent import shown_samples
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
-from medsegdiff_auto.diffusion.smooth_field import moved
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.dynamic_encoding import DynamicConditionalEncoding
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention
@@ -85,11 +83,8 @@ def draw(predictor: MedSegDiffPredictor, tile: Tile) -> Drawing:
         steps: list[RecordedStep] = []
         shown = shown_samples(network, (number,), 1, 0, predictor.num_steps)
         shown_first = None if shown == (number,) else tile.noise[list(shown)]
-        adjust = None
-        if tile.field is not None:
-            adjust = partial(moved, field=tile.field[number][None], configuration=network.configuration)
         with recorded_gates(network, tile.plane) if number == 0 else nullcontext() as recorded:
-            probabilities = predictor.draw(condition, noise[None], observe=observer(steps, tile.plane), adjust=adjust,
+            probabilities = predictor.draw(condition, noise[None], observe=observer(steps, tile.plane),
                                            shown_first=shown_first)[0]
         gates = gates if recorded is None else recorded
         trajectories.append(Trajectory(steps, probabilities.numpy()))

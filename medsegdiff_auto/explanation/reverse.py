@@ -82,7 +82,7 @@ def reverse_section(tile: Tile, trajectories: list[Trajectory], c: DiffusionConf
         "Every sample starts from its own noise and goes to <i>t</i> = 0 in "
         f"{len(trajectories[0].steps)} steps. At each step the network looks at the image <i>I</i> and at the "
         "state. " + PREDICTIONS[c.network.parameterisation])
-    before += equation(PREDICTION_EQUATIONS[c.network.parameterisation]) + _field_words(c)
+    before += equation(PREDICTION_EQUATIONS[c.network.parameterisation])
     before += text("The solver then goes to the next, less noisy time <i>s</i> &lt; <i>t</i>:") + _step_words(solver)
     after = text(_parting_words(tile, trajectories, c)) if len(trajectories) > 1 else ""
     after += source(f"{SOLVERS.row(solver).source}; the parameterisations are compared in Salimans and Ho 2022.")
@@ -91,16 +91,6 @@ def reverse_section(tile: Tile, trajectories: list[Trajectory], c: DiffusionConf
     caption += f" {MOST_SAMPLES_DRAWN} of the samples are drawn." if len(trajectories) > MOST_SAMPLES_DRAWN else ""
     return section("reverse", "The reverse process, step by step", before, draw_reverse(tile, trajectories, c),
                    "State and prediction at the steps of several samples", caption, after)
-
-
-def _field_words(c: DiffusionConfiguration) -> str:
-    """What is added to every prediction of a sample, where a dispersion is fitted."""
-    if not c.field_dispersion:
-        return ""
-    return text("To its logits a smooth field <i>g</i> is added, one per sample and the same at all steps, which moves "
-                "boundaries as a whole where the network is not sure. Its size was fitted on cases that the fold had "
-                "not "
-                "seen:") + equation(f"l ← l + τ g, &nbsp; τ = {c.field_dispersion:.3g}")
 
 
 def agreement_by_step(tile: Tile, trajectories: list[Trajectory]) -> list[float]:

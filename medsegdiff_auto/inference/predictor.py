@@ -30,15 +30,15 @@ from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.options import SamplingOptions
 from medsegdiff_auto.nnunet.windows import require_few_tiles
 from medsegdiff_auto.sampling.process_memory import ResidentLimit, resident_bytes
-from medsegdiff_auto.sampling.seeds import field_seed, latent_seed, noise_volume
+from medsegdiff_auto.sampling.seeds import latent_seed, noise_volume
+from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.latent_noise import LatentNoise
-from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
 from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.tile_memory import TileMemory, tile_memory
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage, VolumeStore
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.cpu_speed import channels_last
-from medsegdiff_auto.networks.sampling_network import Adjust, Observe
+from medsegdiff_auto.networks.sampling_network import Observe
 from medsegdiff_auto.nnunet.managers import determine_num_input_channels
 
 SAMPLES_PER_CALL = 8  # at least (results/cost_inference.md)
@@ -78,6 +78,16 @@ class CaseDistribution:
 def by_itself(sample: int) -> int:
     """Every sample has its own."""
     return sample
+
+
+def require_steps(diffusion: DiffusionConfiguration, num_steps: int | None) -> None:
+    """
+    Raises:
+        UserError: the denoiser sees no state, which several steps could move.
+    """
+    if num_steps not in (None, 1) and not diffusion.network.sees_state:
+        raise UserError("This model draws every sample in one step.", found=f"{num_steps} steps", expected="1",
+                        fix="leave out --steps")
 
 
 def finite(probabilities: VolumeStore, case: str, fold: int) -> VolumeStore:
@@ -123,6 +133,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
             self.manual_initialization(
                 model.network.to(device).eval(), model.plans_manager, model.configuration_manager, model.fold_weights,
                 model.dataset_json, "", model.mirroring_axes)
+        require_steps(model.diffusion, options.num_steps)
         self.network = model.network  # as it is: nnUNet_compile would wrap it, whose parts are called one by one
         if device.type == "cpu":
             channels_last(self.network.denoiser)
@@ -216,11 +227,6 @@ class MedSegDiffPredictor(nnUNetPredictor):
         def noise_of(sample: int, step: int, rows: slice) -> Tensor:
             return noise_volume(shape, self.options.seed, case, sample, step, rows)
 
-        distance_vox = correlation_vox(self.diffusion.noise.structure_diameter_vox, len(tiles.shape))
-
-        def field_of(sample: int) -> SmoothField:
-            return SmoothField(shape, distance_vox, field_seed(self.options.seed, case, sample))
-
         def latent_of(sample: int, step: int) -> LatentNoise:
             whose = self.whose_latent(sample) if self.whose_latent else sample
             return LatentNoise(tiles.shape, self.network.configuration, self.network.cell,
@@ -238,7 +244,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
             sampler = CoherentSampler(conditions, self.num_steps, self.solver,
                                       self.samples_per_call, memory.storage, self.intervention)
             for together in self._drawn_together(fold, memory.samples_together):
-                drawn = sampler.draw(together, noise_of, field_of, latent_of if self.whose_latent else None)
+                drawn = sampler.draw(together, noise_of, latent_of if self.whose_latent else None)
                 for number in range(len(together)):
                     yield SAMPLE, finite(drawn[number].on_cpu().cropped(crop), case, fold)
                 del drawn
@@ -294,8 +300,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
         """Logits and features of tiles (B, C, *patch)."""
         return self.evaluate(self.network.condition, tiles.to(self.device))
 
-    def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None, adjust: Adjust | None = None,
+    def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None,
              shown_first: Tensor | None = None) -> Tensor:
         """One mask per noise of single tiles, (B, K, *patch) probabilities on the CPU."""
         return self.evaluate(self.network.sample_probabilities, condition, noise, self.options.num_steps,
-                             self.options.solver, observe, adjust, shown_first).cpu()
+                             self.options.solver, observe, shown_first).cpu()

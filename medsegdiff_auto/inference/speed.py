@@ -7,7 +7,7 @@
 
 ``fast`` keeps two samples and two steps where there are as many: one sample has no spread, and one step from pure noise
 predicts almost the same mask for every sample. What was fitted for a number of steps holds for these alone: a fitted
-model keeps them.
+model keeps them, and one whose denoiser sees no state has one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def at_speed(speed: str, options: SamplingOptions, model: TrainedModel) -> Sampl
     else:
         samples, steps, mirrors = 2 * planned.sampling.num_samples, min(2 * planned.sampling.num_steps,
                                                                         planned.noise.num_train_steps), num_views
-    if model.fitted is not None:
+    if model.fitted is not None or not planned.network.sees_state:
         steps = planned.sampling.num_steps
     return replace(options, num_samples=options.num_samples or samples, num_steps=options.num_steps or steps,
                    num_mirrors=options.num_mirrors or mirrors)

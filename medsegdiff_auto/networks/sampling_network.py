@@ -24,7 +24,6 @@ from medsegdiff_auto.tables import SOLVERS
 
 LATENT_SEEDS_APART = 1000  # from one step to the next
 Observe = Callable[[Tensor, Tensor, Tensor], None]
-Adjust = Callable[[Tensor], Tensor]
 
 
 def state_dtype(device: torch.device) -> torch.dtype:
@@ -237,7 +236,7 @@ class SamplingNetwork(nn.Module, ABC):
 
     def sample_probabilities(self, condition: Condition, noise: Tensor, num_steps: int | None = None,
                              solver: str | None = None, observe: Observe | None = None,
-                             adjust: Adjust | None = None, shown_first: Tensor | None = None) -> Tensor:
+                             shown_first: Tensor | None = None) -> Tensor:
         """One mask per noise as probabilities, (B, K, *spatial) float32, each image a whole volume.
 
         Args:
@@ -245,8 +244,6 @@ class SamplingNetwork(nn.Module, ABC):
             noise: standard normal, (B, K, *spatial); the same noise gives the same mask in any batch, the noise of
                 stochastic steps included.
             observe: called with t, x_t and the predicted x_0 of every step.
-            adjust: what becomes of every predicted x_0, (B, K, *spatial), before the step; the fitted field, for
-                instance.
             shown_first: what the denoiser is shown at the first step in the place of the state, as ``noise``.
         """
         c, row = self.configuration, SOLVERS.row(solver or self.configuration.sampling.solver)
@@ -262,7 +259,6 @@ class SamplingNetwork(nn.Module, ABC):
             shown = shown_first.to(x_t) if shown_first is not None and step == 0 else None
             latent = self.latents([seed + LATENT_SEEDS_APART * step for seed in seeds], shape[1:], device)
             x_start = self.predict_x_start(x_t, t, terms, shown, latent)
-            x_start = x_start if adjust is None else adjust(x_start)
             if observe is not None:
                 observe(t, x_t, x_start)
             yield WHOLE, x_start

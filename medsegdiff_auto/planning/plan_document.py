@@ -56,11 +56,10 @@ def network_lines(configuration: dict) -> list[str]:
 def diffusion_lines(diffusion: DiffusionConfiguration, denoiser_cost: float, dimension: int) -> list[str]:
     """What MedSegDiff-Auto derived."""
     network, noise, loss, sampling = diffusion.network, diffusion.noise, diffusion.loss, diffusion.sampling
-    forwards = sampling.num_mirrors + sampling.num_samples * sampling.num_steps * denoiser_cost
     lines = [f"- **Preset** `{diffusion.preset}`, target `{diffusion.target}` "
              f"({'one sigmoid per region' if diffusion.target == 'regions' else 'softmax over the labels'}), "
              f"the network predicts {network.parameterisation}."]
-    if noise.reference_vox is not None:
+    if noise.reference_vox is not None and network.sees_state:
         lines.append(
             f"- **Noise shift** {noise.log_snr_shift:.2f} = sum over the axes of log({noise.reference_vox:g} / d_i) "
             "with "
@@ -72,16 +71,29 @@ def diffusion_lines(diffusion: DiffusionConfiguration, denoiser_cost: float, dim
         f"of nnU-Net's at the same stages{left_out_words(network.first_stage)}; one evaluation costs "
         f"{denoiser_cost:.2f} of a forward of nnU-Net's network (multiply-adds).",
         f"- **Attention to the image** {attention_words(network)}.",
-        f"- **Prediction** {sampling.num_samples} samples of {sampling.num_steps} {sampling.solver} steps over "
-        f"{sampling.num_mirrors} mirrored views: {forwards:.1f} forwards per tile and fold, where nnU-Net's default "
-        f"takes {2 ** dimension}. The steps are what nnU-Net's price leaves after the mirrors, held within the limits "
-        "of the preset.",
+        f"- **Prediction** {prediction_words(diffusion, denoiser_cost)}, where nnU-Net's default takes "
+        f"{2 ** dimension}.",
         f"- **Fusion** {DECODERS.row(sampling.fusion).title}, weight {sampling.conditioner_weight:g} for the plain "
         "network.",
-        f"- **Training** {loss_words(diffusion)}, recycling {loss.recycling_share:.0%}, AdamW "
+        f"- **Training** {loss_words(diffusion)}, "
+        f"{f'recycling {loss.recycling_share:.0%}, ' if network.sees_state else ''}AdamW "
         f"{loss.initial_learning_rate:g}, weight average over {loss.ema_length:.0%} of the training.",
     ]
     return lines
+
+
+def prediction_words(diffusion: DiffusionConfiguration, denoiser_cost: float) -> str:
+    """How samples are drawn, and what that costs beside nnU-Net's forwards."""
+    sampling, views = diffusion.sampling, f"{diffusion.sampling.num_mirrors} mirrored views"
+    if not diffusion.network.sees_state:
+        forwards = sampling.num_mirrors * (1 + denoiser_cost)
+        return (f"{sampling.num_samples} samples over {views}, each by latent noise of its own: everything before the "
+                f"noise is computed once per tile and view, {forwards:.1f} forwards per tile and fold for any number "
+                "of samples")
+    forwards = sampling.num_mirrors + sampling.num_samples * sampling.num_steps * denoiser_cost
+    return (f"{sampling.num_samples} samples of {sampling.num_steps} {sampling.solver} steps over {views}: "
+            f"{forwards:.1f} forwards per tile and fold (the steps are what nnU-Net's price leaves after the mirrors, "
+            "held within the limits of the preset)")
 
 
 def left_out_words(first_stage: int) -> str:

@@ -6,6 +6,8 @@ one noise volume and one state per sample, so that a sample is one mask from bor
 The first of several steps from pure noise is predicted once per view and not once per sample: at signal-to-noise ratio
 zero the posterior mean does not depend on the state, and what a network's answers to two noises differ by is its error.
 The noise shown there is that of the samples whose numbers are those of the views.
+
+A denoiser that sees no state needs none: its samples are blended as they are predicted.
 """
 
 from __future__ import annotations
@@ -20,19 +22,17 @@ from torch import Tensor
 from medsegdiff_auto.diffusion.sampling import sample
 from medsegdiff_auto.diffusion.latent_noise import LatentNoise
 from medsegdiff_auto.diffusion.schedules import trailing_times
-from medsegdiff_auto.diffusion.state import logits_from_state, probabilities_from_state, state_from_probabilities
+from medsegdiff_auto.diffusion.state import probabilities_from_state, state_from_probabilities
 from medsegdiff_auto.diffusion.transfer import entries, on_device
 from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 from medsegdiff_auto.sampling.conditions import Conditions, in_batches
 from medsegdiff_auto.sampling.mirrors import flipped
-from medsegdiff_auto.diffusion.smooth_field import SmoothField, fields_at, moved_from_logits
 from medsegdiff_auto.sampling.volume_store import WHOLE, InMemory, SlabReader, Storage, VolumeStore, blocks
 from medsegdiff_auto.tables import SOLVERS
 
 # sample, step, rows -> (K, rows, *rest) on the CPU; step 0 is the start
 NoiseOfStep = Callable[[int, int, slice], Tensor]
-FieldOfSample = Callable[[int], SmoothField]
 LatentOfStep = Callable[[int, int], LatentNoise]  # sample, step
 Intervention = Callable[[Tensor], Tensor]
 
@@ -102,20 +102,23 @@ class CoherentSampler:
         self.storage, self.intervention, self.device = storage, intervention, torch.device(storage.device)
         self.num_evaluations = 0
 
-    def draw(self, samples: Sequence[int], noise_of: NoiseOfStep, field_of: FieldOfSample | None = None,
-             latent_of: LatentOfStep | None = None) -> VolumeStore:
+    def draw(self, samples: Sequence[int], noise_of: NoiseOfStep, latent_of: LatentOfStep | None = None) -> VolumeStore:
         """The masks of these samples together, (S, K, *spatial) probabilities, float32.
 
-        Sample k looks through view k modulo the number of views. ``field_of`` is needed where the dispersion is above
-        0, ``latent_of`` where the network has latent noise; without it that is 0.
+        Sample k looks through view k modulo the number of views. ``latent_of`` is needed where the network has latent
+        noise; without it that is 0.
         """
         configuration, volume = self.network.configuration, (len(samples), *self.conditions.plain.shape)
+        finish = partial(probabilities_from_state, target=configuration.target)
         x_t = self.storage.empty(volume)
+        if self.num_steps == 1 and not configuration.network.sees_state:
+            end = trailing_times(1)[0]
+            for rows, x_start in self._predictions(samples, samples, None, end, self._latents(samples, 0, latent_of)):
+                x_t.write(rows, finish(x_start))
+            return x_t
         start = Noise(samples, noise_of, 0, self.device)
         for rows in x_t.blocks():
             x_t.write(rows, start.read(rows))
-        fields = [field_of(k).to(self.device)
-                  for k in samples] if field_of and configuration.field_dispersion else []
 
         def predict(step: int, t: Tensor) -> Iterator[tuple[slice, Tensor]]:
             if self.storage.is_on_disk:
@@ -127,44 +130,43 @@ class CoherentSampler:
                 drawn = set(shown) <= set(samples)
                 states = Entries(x_t, [samples.index(k)
                                        for k in shown]) if drawn else Noise(shown, noise_of, 0, self.device)
-            latents = [latent_of(k, step).to(self.conditions.device)
-                       for k in shown] if latent_of and self.network.has_latent_noise else []
-            return self._predictions(samples, shown, states, t, fields, latents)
+            return self._predictions(samples, shown, states, t, self._latents(shown, step, latent_of))
 
         def draw_noise(step: int, rows: slice) -> Tensor:
             return Noise(samples, noise_of, step, self.device).read(rows)
 
-        sample(x_t, predict, self.num_steps, self.solver, self.network.schedule, draw_noise,
-               partial(probabilities_from_state, target=configuration.target), lambda: self.storage.empty(volume))
+        sample(x_t, predict, self.num_steps, self.solver, self.network.schedule, draw_noise, finish,
+               lambda: self.storage.empty(volume))
         return x_t
 
-    def _predictions(self, samples: Sequence[int], shown: Sequence[int], states: VolumeStore | Entries | Noise,
-                     t: Tensor, fields: Sequence[SmoothField],
-                     latents: Sequence[LatentNoise]) -> Iterator[tuple[slice, Tensor]]:
+    def _latents(self, samples: Sequence[int], step: int, latent_of: LatentOfStep | None) -> list[LatentNoise]:
+        """That of each sample, where the networks run; none for a network without."""
+        if latent_of is None or not self.network.has_latent_noise:
+            return []
+        return [latent_of(k, step).to(self.conditions.device) for k in samples]
+
+    def _predictions(self, samples: Sequence[int], shown: Sequence[int], states: VolumeStore | Entries | Noise | None,
+                     t: Tensor, latents: Sequence[LatentNoise]) -> Iterator[tuple[slice, Tensor]]:
         """Rows and the blended x_0 of all samples there, (S, K, rows, *rest), no more at once than is computed voxel by
         voxel.
 
-        A row of tiles reads slices that no earlier row has left behind: those may change meanwhile. Where fields move
-        the prediction, logits are blended and then moved: the mean of two tiles' moved probabilities would be less
-        spread than either, and the mean of two sure ones that contradict each other unsure.
+        A row of tiles reads slices that no earlier row has left behind: those may change meanwhile.
 
         Args:
-            states: of the samples that are shown.
+            states: of the samples that are shown; None for a denoiser that sees none.
         """
-        instead = None if self.intervention is None else InMemory(self.intervention(states.read()))
+        instead = None if self.intervention is None or states is None else InMemory(self.intervention(states.read()))
         slabs = [None if store is None else SlabReader(store) for store in (states, instead)]
-        plain, configuration = SlabReader(self.conditions.plain), self.network.configuration
+        plain = SlabReader(self.conditions.plain)
         shares = None if shown is samples else [shown.index(k % len(self.conditions.views)) for k in samples]
 
         def of_tile(index: int) -> Tensor:
-            x_start = self._tile(index, shown, t, slabs, plain, latents)
-            return logits_from_state(x_start, configuration.target) if fields else x_start
+            return self._tile(index, shown, t, slabs, plain, latents)
 
         for at, blended in self.tiles.sweep((len(shown), self.conditions.plain.shape[0]), of_tile, self.device):
             for rows in blocks(at, len(samples) * blended[0, :, 0].numel()):
                 values = blended[:, :, rows.start - at.start:rows.stop - at.start]
-                values = values if shares is None else entries(values, shares)
-                yield rows, moved_from_logits(values, fields_at(fields, rows), configuration) if fields else values
+                yield rows, values if shares is None else entries(values, shares)
 
     def _tile(self, index: int, samples: Sequence[int], t: Tensor, slabs: Sequence[SlabReader | None],
               plain: SlabReader, latents: Sequence[LatentNoise]) -> Tensor:
@@ -179,13 +181,16 @@ class CoherentSampler:
             probabilities = self.tiles.cut_slab(plain(at), index).to(self.device)
             return state_from_probabilities(probabilities).expand(len(samples), *probabilities.shape)
         cut = [None if slab is None else self.tiles.cut_slab(slab(at), index) for slab in slabs]
-        predicted = torch.empty(cut[0].shape, device=self.device)
+        patch = self.tiles.patch_size
+        predicted = torch.empty((len(samples), self.conditions.plain.shape[0], *patch), device=self.device)
         for some in in_batches(range(len(samples)), self.samples_per_call):
             views = [samples[row] % len(self.conditions.views) for row in some]
             rows = slice(some[0], some[-1] + 1)
             x_t, instead = [
                 None if x is None else on_device(self._mirrored(x[rows], views), self.conditions.device) for x in cut
             ]
+            if x_t is None:  # of a denoiser that sees none only the number counts
+                x_t = torch.zeros((len(some), 1, *(1 for _ in patch)), device=self.conditions.device)
             x_start = self.conditions.evaluate(self.network.predict_x_start, x_t, t,
                                                self.conditions.terms(index, views), instead,
                                                self._latent(index, latents[rows], views))

@@ -14,11 +14,6 @@ def sample_seed(seed: int, case: str, sample: int, step: int = 0) -> int:
     return _hashed(f"{seed}/{case}/{sample}" + (f"/{step}" if step else ""))
 
 
-def field_seed(seed: int, case: str, sample: int) -> int:
-    """The seed of a sample's smooth field, unrelated to that of its noise."""
-    return _hashed(f"{seed}/{case}/{sample}/field")
-
-
 def latent_seed(seed: int, case: str, sample: int, step: int) -> int:
     """The seed of a sample's latent noise at a step."""
     return _hashed(f"{seed}/{case}/{sample}/{step}/latent")

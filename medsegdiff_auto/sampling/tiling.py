@@ -37,6 +37,11 @@ class Tiles:
     def __len__(self) -> int:
         return len(self.places)
 
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        """Of a tile as the network gets it, (*patch)."""
+        return tuple(self.window.shape[self.flat:])
+
     def cut(self, volume: Tensor, index: int) -> Tensor:
         """The part of a volume (..., *spatial) under a tile, (..., *patch)."""
         return self.cut_slab(volume[..., self.places[index][0], :, :], index)

@@ -1,8 +1,8 @@
 """Are the samples as far from each other as from the reference? The one scalar that makes them so.
 
 Where the reference is one more draw from the distribution that the samples come from, the expected Dice between two
-samples equals that between a sample and the reference. A smooth noise of standard deviation tau draws the samples
-apart: the latent noise that the network was trained with (tau = 1), or a field on the logits (tau = 0).
+samples equals that between a sample and the reference. Latent noise of standard deviation tau draws the samples
+apart, 1 as the network was trained; a network without has nothing to fit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.selection.drawn_cases import DrawnCase
 from medsegdiff_auto.overlap import mean_without_nan
 
-FIRST_DISPERSION, HIGHEST_DISPERSION, LOWEST_SHARE, GAP_TOLERANCE, MAX_EVALUATIONS = 0.5, 16.0, 0.1, 0.005, 10
+HIGHEST_DISPERSION, LOWEST_SHARE, GAP_TOLERANCE, MAX_EVALUATIONS = 16.0, 0.1, 0.005, 10
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,14 @@ class Dispersion:
         return self.between_samples - self.sample_reference
 
 
-def fit_dispersion(measure: Callable[[float], Dispersion], planned: float = 0.0) -> dict[float, Dispersion]:
+def fit_dispersion(measure: Callable[[float], Dispersion], planned: float) -> dict[float, Dispersion]:
     """Every tau that was tried, with what it gave; the one of the smallest gap is the fit.
 
-    Starts from the planned one; that of a network trained with noise stays where the cases do not resolve a gap.
-    Doubles (from 0.5, if it is 0) or halves it until the gap changes its sign, then interpolates linearly (regula
-    falsi).
+    Starts from the planned one, which stays where the cases do not resolve a gap, or where it is 0: there is no noise.
+    Doubles or halves it until the gap changes its sign, then interpolates linearly (regula falsi).
     """
     tried = {planned: measure(planned)}
-    if abs(tried[planned].gap) <= GAP_TOLERANCE or (planned and not tried[planned].is_resolved):
+    if not planned or abs(tried[planned].gap) <= GAP_TOLERANCE or not tried[planned].is_resolved:
         return tried
     low = high = planned
     if tried[planned].gap < 0:
@@ -58,7 +57,7 @@ def fit_dispersion(measure: Callable[[float], Dispersion], planned: float = 0.0)
             tried[low] = measure(low)
     else:
         while tried[high].gap > GAP_TOLERANCE and high < HIGHEST_DISPERSION:
-            low, high = high, 2 * high or FIRST_DISPERSION
+            low, high = high, 2 * high
             tried[high] = measure(high)
     while tried[low].gap > 0 > tried[high].gap and len(tried) < MAX_EVALUATIONS and smallest_gap(tried) > GAP_TOLERANCE:
         middle = low + (high - low) * tried[low].gap / (tried[low].gap - tried[high].gap)

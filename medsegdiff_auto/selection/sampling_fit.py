@@ -24,8 +24,9 @@ def best_weight(of_weights: dict[float, FusedScores], planned: float) -> float:
     :data:`DICE_TOLERANCE` of the best.
     """
     before = of_weights[planned].dice_of_cases
-    better = {weight: fused for weight, fused in of_weights.items()
-              if weight != planned and compare_paired(fused.dice_of_cases, before).low > 0}
+    compared = {weight: compare_paired(fused.dice_of_cases, before) for weight, fused in of_weights.items()}
+    better = {weight: of_weights[weight] for weight, found in compared.items()
+              if found.is_resolved and found.mean_difference > 0}
     if not better:
         return planned
     near = max(fused.dice for fused in better.values()) - DICE_TOLERANCE

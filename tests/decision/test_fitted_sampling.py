@@ -11,7 +11,7 @@ from medsegdiff_auto.decision.fitted_sampling import (FILE, FittedSampling, chec
 from medsegdiff_auto.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
-from tiny_networks import AUTO, LATENT, LINEAR
+from tiny_networks import STATE, LATENT, LINEAR
 
 FIT = asdict(FittedSampling(0.5, 0.25, 8, 2, 20, 0.8, 0.7, {"organ": [None, 0.2]}, 1.5))
 CHECKPOINT = "checkpoint_final.pth"
@@ -51,7 +51,7 @@ def test_a_fit_is_read_back_as_it_was_written(tmp_path):
 
 @pytest.mark.parametrize("diffusion, values, found", [
     (LATENT, {"dispersion": 0.0}, "dispersion is 0 with latent noise"),
-    (AUTO.changed(num_train_steps=100, **LINEAR), {"num_steps": 200}, "num_steps is 200")], ids=["no noise", "steps"])
+    (STATE.changed(num_train_steps=100, **LINEAR), {"num_steps": 200}, "num_steps is 200")], ids=["no noise", "steps"])
 def test_values_that_the_plan_does_not_allow_are_refused_and_others_applied(diffusion, values, found):
     applied = FittedSampling(**FIT).applied_to(diffusion).sampling
     assert (applied.dispersion, applied.num_steps, applied.conditioner_weight) == (0.5, 2, 0.25)

@@ -8,7 +8,7 @@ import torch
 from conftest import CUDA
 from fake_cuda import cuda_autocast
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from tiny_networks import AUTO, NUM_OUTPUTS, PRESETS, tiny_network
+from tiny_networks import STATE, NUM_OUTPUTS, PRESETS, tiny_network
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.diffusion.losses import anchor_loss
@@ -19,7 +19,7 @@ from medsegdiff_auto.sampling.coherent import CoherentSampler
 from medsegdiff_auto.sampling.conditions import Conditions
 from medsegdiff_auto.sampling.process_memory import free_bytes
 from medsegdiff_auto.sampling.seeds import noise_volume
-from medsegdiff_auto.diffusion.smooth_field import SmoothField
+from medsegdiff_auto.diffusion.latent_noise import LatentNoise
 from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 from medsegdiff_auto.tables import SOLVERS
@@ -134,23 +134,23 @@ def draw_coherently(gpu, network, size, num_inputs, num_outputs, dimension, solv
         assert conditions.plain.read().device.type == "cuda" and conditions.plain.read().dtype == torch.float32
         forget(gpu)
         sampler = CoherentSampler(conditions, 3, solver, 2, storage)
-        drawn = sampler.draw((0, 1, 2, 3), lambda k, step, rows: noise_volume(
-            (num_outputs, *shape), 0, "case", k, step, rows), lambda k: SmoothField((num_outputs, *shape),
-                                                                                    (4.0, ) * 3, k)).read()
+        drawn = sampler.draw(
+            (0, 1, 2, 3), lambda k, step, rows: noise_volume((num_outputs, *shape), 0, "case", k, step, rows),
+            lambda k, step: LatentNoise(shape, network.configuration, network.cell, 10 * k + step)).read()
     return drawn
 
 
 @pytest.mark.parametrize("preset, solver",
-                         [(AUTO, solver)
+                         [(STATE, solver)
                           for solver in SOLVERS.names()] + [(preset, "ddim")
-                                                            for preset in PRESETS.values() if preset is not AUTO],
+                                                            for preset in PRESETS.values() if preset is not STATE],
                          ids=lambda value: getattr(value, "preset", value))
 @pytest.mark.parametrize("dimension, target", [(2, "regions"), (3, "classes")])
 def test_coherent_samples_with_states_on_the_device_wait_for_nothing(gpu, monkeypatch, preset, dimension, target,
                                                                      solver):
     # one number per tile, before the loop
     monkeypatch.setattr(Conditions, "_has_foreground", lambda self, probabilities: True)
-    network = tiny(gpu, dimension, preset.changed(target=target, dispersion=1.0)).eval()
+    network = tiny(gpu, dimension, preset.changed(target=target)).eval()
     drawn = draw_coherently(gpu, network, SIZES[dimension], 2, NUM_OUTPUTS, dimension, solver)
     assert drawn.shape[:2] == (4, NUM_OUTPUTS) and drawn.device.type == "cuda" and drawn.dtype == torch.float32
     assert not gpu.waits and not gpu.float64
@@ -167,7 +167,7 @@ def test_coherent_samples_of_every_ready_plan_wait_for_nothing(gpu, monkeypatch,
 
 def test_the_first_look_waits_for_one_number_per_tile(gpu, monkeypatch):
     """Whether a tile has foreground decides whether the denoiser looks at it at all."""
-    network, asked = tiny(gpu, 3, AUTO).eval(), []
+    network, asked = tiny(gpu, 3, STATE).eval(), []
     monkeypatch.setattr(Conditions, "_has_foreground",
                         lambda self, probabilities: asked.append(probabilities.device.type) or True)
     with torch.inference_mode():
@@ -179,7 +179,7 @@ def test_the_first_look_waits_for_one_number_per_tile(gpu, monkeypatch):
 def test_the_noise_of_all_samples_goes_to_the_device_in_one_copy(gpu, monkeypatch, solver, copies):
     """Once at the start, and for a stochastic solver once per block of the volume before every step but the last."""
     monkeypatch.setattr(Conditions, "_has_foreground", lambda self, probabilities: True)
-    draw_coherently(gpu, tiny(gpu, 3, AUTO).eval(), SIZES[3], 2, NUM_OUTPUTS, 3, solver)
+    draw_coherently(gpu, tiny(gpu, 3, STATE).eval(), SIZES[3], 2, NUM_OUTPUTS, 3, solver)
     assert sum(count for place, count in gpu.uploads.items() if "on_device(noise" in place) == copies
 
 
@@ -195,7 +195,7 @@ def test_what_torch_keeps_on_the_gpu_for_its_next_tensors_counts_as_free(monkeyp
 def test_half_precision_ends_before_the_softmax_and_the_sigmoid(target, dtype):
     """In float16 a sigmoid and the state after it turn the logits -9 and 9 into -8.3 and 13.8."""
     logits = torch.tensor([[-9.0], [-8.0], [9.0]])[None, :, None].expand(1, 3, 4, 4).to(dtype)
-    network = tiny_network(2, AUTO.changed(target=target))
+    network = tiny_network(2, STATE.changed(target=target))
     network.denoise = lambda *inputs: logits
     x_start = network.predict_x_start(torch.zeros(1, 3, 4, 4), torch.tensor(1.0, dtype=torch.float64), None)
     plain = network.conditioner_probabilities(Condition([logits], []))

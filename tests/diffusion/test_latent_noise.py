@@ -10,9 +10,9 @@ from medsegdiff_auto.diffusion.latent_noise import LatentNoise, node_distances, 
 from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
-from tiny_networks import AUTO
+from tiny_networks import STATE
 
-LATENT = AUTO.changed(latent_scales=(0.5, 2.0), latent_channels=3, name="energy_score", num_training_draws=2,
+LATENT = STATE.changed(latent_scales=(0.5, 2.0), latent_channels=3, name="energy_score", num_training_draws=2,
                       dispersion=1.0)
 SHAPE, CELL = (12, 16, 20), (2, 2, 4)
 

@@ -1,16 +1,10 @@
 """Smooth fields: unit variance everywhere, correlated over a structure, the same in whatever slices they are asked for.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox, fields_at, interpolation, moved
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
-from tiny_networks import AUTO
+from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox, interpolation
 
 SHAPE, DISTANCE = (2, 9, 14, 11), (4.0, 6.0, 3.5)
 WHOLE = (slice(None),) * 3
@@ -54,14 +48,3 @@ def test_nodes_lie_a_structure_apart_and_slices_of_a_2d_plan_get_the_mean():
     assert correlation_vox((5.0, 10.0, 15.0), 3) == (5.0, 10.0, 15.0)
     assert correlation_vox((5.0, 10.0), 3) == (7.5, 5.0, 10.0)
     assert correlation_vox((0.5, 1.0), 2) == (1.0, 1.0)
-
-
-@pytest.mark.parametrize("target", ["classes", "regions"])
-def test_the_field_is_added_to_the_logits(target):
-    configuration = AUTO.changed(target=target, dispersion=1.5)
-    logits = torch.randn(1, 2, 9, 14, 11, generator=torch.Generator().manual_seed(0))
-    p = logits.softmax(1) if target == "classes" else logits.sigmoid()
-    field = fields_at([SmoothField(SHAPE, DISTANCE, 0)], slice(2, 5))
-    expected = logits[:, :, 2:5] + 1.5 * field
-    expected = 2 * (expected.softmax(1) if target == "classes" else expected.sigmoid()) - 1
-    assert torch.allclose(moved(2 * p[:, :, 2:5] - 1, field, configuration), expected, atol=1e-4)

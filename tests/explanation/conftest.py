@@ -22,11 +22,14 @@ NUM_INPUTS, NUM_STEPS = 2, 3
 def network_of(preset: str, dimension: int, target: str) -> nn.Module:
     """The preset's network with noise on every parameter, so that nothing is zero or the identity."""
     torch.manual_seed(0)
-    fragment = load_preset(preset)
+    fragment = load_preset("auto" if preset == "state" else preset)
     features, first_stage = (4, 8, 8), min(1, fragment["planning"]["first_stage_3d"])
     configuration = section_of_preset(fragment, target, structure_diameter_vox=(12.0, 16.0, 14.0)[-dimension:],
-                                      num_steps=NUM_STEPS, first_stage=first_stage,
+                                      num_steps=NUM_STEPS if fragment["network"]["sees_state"] else 1,
+                                      first_stage=first_stage,
                                       features_per_stage=(8, 8) if first_stage else (8, 8, 16), num_mirrors=1)
+    if preset == "state":
+        configuration = configuration.changed(**WITH_A_STATE)
     num_outputs = 3 if target == "classes" else 2
     unet = PlainConvUNet(
         input_channels=NUM_INPUTS, n_stages=3, features_per_stage=features, kernel_sizes=[(3,) * dimension] * 3,
@@ -65,7 +68,10 @@ def predictor_of(network: nn.Module) -> SimpleNamespace:
 
 
 COMBINATIONS = [("auto", 2, "regions"), ("auto", 3, "classes"), ("paper", 2, "classes"), ("paper", 3, "regions"),
-                ("paper_v2", 2, "regions"), ("simple_diffusion", 3, "classes"), ("distributional", 2, "classes")]
+                ("paper_v2", 2, "regions"), ("simple_diffusion", 3, "classes"), ("state", 2, "classes")]
+WITH_A_STATE = {"sees_state": True, "latent_scales": (), "latent_channels": 0, "dispersion": 0.0,
+                "name": "cross_entropy", "num_training_draws": 1, "pure_noise_share": 0.0,
+                "num_steps": NUM_STEPS}  # auto of earlier versions
 
 
 @pytest.fixture(params=COMBINATIONS, ids=lambda values: "-".join(map(str, values)), scope="module")

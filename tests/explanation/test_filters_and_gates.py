@@ -10,8 +10,8 @@ from medsegdiff_auto.networks.ff_parser import FFParser
 from medsegdiff_auto.networks.dynamic_encoding import DynamicConditionalEncoding
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention
 
-NUM_FILTERS = {"auto": 2, "distributional": 2, "paper": 3, "paper_v2": 4, "simple_diffusion": 0}
-NUM_GATES = {"auto": 2, "distributional": 2, "paper": 3, "paper_v2": 1, "simple_diffusion": 0}
+NUM_FILTERS = {"auto": 2, "state": 2, "paper": 3, "paper_v2": 4, "simple_diffusion": 0}
+NUM_GATES = {"auto": 2, "state": 2, "paper": 3, "paper_v2": 1, "simple_diffusion": 0}
 
 
 @pytest.mark.parametrize("dimension", [2, 3])

@@ -10,7 +10,7 @@ from medsegdiff_auto.explanation.latent import STEPS, latent_section, moved_by_s
 @pytest.fixture(scope="module", params=["classes", "regions"])
 def drawn(request, make):
     """Network, tile, terms of its image, and what each scale moves."""
-    network, tile = make.network("distributional", 2, request.param), make.tile(2, request.param)
+    network, tile = make.network("auto", 2, request.param), make.tile(2, request.param)
     with torch.inference_mode():
         condition = network.condition(tile.image[None])
         terms = network.image_terms(condition)

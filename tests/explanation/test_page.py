@@ -16,6 +16,7 @@ from medsegdiff_auto.explanation.record import draw
 from medsegdiff_auto.explanation.words import log_snr_words, number
 
 PICTURES = ["schedule", "forward", "reverse", "filters", "attention", "samples"]
+WITHOUT_A_STATE = ["filters", "attention", "latent", "samples"]
 FACTS = Facts("Balls <1>", "model", {"case": "ball"}, [{"name": "a & b", "axis 0": 5.0}], "ddim", 3,
               "medsegdiff_explain -d 1")
 
@@ -39,7 +40,7 @@ def test_the_page_loads_nothing_and_runs_nothing(written):
 
 def test_the_pictures_of_the_page_are_the_files_beside_it(written, preset):
     expected = [name for name in PICTURES if preset != "simple_diffusion" or name not in ("filters", "attention")]
-    expected[-1:-1] = ["latent"] * (preset == "distributional")
+    expected = WITHOUT_A_STATE if preset == "auto" else expected
     assert sorted(file.stem for file in written.glob("*.png")) == sorted(expected)
     html = (written / "explained.html").read_text(encoding="utf-8")
     embedded = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", html)]
@@ -51,7 +52,7 @@ def test_the_pictures_of_the_page_are_the_files_beside_it(written, preset):
 
 def test_every_section_cites_its_source_or_says_that_the_model_has_none(written, preset):
     html = (written / "explained.html").read_text(encoding="utf-8")
-    for name in PICTURES:
+    for name in WITHOUT_A_STATE if preset == "auto" else PICTURES:
         section = re.search(rf'<section id="{name}">.*?</section>', html, re.DOTALL).group()
         if preset == "simple_diffusion" and name in ("filters", "attention"):
             assert "This model has none" in section and "<img" not in section
@@ -59,17 +60,18 @@ def test_every_section_cites_its_source_or_says_that_the_model_has_none(written,
             assert "Source: " in section and 'class="equation"' in section and "<img" in section
 
 
-def test_a_tile_without_foreground_and_a_single_sample_of_one_step_are_drawn_too(make):
+@pytest.mark.parametrize("preset, pictures", [("state", PICTURES), ("auto", WITHOUT_A_STATE)])
+def test_a_tile_without_foreground_and_a_single_sample_of_one_step_are_drawn_too(make, preset, pictures):
     full = make.tile(3, "classes", 1)
     reference = np.zeros_like(full.reference)
     tile = replace(full, reference=reference, x_start=state_of(reference, full.structures, "classes", 3, None),
                    plane=Plane.through(reference > 0, (3.0, 1.0, 1.0)))
-    network = make.network("auto", 3, "classes")
+    network = make.network(preset, 3, "classes")
     predictor = make.predictor(network)
     predictor.draw = lambda condition, noise, **options: network.sample_probabilities(condition, noise, 1, **options)
     facts = replace(FACTS, num_steps=1, structures=[])
     sections = {one.anchor: one for one in sections_of(facts, network, tile, draw(predictor, tile))}
-    assert all(sections[name].png for name in PICTURES)
+    assert all(sections[name].png for name in pictures)
     assert not any("nan" in re.sub(r"base64,[^\"]*", "", one.html) for one in sections.values())
 
 

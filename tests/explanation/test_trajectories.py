@@ -35,7 +35,8 @@ def test_the_last_prediction_of_a_trajectory_is_the_sample_of_the_same_noise(net
 
 def test_the_states_of_a_trajectory_begin_with_the_noise_and_follow_the_solver(network, predictor, tile):
     steps = draw(predictor, tile).trajectories[1].steps
-    assert [step.t for step in steps] == pytest.approx(trailing_times(3)[:-1].tolist(), abs=1e-6)
+    expected = trailing_times(network.configuration.sampling.num_steps)[:-1].tolist()
+    assert [step.t for step in steps] == pytest.approx(expected, abs=1e-6)
     np.testing.assert_allclose(steps[0].x_t, tile.plane.cut(tile.noise[1].numpy()), atol=1e-6)
     for step, following in pairwise(steps):
         x_t, x_start = (torch.from_numpy(x)[None].double() for x in (step.x_t, step.x_start))
@@ -74,7 +75,7 @@ def test_the_page_shows_the_step_of_the_solver_and_where_it_comes_from(make, sol
     assert words in page and SOLVERS.row(solver).equation in page and SOLVERS.row(solver).source in page
 
 
-@pytest.mark.parametrize("preset, shared", [("auto", True), ("paper", False)])
+@pytest.mark.parametrize("preset, shared", [("state", True), ("paper", False)])
 def test_the_page_says_whether_the_samples_share_their_first_prediction(make, preset, shared):
     tile, network = make.tile(2, "classes"), make.network(preset, 2, "classes")
     page = reverse_section(tile, draw(make.predictor(network), tile).trajectories, network.configuration, "ddim").html

@@ -8,9 +8,10 @@ from medsegdiff_auto.inference.options import SamplingOptions
 from medsegdiff_auto.inference.speed import at_speed
 
 
-def model(num_samples=8, num_steps=6, axes=(0, 1, 2), fitted=None):
+def model(num_samples=8, num_steps=6, axes=(0, 1, 2), fitted=None, sees_state=True):
     sampling = SimpleNamespace(num_samples=num_samples, num_steps=num_steps, num_mirrors=4)
-    planned = SimpleNamespace(sampling=sampling, noise=SimpleNamespace(num_train_steps=1000))
+    planned = SimpleNamespace(sampling=sampling, noise=SimpleNamespace(num_train_steps=1000),
+                              network=SimpleNamespace(sees_state=sees_state))
     return SimpleNamespace(diffusion=planned, mirroring_axes=axes, fitted=fitted)
 
 
@@ -40,6 +41,10 @@ def test_an_explicit_number_wins_and_leaves_the_others(option, place, value):
     expected = [16, 12, 8]
     expected[place] = value
     assert list(picked("best", SamplingOptions(**{option: value}))) == expected
+
+
+def test_a_denoiser_that_sees_no_state_keeps_its_one_step():
+    assert picked("best", num_steps=1, sees_state=False) == (16, 1, 8)
 
 
 @pytest.mark.parametrize("speed", ["fast", "best"])

@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from tiny_networks import ANISOTROPIC, AUTO, random_image, random_state, randomised, tiny_network
+from tiny_networks import ANISOTROPIC, STATE, random_image, random_state, randomised, tiny_network
 
 from medsegdiff_auto.diffusion.losses import cross_entropy
 from medsegdiff_auto.diffusion.process import q_sample
@@ -25,7 +25,7 @@ def training_step(network, size, recycled=()):
 @pytest.mark.parametrize("target", ["classes", "regions"])
 @pytest.mark.parametrize("dimension, strides, size", CASES, ids=str)
 def test_the_denoiser_equals_the_conditioner_at_initialisation(dimension, strides, size, target):
-    network = tiny_network(dimension, AUTO.changed(target=target), strides=strides).eval()
+    network = tiny_network(dimension, STATE.changed(target=target), strides=strides).eval()
     condition = network.condition(random_image(*size))
     assert torch.equal(network.denoiser(random_state(*size), TIMES, condition), condition.logits[0])
 

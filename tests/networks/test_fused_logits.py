@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_networks import (ANISOTROPIC, AUTO, LATENT, PRESETS, random_image, random_state, randomised,
+from tiny_networks import (ANISOTROPIC, STATE, LATENT, PRESETS, random_image, random_state, randomised,
                            tiny_network)
 
 from medsegdiff_auto.diffusion.state import probabilities_from_logits
@@ -52,7 +52,7 @@ def test_a_tile_gives_the_same_voxels_alone_and_in_any_batch(preset, solver):
 @torch.no_grad()
 @pytest.mark.parametrize("target", ["classes", "regions"])
 def test_an_untrained_network_fuses_to_the_conditioner(target):
-    network, image = tiny_network(2, AUTO.changed(target=target)).eval(), random_image(8, 12)
+    network, image = tiny_network(2, STATE.changed(target=target)).eval(), random_image(8, 12)
     plain = probabilities_from_logits(network.condition(image).logits[0], target)
     assert torch.allclose(probabilities_from_logits(network(image), target), plain, atol=1e-5)
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_networks import ANISOTROPIC, AUTO, LATENT, random_image, random_state, randomised, tiny_network
+from tiny_networks import ANISOTROPIC, STATE, LATENT, random_image, random_state, randomised, tiny_network
 
 from medsegdiff_auto.diffusion.energy_score import energy_score
 from medsegdiff_auto.diffusion.objective import denoiser_loss
@@ -133,7 +133,7 @@ def test_a_plan_whose_latent_noise_does_not_fit_together_is_refused(change, name
 
 
 def test_the_twin_without_latent_noise_is_the_network_of_before():
-    names = [name for name, _ in tiny_network(2, AUTO).named_parameters()]
+    names = [name for name, _ in tiny_network(2, STATE).named_parameters()]
     assert not [name for name in names if "latent" in name]
 
 

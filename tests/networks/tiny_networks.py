@@ -10,8 +10,8 @@ from medsegdiff_auto.networks.build import build_network
 
 NUM_INPUTS, NUM_OUTPUTS, FEATURES = 2, 3, (4, 8, 8)
 ANISOTROPIC = [(1, 1, 1), (1, 2, 2), (2, 2, 2)]
-AUTO = DiffusionConfiguration(
-    "auto", "classes",
+STATE = DiffusionConfiguration(  # auto of versions 1 and 2: a state and cross-entropy
+    "state", "classes",
     NetworkSection(architecture="conditioned", parameterisation="x_start", first_stage=1, features_per_stage=(8, 8),
                    dynamic_encoding=True, anchor_attention=False, spectrum_transformer_layers=0, transformer_layers=0,
                    bottleneck_attention_heads=2, filter_grid_size=5, dropout=0.0, sees_state=True,
@@ -24,16 +24,16 @@ AUTO = DiffusionConfiguration(
     SamplingSection(solver="ddim", num_steps=3, dispersion=0.0, fusion="mean", num_samples=2, num_mirrors=2,
                     conditioner_weight=0.5))
 LINEAR = {"schedule": "linear", "reference_vox": None}
-PAPER = AUTO.changed(preset="paper", architecture="two_encoders", parameterisation="noise", name="mse", first_stage=0,
+PAPER = STATE.changed(preset="paper", architecture="two_encoders", parameterisation="noise", name="mse", first_stage=0,
                      features_per_stage=(8, 8, 16), recycling_share=0.0, conditioner_weight=0.0, **LINEAR)
 PAPER_V2 = PAPER.changed(preset="paper_v2", architecture="conditioned", dynamic_encoding=False, anchor_attention=True,
                          spectrum_transformer_layers=2, gradient_into_conditioner=True, anchor_loss_interval=2)
-SIMPLE_DIFFUSION = AUTO.changed(preset="simple_diffusion", architecture="concatenated", parameterisation="v",
+SIMPLE_DIFFUSION = STATE.changed(preset="simple_diffusion", architecture="concatenated", parameterisation="v",
                                 name="multiscale_mse", multiscale_size=4, dynamic_encoding=False, transformer_layers=2,
                                 recycling_share=0.0, conditioner_weight=0.0)
-LATENT = AUTO.changed(latent_scales=(0.5, 2.0), latent_channels=2, name="energy_score", num_training_draws=2,
+LATENT = STATE.changed(latent_scales=(0.5, 2.0), latent_channels=2, name="energy_score", num_training_draws=2,
                       class_weights=(0.0, 1.0, 2.0), dispersion=1.0)
-PRESETS = {c.preset: c for c in (AUTO, PAPER, PAPER_V2, SIMPLE_DIFFUSION)} | {"latent": LATENT}
+PRESETS = {c.preset: c for c in (STATE, PAPER, PAPER_V2, SIMPLE_DIFFUSION)} | {"latent": LATENT}
 
 
 def tiny_unet(dimension: int, residual: bool = False, strides=None, deep_supervision: bool = False) -> nn.Module:
@@ -50,7 +50,7 @@ def tiny_unet(dimension: int, residual: bool = False, strides=None, deep_supervi
     return PlainConvUNet(n_conv_per_stage=[1, 2, 2], **common)
 
 
-def tiny_network(dimension: int, configuration: DiffusionConfiguration = AUTO, deep_supervision: bool = False,
+def tiny_network(dimension: int, configuration: DiffusionConfiguration = STATE, deep_supervision: bool = False,
                  **unet_options) -> nn.Module:
     """The network of the configuration's preset."""
     unet = tiny_unet(dimension, deep_supervision=deep_supervision, **unet_options)

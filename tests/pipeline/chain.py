@@ -62,7 +62,7 @@ def run_chain(root: Path, kind: PhantomKind, labelling: Labelling) -> Chain:
     lines += [f"train {dataset_id} {configuration} {fold} --iterations 10 -device cpu --npz --seed 0" for fold in FOLDS]
     lines += [
         f"find_best_configuration {dataset_id} -c {configuration} -f 0 1 -np 1",
-        f"predict -i {{0}} -o {{1}} -d {dataset_id} -c {configuration} -f 0 1 -device cpu --samples 3 --steps 2 "
+        f"predict -i {{0}} -o {{1}} -d {dataset_id} -c {configuration} -f 0 1 -device cpu --samples 3 "
         "--save_uncertainty --save_mutual_information --save_samples --save_probabilities --flag_below 0.999",
         "apply_postprocessing -i {1} -o {2} -pp_pkl_file {3} -plans_json {4} -dataset_json {5} -np 1",
         "evaluate {6} {2} -djfile {5} -pfile {4} -np 1",

@@ -17,7 +17,7 @@ from medsegdiff_auto.decision.temperature import at_temperature
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.writing import read_table
 
-LINE = "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2 --steps 2"
+LINE = "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2"
 
 
 def volume(file) -> np.ndarray:
@@ -44,11 +44,11 @@ def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, cap
     assert fitted["temperature"] == 1.0 and "at least 2 cases" in printed
     diffusion = load_model(chain_2d.model, [0]).diffusion
     assert (diffusion.sampling.dispersion, diffusion.sampling.conditioner_weight,
-            diffusion.sampling.num_steps) == (5.0, 0.25, 2)
-    assert load_model(chain_2d.model, [0], use_fitted=False).diffusion.sampling.dispersion == 0.0
+            diffusion.sampling.num_steps) == (5.0, 0.25, 1)
+    assert load_model(chain_2d.model, [0], use_fitted=False).diffusion.sampling.dispersion == 1.0
 
     def cases_csv(name: str) -> str:
-        assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 3 --steps 2",
+        assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 3",
                        chain_2d.raw / "imagesTs", tmp_path / name) == 0
         return (tmp_path / name / "cases.csv").read_text(encoding="utf-8")
 
@@ -58,7 +58,7 @@ def test_predictions_use_the_fit_and_say_so(chain_2d, fitted_file, tmp_path, cap
 
 
 def test_a_fitted_temperature_softens_the_probabilities_and_leaves_every_label(chain_2d, fitted_file, tmp_path):
-    line = "predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 2 --save_probabilities"
+    line = "predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --save_probabilities"
     assert command(LINE.replace("--cases 1", "--cases 2")) == 0
     fitted = json.loads(fitted_file.read_text(encoding="utf-8"))
     assert fitted["num_cases"] == 2 and 0.5 <= fitted["temperature"] <= 4
@@ -81,7 +81,7 @@ def test_a_fitted_quality_is_what_predictions_expect_of_their_masks(chain_2d, fi
     quality = {"intercepts": {names[0].name: 0.2}, "doubt": -0.1, "size": 0.01, "margin": 0.05, "correlation": 0.5,
                "error": 0.1, "error_of_samples": 0.2, "num_cases": 10}
     fitted_file.write_text(json.dumps(fitted | {"quality": quality, "temperature": 1.5}))
-    assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 2 --save_probabilities "
+    assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --save_probabilities "
                    "--flag_below 0.5", chain_2d.raw / "imagesTs", tmp_path / "out") == 0
     assert "no estimate" in capsys.readouterr().err  # of the structure that the fit does not know
     for row in read_table(tmp_path / "out" / "cases.csv"):

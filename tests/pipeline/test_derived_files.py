@@ -77,7 +77,7 @@ def test_the_chain_leaves_records_of_its_cases_and_folds(chain):
 
 
 @pytest.mark.parametrize("line", ["train 902 2d 3 --iterations 2 -device cpu",
-                                  "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2 --steps 2"])
+                                  "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2"])
 def test_an_interrupted_preprocessing_is_neither_trained_nor_fitted_on(chain, capsys, line):
     file = record_file(chain.preprocessed / "MedSegDiffPlans_2d")
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"finished": False}))
@@ -87,7 +87,7 @@ def test_an_interrupted_preprocessing_is_neither_trained_nor_fitted_on(chain, ca
 
 
 @pytest.mark.parametrize("line", ["train 902 2d 3 --iterations 2 -device cpu", "train 902 2d 0 --val -device cpu",
-                                  "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2 --steps 2"])
+                                  "calibrate -d 902 -c 2d -f 0 -device cpu --cases 1 --samples 2"])
 def test_folds_that_were_drawn_anew_are_not_mixed_with_those_of_the_model(chain, capsys, line):
     file = chain.preprocessed / "splits_final.json"
     splits = json.loads(file.read_text(encoding="utf-8"))

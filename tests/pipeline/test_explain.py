@@ -10,14 +10,13 @@ import pytest
 import torch
 from chain import command
 
-from medsegdiff_auto.explanation.case import noise_at, read_tile, read_validation_case, tile_fields
+from medsegdiff_auto.explanation.case import noise_at, read_tile, read_validation_case
 from medsegdiff_auto.explanation.record import draw
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-from medsegdiff_auto.sampling.seeds import field_seed, noise_volume
-from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
+from medsegdiff_auto.sampling.seeds import noise_volume
 
-PICTURES = ["schedule", "forward", "reverse", "filters", "attention", "samples"]
+PICTURES = ["filters", "attention", "latent", "samples"]
 
 
 def dataset_id(chain) -> int:
@@ -37,7 +36,7 @@ def model(chain):
 
 
 def test_the_page_of_the_first_validation_case_lies_in_the_model_folder(chain):
-    line = f"explain -d {dataset_id(chain)} -c {chain.configuration} -f 0 --samples 2 --steps 2 -device cpu"
+    line = f"explain -d {dataset_id(chain)} -c {chain.configuration} -f 0 --samples 2 -device cpu"
     assert command(line) == 0
     case = validation_cases(chain, 0)[0]
     folder = chain.model / "fold_0" / "explained" / case
@@ -97,20 +96,6 @@ def test_a_tile_as_large_as_the_case_holds_the_samples_of_the_whole_prediction(c
     inside = tuple(slice(a, a + n) for a, n in zip((patch - size) // 2, size))
     drawn = np.stack([t.probabilities for t in drawing.trajectories])[(slice(None), slice(None), *inside)]
     np.testing.assert_allclose(drawn, whole, atol=2e-3)  # sample_case keeps half precision
-
-
-@pytest.mark.parametrize("at", [(slice(2, 5), slice(1, 7), slice(0, 8)), (3, slice(1, 7), slice(0, 8))])
-def test_the_field_of_a_tile_is_cut_out_of_that_of_the_volume(chain_2d, folders, at):
-    folders(chain_2d.root)
-    diffusion = load_model(chain_2d.model, [0]).diffusion.changed(dispersion=1.0)
-    shape = (2, 6, 9, 8)
-    whole = torch.stack([
-        SmoothField(shape, correlation_vox(diffusion.noise.structure_diameter_vox, 3), field_seed(7, "a", k)).at(
-            (slice(None), ) * 3) for k in range(2)
-    ])
-    assert torch.allclose(tile_fields(at, shape, diffusion, "a", 2, seed=7), whole[(slice(None), slice(None), *at)],
-                          atol=1e-6)
-    assert tile_fields(at, shape, diffusion.changed(dispersion=0.0), "a", 2, seed=7) is None
 
 
 @pytest.mark.parametrize("at", [(slice(2, 5), slice(1, 7), slice(0, 8)), (3, slice(1, 7), slice(0, 8))])

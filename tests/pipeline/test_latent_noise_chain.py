@@ -20,7 +20,7 @@ def latent_model(chain_2d, folders):
     folders(chain_2d.root)
     with pytest.MonkeyPatch.context() as patch:
         threads_for_processes(patch)
-        assert command(f"plan_and_preprocess -d 902 -c 2d --resources tiny --preset distributional "
+        assert command(f"plan_and_preprocess -d 902 -c 2d --resources tiny "
                        f"-overwrite_plans_name {PLANS} -np 1") == 0
         for fold in (0, 1):
             assert command(f"train 902 2d {fold} -p {PLANS} --iterations 4 -device cpu --seed 0") == 0

@@ -10,7 +10,7 @@ def test_a_case_on_disk_takes_what_was_stated_and_gives_the_labels_of_one_in_mem
     folders(chain_3d.root)
     (tmp_path / "images").mkdir()
     write_ct(tmp_path / "images" / f"{CASE}_0000.nii.gz", (64, 64, 96), 1.0)
-    options = "--samples 2 --steps 2 --mirrors 1 -step_size 1 -f 0 --save_samples --max_memory".split()
+    options = "--samples 2 --mirrors 1 -step_size 1 -f 0 --save_samples --max_memory".split()
     maps = []
     for where, max_memory in (("on disk", "0.1"), ("in memory", "16")):
         output = tmp_path / where.replace(" ", "_")

@@ -59,7 +59,7 @@ def test_files_give_the_voxels_of_the_command_without_any_variable_and_nothing_i
     require_as_the_command_wrote_it(prediction, chain, case)
     assert prediction.samples.shape == (3 * len(FOLDS), *prediction.segmentation.shape)
     assert repr(segmenter).endswith(
-        f"folds=[0, 1], device='cpu', samples=3, steps=2, mirrors={len(segmenter.predictor.views)}, "
+        f"folds=[0, 1], device='cpu', samples=3, steps=1, mirrors={len(segmenter.predictor.views)}, "
         "fusion='mean', seed=0)")
 
 

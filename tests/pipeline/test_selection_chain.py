@@ -12,7 +12,7 @@ from medsegdiff_auto.selection.stored_samples import read_stored_case, samples_f
 from medsegdiff_auto.inference.postprocessing import load_postprocessing
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 
-STORE = "store_samples -d 902 -c 2d -f 0 1 -device cpu --samples 2 --steps 1 2"
+STORE = "store_samples -d 902 -c 2d -f 0 1 -device cpu --samples 2"
 FIND = "find_best_configuration 902 -c 2d -f 0 1 -np 1"
 
 
@@ -32,9 +32,9 @@ def test_what_is_stored_for_n_samples_is_what_a_prediction_with_n_samples_writes
     (tmp_path / "images").mkdir()
     for file in (stored.raw / "imagesTr").glob(f"{case}_*"):
         (tmp_path / "images" / file.name).symlink_to(file)
-    kept = read_stored_case(samples_folder(stored.model, 1, 2) / f"{case}.npz")
+    kept = read_stored_case(samples_folder(stored.model, 1, 1) / f"{case}.npz")
     for n in (1, 2):
-        line = f"predict -i {{0}} -o {{1}} -d 902 -c 2d -f 1 -device cpu --samples {n} --steps 2 --save_samples"
+        line = f"predict -i {{0}} -o {{1}} -d 902 -c 2d -f 1 -device cpu --samples {n} --save_samples"
         assert command(line, tmp_path / "images", tmp_path / str(n)) == 0
         np.testing.assert_array_equal(kept.means[n - 1].squeeze(),
                                       volume(tmp_path / str(n) / f"{case}.nii.gz").squeeze())
@@ -51,7 +51,7 @@ def test_the_choice_needs_no_network_and_its_commands_predict_it(stored, folders
     chosen = stored.model / "selection_folds_0_1"
     choice = json.loads((chosen / "choice.json").read_text(encoding="utf-8"))
     candidate = choice["choice"]["candidate"]
-    assert len(choice["candidates"]) == 2 * 3 and set(choice["held_out"]) == {str(fold) for fold in FOLDS}
+    assert len(choice["candidates"]) == 3 and set(choice["held_out"]) == {str(fold) for fold in FOLDS}
     best = max(entry["score"] for entry in choice["candidates"])
     assert next(e for e in choice["candidates"]
                 if all(e[key] == candidate[key] for key in candidate))["score"] == pytest.approx(best, abs=1e-6)
@@ -78,9 +78,9 @@ def test_samples_that_are_there_are_not_drawn_again_and_those_of_another_fit_are
     with monkeypatch.context() as patch:
         patch.setattr(MedSegDiffPredictor, "draw_case", lambda *_: pytest.fail("drawn again"))
         assert command(STORE) == 0
-    settings = samples_folder(stored.model, 1, 2) / "settings.json"
+    settings = samples_folder(stored.model, 1, 1) / "settings.json"
     before = settings.read_text(encoding="utf-8")
-    settings.write_text(before.replace('"dispersion": 0.0', '"dispersion": 1.5'))
+    settings.write_text(before.replace('"dispersion": 1.0', '"dispersion": 1.5'))
     assert command(FIND) == 2
     error = capsys.readouterr().err
     assert "another dispersion" in error

@@ -26,7 +26,7 @@ def test_prediction_works_where_no_process_can_be_started_and_nothing_shared(cha
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
     monkeypatch.setattr(os, "fork", refuse)
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    assert command(f"predict -i {{0}} -o {{1}} -d {chain_2d.dataset} -c 2d -f 0 1 -device cpu --samples 3 --steps 2 "
+    assert command(f"predict -i {{0}} -o {{1}} -d {chain_2d.dataset} -c 2d -f 0 1 -device cpu --samples 3 "
                    "--save_samples --save_uncertainty --save_probabilities", tmp_path / "images", tmp_path / "out") == 0
     for case in chain_2d.cases:
         ours, theirs = (sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{case}_samples.nii.gz")))

@@ -1,12 +1,14 @@
 """A trained nnU-Net gets a sampler, and the audit tells whether a model's state matters."""
 
 import csv
+import json
 
 import pytest
 import torch
 from chain import command
 from conftest import threads_for_processes
 
+from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.training.checkpoints import load_safely
 
 
@@ -56,6 +58,18 @@ def test_a_checkpoint_that_has_seen_the_validation_cases_is_refused(fold, named,
     assert named in capsys.readouterr().err
 
 
+def write_state_plans(chain) -> None:
+    """The chain's plans with a denoiser that sees a state and is trained by cross-entropy, as earlier versions planned.
+    """
+    plans = json.loads((chain.preprocessed / "MedSegDiffPlans.json").read_text(encoding="utf-8"))
+    plans["plans_name"] = "StatePlans"
+    configuration = plans["configurations"]["2d"]
+    configuration[PLANS_KEY] = DiffusionConfiguration.from_plan(configuration[PLANS_KEY]).changed(
+        sees_state=True, latent_scales=(), latent_channels=0, dispersion=0.0, name="cross_entropy",
+        num_training_draws=1, class_weights=(), pure_noise_share=0.0).to_plan()
+    (chain.preprocessed / "StatePlans.json").write_text(json.dumps(plans), encoding="utf-8")
+
+
 def audit_rows(model, fold: int) -> dict[str, list[dict]]:
     """The rows of the audit by what was shown."""
     with open(model / f"fold_{fold}" / "audit" / "audit.csv", newline="") as file:
@@ -74,9 +88,11 @@ def values(rows: list[dict], key: str) -> list[float]:
 def test_the_audit_compares_the_same_cases_under_other_states_and_the_twin(chain_2d, folders, monkeypatch, capsys):
     folders(chain_2d.root)
     threads_for_processes(monkeypatch)
-    assert command("train 902 2d 0 -tr nnUNetTrainerMedSegDiffTwin --iterations 4 -device cpu --seed 0") == 0
-    assert command("audit -d 902 -c 2d -f 0 --samples 3 --steps 2 -device cpu") == 0
-    states = audit_rows(chain_2d.model, 0)
+    write_state_plans(chain_2d)
+    for trainer in ("nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin"):
+        assert command(f"train 902 2d 0 -p StatePlans -tr {trainer} --iterations 4 -device cpu --seed 0") == 0
+    assert command("audit -d 902 -c 2d -p StatePlans -f 0 --samples 3 --steps 2 -device cpu") == 0
+    states = audit_rows(chain_2d.model.parent / "nnUNetTrainerMedSegDiff__StatePlans__2d", 0)
     assert list(states) == ["its own", "another sample's state", "fresh noise as state", "no-diffusion twin"]
     cases = [[(row["case"], row["structure"]) for row in rows] for rows in states.values()]
     assert cases[0] and all(c == cases[0] for c in cases)

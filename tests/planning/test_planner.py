@@ -121,14 +121,14 @@ def test_the_paper_preset_predicts_noise_in_a_thousand_linear_steps(planned):
     ({"background": 0, "lesion": 2, "organ": 1}, (0.0, 1.25, 5.0)),
     ({"background": 0, "whole": [1, 2], "lesion": [2]}, (1.25, 5.0)),
 ])
-def test_classes_weigh_by_the_inverse_of_their_area_in_the_distributional_preset(planned, labels, expected):
+def test_classes_weigh_by_the_inverse_of_their_area_but_in_published_presets(planned, labels, expected):
     """Organ or region 0.4 of every image, lesion 0.2 of every second: 0.5 over 0.4 and over 0.1."""
     structures = {name: {"share_of_cases": share, "volume_fraction": fraction, "diameter_mm": [10.0, 20.0, 40.0],
                          "num_components": 1, "volume_mm3": 1.0}
                   for name, share, fraction in (("organ", 1.0, 0.4), ("whole", 1.0, 0.4), ("lesion", 0.5, 0.2))}
-    distributional = section(planned(preset="distributional", labels=labels, structures=structures), "2d")
-    assert distributional.loss.class_weights == expected and distributional.sampling.num_steps == 1
-    assert section(planned(labels=labels, structures=structures), "2d").loss.class_weights == ()
+    auto = section(planned(labels=labels, structures=structures), "2d")
+    assert auto.loss.class_weights == expected and auto.sampling.num_steps == 1
+    assert section(planned(preset="paper", labels=labels, structures=structures), "2d").loss.class_weights == ()
 
 
 def test_every_preset_file_has_the_same_keys():

@@ -14,7 +14,7 @@ PLANS = Path(__file__).parents[2] / "plans"
 
 
 def test_every_fragment_is_a_preset_and_no_finished_plan_is_one():
-    assert available_presets() == ["auto", "distributional", "paper", "paper_v2", "simple_diffusion"]
+    assert available_presets() == ["auto", "paper", "paper_v2", "simple_diffusion"]
     assert available_ready_plans() == sorted(file.stem for file in (PLANS / "ready").glob("*.json"))
 
 

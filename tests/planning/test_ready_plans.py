@@ -25,6 +25,9 @@ def test_every_configuration_of_a_finished_plan_follows_from_its_structures_and_
         assert noise.log_snr_shift == pytest.approx(log_snr_shift(diameters, preset["noise"]["reference_vox"]),
                                                     abs=5.1e-4)
         assert limits["min_steps"] <= section.sampling.num_steps <= limits["max_steps"]
+        weights = section.loss.class_weights  # of the structures' areas
+        assert (weights[0] == 0) == (section.target == "classes") and max(weights) > 0
         for name in ("network", "noise", "loss", "sampling"):
             planned = section.to_plan()[name]
-            assert preset[name] == {key: planned[key] for key in preset[name]}
+            fixed = preset[name].keys() - {"class_weights"}
+            assert {key: preset[name][key] for key in fixed} == {key: planned[key] for key in fixed}

@@ -17,12 +17,11 @@ from medsegdiff_auto.sampling.coherent import CoherentSampler, shown_samples
 from medsegdiff_auto.sampling.conditions import Conditions
 from medsegdiff_auto.sampling.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.sampling.seeds import noise_volume
-from medsegdiff_auto.diffusion.smooth_field import SmoothField
 from medsegdiff_auto.sampling.tiling import Tiles
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
-from tiny_networks import (AUTO, LATENT, LINEAR, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image,
+from tiny_networks import (STATE, LATENT, LINEAR, NUM_OUTPUTS, PAPER, SIMPLE_DIFFUSION, random_image,
                            randomised, tiny_network)
 
 PATCH = {2: (16, 24), 3: (8, 16, 24)}
@@ -42,7 +41,7 @@ def slicers(dimension):
     return [(slice(None), *d, *place) for d in first for place in places]
 
 
-def network_of(dimension, configuration=AUTO):
+def network_of(dimension, configuration=STATE):
     return randomised(tiny_network(dimension, configuration)).eval()
 
 
@@ -73,7 +72,7 @@ def drawn(conditions, dimension, samples=SAMPLES, num_steps=3, solver="ddim", sa
                                storage).draw(samples, noise_of(dimension), latent_of=latent).read()
 
 
-@pytest.mark.parametrize("configuration", [AUTO, LATENT], ids=["plain", "latent"])
+@pytest.mark.parametrize("configuration", [STATE, LATENT], ids=["plain", "latent"])
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize(
     "change",
@@ -92,7 +91,7 @@ def test_labels_do_not_depend_on_batch_size_tile_order_or_memory(dimension, chan
         assert other.num_forwards > usual.num_forwards
 
 
-@pytest.mark.parametrize("solver, configuration", [("ddim", AUTO), ("ddpm", AUTO), ("dpm_solver_pp_2m", AUTO),
+@pytest.mark.parametrize("solver, configuration", [("ddim", STATE), ("ddpm", STATE), ("dpm_solver_pp_2m", STATE),
                                                    ("ddim", LATENT)])
 def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver, configuration):
     network = network_of(2, configuration)
@@ -104,18 +103,19 @@ def test_a_sample_does_not_depend_on_the_samples_drawn_with_it(solver, configura
     assert (together[0] - together[1]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("solver, dispersion", [("ddim", 0.0), ("ddpm", 0.0), ("dpm_solver_pp_2m", 0.0),
-                                                ("dpm_solver_pp_2m", 1.0)])
-def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, dispersion, tmp_path, monkeypatch):
+@pytest.mark.parametrize("solver, num_steps, configuration", [
+    ("ddim", 3, STATE), ("ddpm", 3, STATE), ("dpm_solver_pp_2m", 3, STATE), ("dpm_solver_pp_2m", 3, LATENT),
+    ("ddim", 1, LATENT.changed(sees_state=False, num_steps=1))])
+def test_samples_are_the_same_to_the_last_bit_in_memory_and_on_disk(solver, num_steps, configuration, tmp_path,
+                                                                    monkeypatch):
     """In several blocks a row, and with kept features in one of them."""
     monkeypatch.setattr(volume_store, "ELEMENTS_PER_BLOCK", 4 * 20 * 28 * NUM_OUTPUTS)
-    network, found = network_of(3, AUTO.changed(dispersion=dispersion)), []
+    network, found = network_of(3, configuration), []
     for storage, room in ((Storage(), 1e12), (Storage(tmp_path), 0)):
         with torch.inference_mode():
             conditions = conditions_of(network, 3, room=room, storage=storage)
-            sampler = CoherentSampler(conditions, 3, solver, 8, storage)
-            fields = [SmoothField((NUM_OUTPUTS, *VOLUME[3]), (4.0, 4.0, 4.0), k) for k in range(3)]
-            found.append((conditions.plain.read(), sampler.draw((0, 1, 2), noise_of(3), fields.__getitem__).read()))
+            sampler = CoherentSampler(conditions, num_steps, solver, 8, storage)
+            found.append((conditions.plain.read(), sampler.draw((0, 1, 2), noise_of(3), latent_of(3)).read()))
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
     assert (found[0][1][0] - found[0][1][1]).abs().max() > 0.01
 
@@ -132,16 +132,10 @@ def test_on_disk_freed_memory_goes_back_before_every_step(on_disk, given_back, t
     assert len(calls) == given_back
 
 
-@pytest.mark.parametrize("dispersion", [0.0, 2.0])
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimension, dispersion):
-    """Written out: predict every tile, weight its state (with a field: its logits) with the window, divide, move, take
-    the step,
-    and again."""
-    network, volume, patch = network_of(dimension,
-                                        AUTO.changed(dispersion=dispersion)), VOLUME[dimension], PATCH[dimension]
-    field = SmoothField((NUM_OUTPUTS, *volume), (4.0, 4.0, 4.0), 5)
-    whole = field.at((slice(None),) * 3)
+def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimension):
+    """Written out: predict every tile, weight its state with the window, divide, take the step, and again."""
+    network, volume, patch = network_of(dimension), VOLUME[dimension], PATCH[dimension]
     image = random_image(*volume, batch_size=1)[0]
     with torch.inference_mode():
         conditions = conditions_of(network, dimension, num_mirrors=1)
@@ -152,12 +146,11 @@ def test_one_step_over_the_volume_is_the_blended_prediction_of_the_tiles(dimensi
             for at in slicers(dimension):
                 condition = network.condition(image[at][None])
                 predicted = network.predict_x_start(x_t[(slice(None), *at)], t, condition)
-                total[(slice(None),
-                       *at)] += (((predicted + 1) / 2).clamp(min=1e-6).log() if dispersion else predicted) * window
+                total[(slice(None), *at)] += predicted * window
                 weight[at[1:]] += window
-            x_start = 2 * (total / weight + dispersion * whole).softmax(1) - 1 if dispersion else total / weight
+            x_start = total / weight
             x_t = ddim_step(Step(x_t, x_start, t, s, network.schedule)) if s > 0 else x_start
-        found = CoherentSampler(conditions, 2, "ddim", 1).draw((0,), noise_of(dimension), lambda sample: field).read()
+        found = CoherentSampler(conditions, 2, "ddim", 1).draw((0,), noise_of(dimension)).read()
     expected = probabilities_from_state(x_t, "classes")
     assert torch.allclose(found, expected, atol=1e-5)
 
@@ -183,7 +176,7 @@ def test_a_sample_of_another_view_is_drawn_on_the_mirrored_tile_and_mirrored_bac
     assert torch.allclose(conditions.plain.read().reshape(plain.shape), plain, atol=1e-6)
 
 
-@pytest.mark.parametrize("configuration", [AUTO, PAPER, SIMPLE_DIFFUSION], ids=lambda c: c.preset)
+@pytest.mark.parametrize("configuration", [STATE, PAPER, SIMPLE_DIFFUSION], ids=lambda c: c.preset)
 def test_a_volume_of_one_tile_is_sampled_as_the_network_samples_it(configuration):
     network, size = network_of(3, configuration), (8, 16, 24)
     image, noise = random_image(*size, batch_size=1), noise_volume((NUM_OUTPUTS, *size), 0, "case", 0)
@@ -214,7 +207,7 @@ def test_a_tile_without_foreground_is_left_to_the_plain_network_and_costs_no_eva
 @pytest.mark.parametrize("num_steps, schedule, of_a_tile", [(3, {}, 2 + 2 * 8), (1, {}, 8), (3, LINEAR, 3 * 8)])
 def test_evaluations_are_counted_per_tile_step_and_shown_sample(num_steps, schedule, of_a_tile):
     """Two views: from pure noise the first of several steps takes one evaluation of each."""
-    network = network_of(3, AUTO.changed(**schedule))
+    network = network_of(3, STATE.changed(**schedule))
     with torch.inference_mode():
         conditions = conditions_of(network, 3)
         sampler = CoherentSampler(conditions, num_steps, "ddim", 2)
@@ -226,35 +219,28 @@ def test_evaluations_are_counted_per_tile_step_and_shown_sample(num_steps, sched
 @pytest.mark.parametrize("schedule, shared", [({}, True), (LINEAR, False)], ids=str)
 def test_samples_share_a_first_step_only_where_the_state_holds_no_signal(schedule, shared):
     """DDPM's own linear schedule keeps alpha = 0.006 at its end."""
-    network = network_of(2, AUTO.changed(**schedule))
+    network = network_of(2, STATE.changed(**schedule))
     first, second = [shown_samples(network, (5, 6, 7, 8, 9), 4, step, 2) for step in (0, 1)]
     assert list(first) == ([0, 1, 2, 3] if shared else [5, 6, 7, 8, 9]) and second == (5, 6, 7, 8, 9)
     assert list(shown_samples(network, (5, 9), 4, 0, 2)) == ([1] if shared else [5, 9])
 
 
-@pytest.mark.parametrize("dispersion", [0.0, 2.0])
-def test_samples_that_share_a_first_step_continue_from_it_with_their_own_noise_and_field(dispersion):
+def test_samples_that_share_a_first_step_continue_from_it_with_their_own_noise():
     """Written out for one tile and one view: sample 2 takes its first step from what the noise of sample 0 predicts."""
-    network, size = network_of(3, AUTO.changed(dispersion=dispersion)), (8, 16, 24)
+    network, size = network_of(3), (8, 16, 24)
     image, noise = random_image(*size,
                                 batch_size=1), [noise_volume((NUM_OUTPUTS, *size), 0, "case", k) for k in range(3)]
     tiles = Tiles(size, size, [(slice(None), *(slice(0, n) for n in size))])
-    field, (start, middle, _) = SmoothField((NUM_OUTPUTS, *size), (4.0, 4.0, 4.0), 5), trailing_times(2)
-
-    def moved(x_start):
-        logits = ((x_start + 1) / 2).clamp(1e-6, 1 - 1e-6).log()
-        return 2 * (logits + dispersion * field.at((slice(None),) * 3)).softmax(1) - 1 if dispersion else x_start
-
+    start, middle, _ = trailing_times(2)
     with torch.inference_mode():
         conditions = Conditions(network, InMemory(image[0]), tiles, [()], torch.device("cpu"), lambda f, *x: f(*x),
                                 NUM_OUTPUTS, 1e12)
-        found = CoherentSampler(conditions, 2, "ddim", 8).draw((2, ), lambda k, step, rows: noise[k][:, rows],
-                                                               lambda k: field).read()
+        found = CoherentSampler(conditions, 2, "ddim", 8).draw((2,), lambda k, step, rows: noise[k][:, rows]).read()
         condition = network.condition(image)
-        first = moved(network.predict_x_start(noise[0][None], start, condition))
+        first = network.predict_x_start(noise[0][None], start, condition)
         x_t = ddim_step(Step(noise[2][None], first, start, middle, network.schedule))
-        second = moved(network.predict_x_start(x_t, middle, condition))
-        own = moved(network.predict_x_start(noise[2][None], start, condition))
+        second = network.predict_x_start(x_t, middle, condition)
+        own = network.predict_x_start(noise[2][None], start, condition)
     assert torch.allclose(found, probabilities_from_state(second, "classes"), atol=1e-5)
     assert (own - first).abs().max() > 0.01
 
@@ -315,7 +301,7 @@ def test_the_expected_mask_is_the_mean_of_many_samples_in_any_order_and_storage(
         assert torch.allclose(other.plain.read(), conditions.plain.read(), atol=1e-6)
 
 
-@pytest.mark.parametrize("configuration", [AUTO, LATENT, PAPER], ids=["plain", "with a state", "paper"])
+@pytest.mark.parametrize("configuration", [STATE, LATENT, PAPER], ids=["plain", "with a state", "paper"])
 @torch.no_grad()
 def test_there_is_no_expected_mask_where_more_than_latent_noise_tells_samples_apart(configuration):
     assert conditions_of(network_of(2, configuration), 2).expected is None
@@ -330,3 +316,28 @@ def test_with_latent_noise_no_step_is_shared_and_every_step_draws_its_own():
         CoherentSampler(conditions, 2, "ddim", 8).draw(
             (0, 1), noise_of(2), latent_of=lambda *k: asked.append(k) or latent_of(2)(*k))
     assert asked == [(0, 0), (1, 0), (0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_denoiser_that_sees_no_state_asks_for_no_noise_and_draws_the_blended_predictions(dimension):
+    """Written out: predict every tile with the noise of its place, weight with the window, divide."""
+    network, volume, patch = network_of(dimension, STATELESS), VOLUME[dimension], PATCH[dimension]
+    image, latent = random_image(*volume, batch_size=1)[0], latent_of(dimension, STATELESS)
+    with torch.inference_mode():
+        conditions = conditions_of(network, dimension, num_mirrors=1)
+        found = CoherentSampler(conditions, 1, "ddim", 8).draw(
+            (3,), lambda *_: pytest.fail("noise was drawn"), latent).read()
+        window, total, weight = conditions.tiles.window.reshape(patch), torch.zeros(found.shape), torch.zeros(volume)
+        for place, at in zip(conditions.tiles.places, sorted(slicers(dimension), key=place_starts)):
+            of_tile = latent(3, 0).at(place)
+            of_tile = of_tile.squeeze(-3) if dimension == 2 else of_tile
+            x_t = torch.randn(1, NUM_OUTPUTS, *patch, dtype=torch.float64)  # whatever it is
+            predicted = network.predict_x_start(x_t, torch.ones((), dtype=torch.float64),
+                                                network.condition(image[at][None]), latent=of_tile)
+            total[(slice(None), *at)] += (predicted + 1) / 2 * window
+            weight[at[1:]] += window
+    assert torch.allclose(found, total / weight, atol=1e-5)
+
+
+def place_starts(slicer):
+    return [one.start if isinstance(one, slice) else one for one in slicer[1:]]

@@ -26,7 +26,7 @@ from medsegdiff_auto.sampling.tile_memory import TileMemory, tile_memory
 from medsegdiff_auto.sampling.tiling import Tiles
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
-from tiny_networks import AUTO, NUM_INPUTS, NUM_OUTPUTS, PAPER, random_image, tiny_network
+from tiny_networks import STATE, NUM_INPUTS, NUM_OUTPUTS, PAPER, random_image, tiny_network
 
 CPU, GB = torch.device("cpu"), 1e9
 LARGE, PATCH = (600, 512, 512), (96, 128, 128)
@@ -39,7 +39,7 @@ def case_memory(shape=LARGE, **changes):
               (slice(None), *(slice(n - m, n) for n, m in zip(shape, PATCH)))]
     known = {
         "case": CaseSize(1, 4, shape, shape), "tiles": Tiles(shape, PATCH, places), "num_folds": 1,
-        "num_samples": 8, "num_views": 4, "diffusion": AUTO, "solver": "ddim", "tile": TileMemory(
+        "num_samples": 8, "num_views": 4, "diffusion": STATE, "solver": "ddim", "tile": TileMemory(
             0.5 * GB, 0.03 * GB, 0.1 * GB), "samples_per_call": 8, "fusion": "mean"
     }
     return CaseMemory(**{**known, **changes})
@@ -158,7 +158,7 @@ def test_the_statement_names_size_samples_place_and_peak(tmp_path):
         "case_7: 512 x 512 x 600, 8 samples, states in memory, about 30.0 GB at most")
 
 
-@pytest.mark.parametrize("configuration", [AUTO, PAPER], ids=lambda c: c.preset)
+@pytest.mark.parametrize("configuration", [STATE, PAPER], ids=lambda c: c.preset)
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_the_terms_of_a_tile_are_as_large_as_counted_and_the_network_stays_as_it_is(dimension, configuration):
     network = tiny_network(dimension, configuration).eval()
@@ -233,10 +233,10 @@ def test_4_billion_voxels_are_refused_however_many_the_image_has():
 
 
 def test_latent_noise_and_the_expected_mask_are_part_of_the_peak(tmp_path):
-    latent = AUTO.changed(latent_scales=(0.25, 4.0), latent_channels=2, name="energy_score", num_training_draws=2,
+    latent = STATE.changed(latent_scales=(0.25, 4.0), latent_channels=2, name="energy_score", num_training_draws=2,
                           sees_state=False, num_steps=1, dispersion=1.0, structure_diameter_vox=(8.0, 8.0, 8.0))
     before, after = (plan_of(100, tmp_path, diffusion=diffusion, tile=TileMemory(GB, 0.01 * GB, 0.05 * GB, cell))
-                     for diffusion, cell in ((AUTO, ()), (latent, (2, 2, 2))))
+                     for diffusion, cell in ((STATE, ()), (latent, (2, 2, 2))))
     nodes = 2 * (math.prod(n // 2 + 2 for n in LARGE) + math.prod(n // 32 + 2 for n in LARGE))
     volume = 4 * 4 * math.prod(LARGE)
     assert after.peak_bytes - before.peak_bytes == pytest.approx(8 * 4 * nodes + volume, rel=0.02)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medsegdiff_auto.sampling.mirrors import mirror_views
-from medsegdiff_auto.sampling.seeds import field_seed, latent_seed, noise_volume, sample_seed
+from medsegdiff_auto.sampling.seeds import latent_seed, noise_volume, sample_seed
 
 
 def test_noise_differs_between_cases_samples_seeds_and_steps_and_repeats_otherwise():
@@ -44,16 +44,9 @@ def test_the_first_view_is_the_tile_itself_and_all_are_those_of_nnunet():
     assert mirror_views(None, 8) == [()]
 
 
-def test_the_field_of_a_sample_is_its_own_in_every_seed_case_and_number_and_unrelated_to_its_noise():
-    chosen = [(seed, case, sample) for seed in (0, 1) for case in ("a", "b") for sample in (0, 1)]
-    seeds = [of(*one) for of in (field_seed, sample_seed) for one in chosen]
-    assert len(set(seeds)) == len(seeds)
-    assert field_seed(0, "a", 1) == field_seed(0, "a", 1)
-
-
 def test_latent_noise_has_a_seed_for_every_seed_case_sample_and_step_that_no_other_noise_has():
     keys = [(0, "a", 0, 0), (1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1), (0, "a", 0, 2)]
     found = [latent_seed(*key) for key in keys]
-    others = [sample_seed(*key) for key in keys] + [field_seed(*key[:3]) for key in keys]
+    others = [sample_seed(*key) for key in keys]
     assert len(set(found)) == len(keys) and not set(found) & set(others)
     assert all(0 <= seed < 2**63 for seed in found)

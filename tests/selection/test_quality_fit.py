@@ -32,6 +32,11 @@ def test_the_relation_is_found_and_its_bound_holds_nine_of_ten_new_cases():
     assert np.mean([one.dice >= low for (_, low), one in zip(estimates, new)]) == pytest.approx(0.9, abs=0.05)
 
 
+def test_the_size_counts_only_where_the_cases_resolve_that_it_helps():
+    unrelated = [replace(one, size=1 + int(one.case) % 7) for one in masks()]
+    assert fit_quality(unrelated).size == 0 and fit_quality(unrelated).doubt < -0.05
+
+
 def test_where_nothing_tells_the_estimate_is_the_mean_and_says_so():
     rng = np.random.default_rng(2)
     unrelated = [replace(one, dice=float(rng.uniform(0.5, 0.9))) for one in masks()]

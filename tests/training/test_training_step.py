@@ -24,7 +24,7 @@ def test_whatever_is_trained_gets_a_gradient_at_every_step(nnunet_folders, prese
     for step in range(2):  # MedSegDiff-V2's anchor loss counts at the first of them, but not at the second
         trainer.train_step(random_batch(trainer, step))
         without = [name.rpartition(".")[0] for name, gradient in gradients(trainer).items() if gradient is None]
-        assert set(without) <= ({COARSEST_HEAD} if preset in ("auto", "distributional") else set())
+        assert set(without) <= ({COARSEST_HEAD} if preset in ("auto", "state") else set())
 
 
 def denoiser_gradients(trainer) -> list[torch.Tensor]:

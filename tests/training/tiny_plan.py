@@ -22,8 +22,9 @@ ARCHITECTURE = {
 
 PRESETS = [(preset, {}) for preset in available_presets()] + [
     ("auto", {"frozen_conditioner": True}),
-    ("auto", {"latent_scales": (1.0, 4.0), "latent_channels": 2, "name": "energy_score", "num_training_draws": 2,
-              "pure_noise_share": 0.5, "dispersion": 1.0})]
+    ("auto", {"sees_state": True, "pure_noise_share": 0.5, "recycling_share": 0.25}),
+    ("auto", {"sees_state": True, "latent_scales": (), "latent_channels": 0, "name": "cross_entropy",
+              "num_training_draws": 1, "pure_noise_share": 0.0, "dispersion": 0.0, "recycling_share": 0.25})]
 
 
 def diffusion_of(preset: str, **changed) -> DiffusionConfiguration:
@@ -31,7 +32,7 @@ def diffusion_of(preset: str, **changed) -> DiffusionConfiguration:
     fragment = load_preset(preset)
     first_stage = min(1, fragment["planning"]["first_stage_2d"])
     return section_of_preset(fragment, "classes", first_stage=first_stage,
-                             features_per_stage=(8, 8, 8)[first_stage:], structure_diameter_vox=(8.0, 8.0), num_steps=2,
+                             features_per_stage=(8, 8, 8)[first_stage:], structure_diameter_vox=(8.0, 8.0), num_steps=1,
                              num_mirrors=1).changed(**changed)
 
 

@@ -96,9 +96,10 @@ def main() -> None:
         print(f"fold {judge}: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature "
               f"{fit.temperature:.2f}, margins "
               f"{margins}, fitted on {sum(len(fold.cases) for fold in others)} cases", flush=True)
-        planned = folds[judge].model.diffusion.sampling.conditioner_weight
-        for label, of_label in (("plain network, same views", Values(
-                0.0, 1.0, {}, 1.0)), ("as planned", Values(0.0, planned, {}, 1.0)), ("fitted on other folds", fit)):
+        planned = folds[judge].model.diffusion.sampling
+        for label, of_label in (("plain network, same views", Values(planned.dispersion, 1.0, {}, 1.0)),
+                                ("as planned", Values(planned.dispersion, planned.conditioner_weight, {}, 1.0)),
+                                ("fitted on other folds", fit)):
             tables[label] += rows_of_fold(folds[judge], of_label)
     num_cases = len({row["case"] for row in tables["as planned"]})
     print(f"| on {num_cases} cases | {' | '.join(COLUMNS.values())} | gap (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")
