@@ -65,8 +65,9 @@ class SmoothField:
     def in_cells(self, place: Sequence[slice], cell: Sequence[int]) -> Tensor:
         """Means over cells of voxels of a part of the volume, whose sides they divide: (K, *cells)."""
         values = self.nodes
-        for axis, (matrix, along, size) in enumerate(zip(self.matrices, place, cell, strict=True)):
-            rows = matrix[along]
-            rows = rows if size == 1 else rows.unflatten(0, (-1, size)).mean(1)
-            values = torch.tensordot(values, rows, dims=([axis + 1], [1])).movedim(-1, axis + 1)
+        with torch.autocast(values.device.type, enabled=False):  # float32, also within a step in half precision
+            for axis, (matrix, along, size) in enumerate(zip(self.matrices, place, cell, strict=True)):
+                rows = matrix[along]
+                rows = rows if size == 1 else rows.unflatten(0, (-1, size)).mean(1)
+                values = torch.tensordot(values, rows, dims=([axis + 1], [1])).movedim(-1, axis + 1)
         return values

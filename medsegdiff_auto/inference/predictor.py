@@ -233,7 +233,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
                                latent_seed(self.options.seed, case, whose, step))
 
         for fold, weights in enumerate(self.list_of_parameters):
-            self.network.load_state_dict(weights)
+            self.network.take_weights(weights)
             conditions = Conditions(self.network, image, tiles, views, self.device, self.evaluate, num_outputs,
                                     memory.terms_bytes, memory.storage)
             evaluations_of_tile = sum(map(len, self.shown_samples(fold, memory.samples_together)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import NamedTuple
-from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,19 @@ class SamplingNetwork(nn.Module, ABC):
         self.denoiser: nn.Module
 
     has_conditioner = False
+    _taken: Mapping[str, Tensor] | None = None
+
+    def take_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Loads a state dictionary, unless it is the one that was loaded last: a case of a small image takes as long.
+        """
+        if self._taken is not weights:
+            self.load_state_dict(weights)
+            self._taken = weights
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
+        """torch's; what was taken before is forgotten."""
+        self._taken = None
+        return super().load_state_dict(state_dict, strict, assign)
 
     @abstractmethod
     def condition(self, image: Tensor) -> Condition:

@@ -199,7 +199,7 @@ class DiffusionPlanning:
 
     def num_mirrors(self, dimension: int) -> int:
         """The preset's share of nnU-Net's 2^d views, at least the tile itself."""
-        return max(1, round(self.limits["mirror_share"] * 2 ** dimension))
+        return max(1, round(self.limits[f"mirror_share_{dimension}d"] * 2 ** dimension))
 
     def steps_within_budget(self, diffusion: DiffusionConfiguration, dimension: int, denoiser_cost: float) -> int:
         """Steps such that conditioner mirrors plus all samples cost what nnU-Net's 2^d mirrored forwards cost."""

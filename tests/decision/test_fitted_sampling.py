@@ -51,13 +51,23 @@ def test_a_fit_is_read_back_as_it_was_written(tmp_path):
 
 @pytest.mark.parametrize("diffusion, values, found", [
     (LATENT, {"dispersion": 0.0}, "dispersion is 0 with latent noise"),
-    (STATE.changed(num_train_steps=100, **LINEAR), {"num_steps": 200}, "num_steps is 200")], ids=["no noise", "steps"])
+    (LATENT.changed(num_train_steps=100, **LINEAR), {"num_steps": 200}, "num_steps is 200"),
+    (LATENT.changed(num_steps=1, sees_state=False), {"num_steps": 2, "dispersion": 1.0}, "sees no state")],
+    ids=["no noise", "steps", "steps without a state"])
 def test_values_that_the_plan_does_not_allow_are_refused_and_others_applied(diffusion, values, found):
-    applied = FittedSampling(**FIT).applied_to(diffusion).sampling
-    assert (applied.dispersion, applied.num_steps, applied.conditioner_weight) == (0.5, 2, 0.25)
+    if diffusion.network.sees_state:
+        applied = FittedSampling(**FIT).applied_to(diffusion).sampling
+        assert (applied.dispersion, applied.num_steps, applied.conditioner_weight) == (0.5, 2, 0.25)
     with pytest.raises(UserError) as refused:
         FittedSampling(**FIT | values).applied_to(diffusion)
     assert found in refused.value.found and len(str(refused.value).splitlines()) == 4
+
+
+def test_a_field_of_an_earlier_version_is_refused_by_name():
+    """Its model has no latent noise: what the fit laid over the logits is no longer there."""
+    with pytest.raises(UserError, match="does not fit the plan") as refused:
+        FittedSampling(**FIT).applied_to(STATE)
+    assert "dispersion is 0.5 without latent noise" in refused.value.found and "calibrate again" in refused.value.fix
 
 
 def test_a_model_that_was_passed_on_without_a_fold_keeps_its_fit(model):

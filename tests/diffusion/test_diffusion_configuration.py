@@ -30,10 +30,10 @@ def test_a_configuration_survives_json():
 
 
 def test_a_value_is_changed_in_the_section_that_has_it_and_nowhere_else():
-    changed = CONFIGURATION.changed(dispersion=1.5, features_per_stage=(8, 16, 64), preset="mine")
-    assert (changed.sampling.dispersion, changed.network.features_per_stage, changed.preset) == (1.5, (8, 16, 64),
-                                                                                                 "mine")
-    assert changed.changed(dispersion=0.0, features_per_stage=(8, 16, 32), preset="auto") == CONFIGURATION
+    changed = CONFIGURATION.changed(num_mirrors=7, features_per_stage=(8, 16, 64), preset="mine")
+    assert (changed.sampling.num_mirrors, changed.network.features_per_stage, changed.preset) == (7, (8, 16, 64),
+                                                                                                  "mine")
+    assert changed.changed(num_mirrors=4, features_per_stage=(8, 16, 32), preset="auto") == CONFIGURATION
     with pytest.raises(TypeError, match="sovler"):
         CONFIGURATION.changed(sovler="ddim")
 
@@ -95,6 +95,8 @@ NAN = float("nan")
     ({"dispersion": float("inf")}, "sampling.dispersion"),
     ({"conditioner_weight": 1.01}, "sampling.conditioner_weight"),
     ({"conditioner_weight": 1}, "sampling.conditioner_weight is 1"),
+    ({"dispersion": 1.5}, "sampling.dispersion is 1.5 without latent noise"),
+    ({"sees_state": False}, "sampling.num_steps is 3 for a denoiser that sees no state"),
     ({"conditioner_weight": None}, "sampling.conditioner_weight is None"),
     ({"dropout": 1.0}, "network.dropout is 1.0"),
     ({"dynamic_encoding": 1}, "network.dynamic_encoding is 1, expected true or false"),

@@ -84,7 +84,7 @@ def test_other_options_are_refused_by_name_and_every_file_stays(folder, capsys, 
 
 
 def with_fit(folder) -> None:
-    FittedSampling(0.5, 0.25, 2, 1, 20, 0.8, 0.8).write(folder / "model")
+    FittedSampling(0.0, 0.25, 2, 1, 20, 0.8, 0.8).write(folder / "model")
 
 
 def with_other_checkpoint(folder) -> None:

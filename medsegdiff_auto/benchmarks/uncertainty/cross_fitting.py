@@ -1,56 +1,86 @@
-"""Does what ``medsegdiff_calibrate`` fits hold on cases that it was not fitted on? Fitted on all folds but one, judged
-on that one.
+"""Does what ``medsegdiff_calibrate`` fits hold on cases that it was not fitted on, and is the mask nnU-Net's or better?
 
-Every fold's network only ever sees its own validation cases, so no case judged was trained on or fitted on.
+Fitted on the validation cases of all folds but one, judged on that one, each fold in turn. Every fold's network only
+ever sees its own validation cases, so no case judged was trained on or fitted on. nnU-Net is nnU-Net's own predictor
+with the network of the same training and all mirrors; its temperature is fitted on the other folds as well.
+
+The second table judges the expected Dice: the samples', the soft Dice of the probabilities, the fitted one. AURC: area
+under the risk-coverage curve with 1 - Dice, beside that of a perfect order and of none.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from medsegdiff_auto import paths
+from medsegdiff_auto.benchmarks.prediction_time import nnunet_of
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
-from medsegdiff_auto.benchmarks.uncertainty.upgrade import judged
+from medsegdiff_auto.benchmarks.uncertainty.upgrade import certain, intervals, tempered
 from medsegdiff_auto.cores import compute_on_cpu
-from medsegdiff_auto.evaluation.audit import validation_cases
-from medsegdiff_auto.selection.dispersion import FoldCases
-from medsegdiff_auto.selection.sampling_fit import SamplingFit, fit_sampling
-from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.decision.conformal import Margins
+from medsegdiff_auto.decision.quality import QualityFit
+from medsegdiff_auto.diffusion.state import probabilities_from_logits
+from medsegdiff_auto.evaluation.audit import scores, validation_cases
+from medsegdiff_auto.evaluation.paired import compare_paired
+from medsegdiff_auto.evaluation.risk_coverage import aurc, best_aurc
 from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.overlap import mean_without_nan
+from medsegdiff_auto.selection.dispersion import FoldCases
+from medsegdiff_auto.selection.drawn_cases import DrawnCase, nll_curves
+from medsegdiff_auto.selection.quality_fit import JudgedMask
+from medsegdiff_auto.selection.sampling_fit import fit_sampling
+from medsegdiff_auto.selection.temperature_fit import fit_temperature
 
+NNUNET = "nnU-Net, all mirrors"
 COLUMNS = {
     "dice": "Dice", "ece": "ECE", "pooled_ece": "ECE, cases pooled", "nll": "NLL",
     "expected_dice_between_samples": "between samples", "expected_dice_sample_reference": "sample-reference",
     "in_interval": "in the samples' interval", "conformal": "in the conformal interval", "conformal_width": "its width"
 }
+COMPARED = ("dice", "ece", "nll")
 
 
-class Values(NamedTuple):
-    """What a fold is judged at."""
+def drawn_by_nnunet(fold: FoldCases) -> list[DrawnCase]:
+    """nnU-Net's own probabilities of the fold's cases, without samples."""
+    predictor, target = nnunet_of(fold.model, 0, torch.device("cpu")), fold.model.diffusion.target
+    predictor.network.load_state_dict(predictor.list_of_parameters[0])
 
-    dispersion: float
-    weight: float
-    margins: dict[str, Margins]
-    temperature: float
+    def of_case(image: np.ndarray) -> CaseDistribution:
+        logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(image).float())
+        return certain(probabilities_from_logits(logits.float()[None], target)[0])
+
+    with torch.inference_mode():
+        return [DrawnCase(case, of_case(image), reference, properties, fold.model)
+                for case, image, reference, properties in fold.cases]
 
 
-def rows_of_fold(fold: FoldCases, values: Values | SamplingFit) -> list[dict]:
-    """Scores of the fold's cases at these values."""
+def drawn_by_ours(fold: FoldCases, dispersion: float, weight: float) -> list[DrawnCase]:
+    """Samples and fused probabilities of the fold's cases."""
     network = fold.predictor.network
-    network.configuration = network.configuration.changed(dispersion=values.dispersion)
+    network.configuration = network.configuration.changed(dispersion=dispersion)
+    return [DrawnCase(case, replace(fold.predictor.sample_case(image, case), conditioner_weight=weight), reference,
+                      properties, fold.model)
+            for case, image, reference, properties in fold.cases]
 
-    def distribution(case: str, image: np.ndarray) -> CaseDistribution:
-        return replace(fold.predictor.sample_case(image, case), conditioner_weight=values.weight)
 
-    return judged(distribution, list(fold.cases), fold.model, values.margins, values.temperature)
+def rows_of(cases: Sequence[DrawnCase], margins: dict[str, Margins], temperature: float = 1.0) -> list[dict]:
+    """Scores of cases and structures; ``conformal`` and ``conformal_width`` are of the interval with its margin."""
+    return [row | interval for one in cases for row, interval in zip(
+        scores(one.case, one.distribution, one.reference, one.model, one.distribution.conditioner_weight, temperature),
+        intervals(one.distribution, one.reference, one.model, margins))]
+
+
+def without_samples(rows: list[dict]) -> list[dict]:
+    """What one mask says nothing of is left out."""
+    absent = dict.fromkeys(("in_interval", "expected_dice_between_samples"), float("nan"))
+    return [row | absent for row in rows]
 
 
 def pooled_ece(rows: list[dict]) -> float:
@@ -73,6 +103,48 @@ def print_rows(label: str, rows: list[dict]) -> None:
           f"| {gap.mean_difference:+.4f} ({gap.low:+.4f} to {gap.high:+.4f}) |", flush=True)
 
 
+def print_differences(table: dict[str, list[dict]]) -> None:
+    """Every row of ours minus nnU-Net, paired by case; likelihood and calibration minus nnU-Net at its temperature."""
+    def of(label: str, column: str) -> list[float]:
+        found = defaultdict(list)
+        for row in table[label]:
+            found[row["case"]].append(row[column])
+        return [mean_without_nan(values) for values in found.values()]
+
+    first, at_temperature, *others = table
+    for label in others:
+        for column in COMPARED:
+            other = first if column == "dice" else at_temperature
+            found = compare_paired(of(label, column), of(other, column))
+            print(f"{label} - {other}, {COLUMNS[column]}: {found.mean_difference:+.4f} "
+                  f"({found.low:+.4f} to {found.high:+.4f})")
+
+
+def estimates(masks: Sequence[JudgedMask], quality: QualityFit | None) -> dict[str, np.ndarray]:
+    """Every estimate of the masks' Dice, (n,) each, and the bound of the fitted one; without a fit the samples'."""
+    fitted = [(mask.from_samples, np.nan) if quality is None
+              else quality.expected_dice(mask.structure, mask.soft_dice, mask.size) for mask in masks]
+    return {"samples": np.array([mask.from_samples for mask in masks]),
+            "soft Dice": np.array([mask.soft_dice for mask in masks]),
+            "fitted on other folds": np.array([expected for expected, _ in fitted]),
+            "bound": np.array([low for _, low in fitted])}
+
+
+def print_quality(masks: Sequence[JudgedMask], of_masks: dict[str, np.ndarray]) -> None:
+    """The table of estimates, and how often the real Dice lies above the bound."""
+    dice = np.array([mask.dice for mask in masks])
+    print(f"\n| {len(masks)} masks of {len({mask.case for mask in masks})} cases | correlation | mean absolute error | "
+          f"AURC (best {best_aurc(1 - dice):.4f}, random {1 - dice.mean():.4f}) |\n|---|---|---|---|")
+    for name, estimate in of_masks.items():
+        if name != "bound":
+            print(f"| {name} | {np.corrcoef(estimate, dice)[0, 1]:.3f} | {np.abs(estimate - dice).mean():.4f} | "
+                  f"{aurc(estimate, 1 - dice):.4f} |")
+    known = np.isfinite(of_masks["bound"])
+    if known.any():
+        above = (dice >= of_masks["bound"])[known].mean()
+        print(f"real Dice above the bound: {above:.3f} of {known.sum()} masks (asked: 0.9)")
+
+
 def main() -> None:
     parser = model_parser(__doc__)
     parser.add_argument("-f", type=int, nargs="+", required=True, help="folds, at least two")
@@ -81,30 +153,40 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="default: the plan's")
     parser.add_argument("--steps", type=int, help="default: the plan's")
     args = parser.parse_args()
-    preprocessed = paths.preprocessed_folder(args.d)
     compute_on_cpu()
     folds = {}
     for fold in args.f:
         model = model_of(args, fold)
-        predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps))
-        folds[fold] = FoldCases(predictor, model, list(validation_cases(model, preprocessed, fold))[:args.cases])
-    tables = defaultdict(list)
+        cases = list(validation_cases(model, paths.preprocessed_folder(args.d), fold))[:args.cases]
+        folds[fold] = FoldCases(MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps)), model, cases)
+    nnunet = {fold: drawn_by_nnunet(of_fold) for fold, of_fold in folds.items()}
+    tables, masks, found = defaultdict(list), [], defaultdict(list)
     for judge in args.judge or args.f:
-        others = [folds[fold] for fold in args.f if fold != judge]
-        fit = fit_sampling(others)
+        others = [fold for fold in args.f if fold != judge]
+        fit, planned = fit_sampling([folds[fold] for fold in others]), folds[judge].model.diffusion.sampling
         margins = {name: round(of_structure[-1], 3) for name, of_structure in fit.margins.items()}
+        temperature, _ = fit_temperature(np.concatenate([nll_curves(nnunet[fold], 1.0) for fold in others]))
         print(f"fold {judge}: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature "
-              f"{fit.temperature:.2f}, margins "
-              f"{margins}, fitted on {sum(len(fold.cases) for fold in others)} cases", flush=True)
-        planned = folds[judge].model.diffusion.sampling
-        for label, of_label in (("plain network, same views", Values(planned.dispersion, 1.0, {}, 1.0)),
-                                ("as planned", Values(planned.dispersion, planned.conditioner_weight, {}, 1.0)),
-                                ("fitted on other folds", fit)):
-            tables[label] += rows_of_fold(folds[judge], of_label)
+              f"{fit.temperature:.2f} (nnU-Net {temperature:.2f}), margins {margins}, {fit.quality}, fitted on "
+              f"{sum(len(folds[fold].cases) for fold in others)} cases", flush=True)
+        target = folds[judge].model.diffusion.target
+        scaled = [replace(one, distribution=certain(tempered(one.distribution.conditioner, temperature, target)))
+                  for one in nnunet[judge]]
+        tables[NNUNET] += without_samples(rows_of(nnunet[judge], {}))
+        tables["nnU-Net, temperature fitted on other folds"] += without_samples(rows_of(scaled, {}))
+        tables["as planned"] += rows_of(drawn_by_ours(folds[judge], planned.dispersion, planned.conditioner_weight), {})
+        fitted = drawn_by_ours(folds[judge], fit.dispersion, fit.weight)
+        tables["fitted on other folds"] += rows_of(fitted, fit.margins, fit.temperature)
+        of_fold = [mask for one in fitted for mask in one.judged_masks(fit.weight, fit.temperature) if mask.size > 0]
+        masks += of_fold
+        for name, values in estimates(of_fold, fit.quality).items():
+            found[name].append(values)
     num_cases = len({row["case"] for row in tables["as planned"]})
-    print(f"| on {num_cases} cases | {' | '.join(COLUMNS.values())} | gap (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")
+    print(f"\n| on {num_cases} cases | {' | '.join(COLUMNS.values())} | gap (95 %) |\n|{'---|' * (len(COLUMNS) + 2)}")
     for label, rows in tables.items():
         print_rows(label, rows)
+    print_differences(tables)
+    print_quality(masks, {name: np.concatenate(values) for name, values in found.items()})
 
 
 if __name__ == "__main__":
