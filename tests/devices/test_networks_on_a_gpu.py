@@ -52,7 +52,7 @@ def planned(gpu, file, name, deep_supervision):
     """Network, input channels, outputs and patch of a ready plan."""
     section = json.loads(file.read_text(encoding="utf-8"))["configurations"][name]
     architecture, diffusion = section["architecture"], DiffusionConfiguration.from_plan(section[PLANS_KEY])
-    num_inputs, num_outputs = 2, 3
+    num_inputs, num_outputs = 2, len(diffusion.loss.class_weights)
     with CUDA:
         unet = get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
                                       architecture["_kw_requires_import"], num_inputs, num_outputs, allow_init=False,
