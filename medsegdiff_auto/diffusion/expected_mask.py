@@ -37,8 +37,11 @@ def expected_probabilities(logits: Tensor, gains: Iterable[Tensor], target: str)
         for gain in gains:
             variance += gain.float().square()
         return torch.sigmoid(logits / (1 + math.pi / 8 * variance).sqrt())
-    p = logits.softmax(1)
-    is_likeliest = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, logits.argmax(1, keepdim=True), True)
+    if logits.shape[1] == 2:  # of two classes the second is a region
+        of_two = (gain[:, 1:] - gain[:, :1] for gain in gains)
+        second = expected_probabilities(logits[:, 1:] - logits[:, :1], of_two, "regions")
+        return torch.cat([1 - second, second], 1)
+    p, is_likeliest = logits.softmax(1), likeliest(logits)
     others = logits.masked_fill(is_likeliest, -torch.inf)  # 1 - p of the likeliest class loses its digits near p = 1
     p_of_others = others.softmax(1)
     against_others = torch.where(is_likeliest, logits - others.logsumexp(1, keepdim=True),
@@ -50,3 +53,14 @@ def expected_probabilities(logits: Tensor, gains: Iterable[Tensor], target: str)
         variance += slope.square()
     expected = torch.sigmoid(against_others / (1 + math.pi / 8 * variance).sqrt())
     return expected / expected.sum(1, keepdim=True)
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """True for the class (the first of several) with the largest logit, (B, K, *spatial); torch's argmax over an axis
+    that is not the last takes ten times as long.
+    """
+    is_largest, is_taken = logits == logits.amax(1, keepdim=True), torch.zeros_like(logits[:, 0], dtype=torch.bool)
+    for of_class in is_largest.unbind(1):
+        of_class &= ~is_taken
+        is_taken |= of_class
+    return is_largest

@@ -67,7 +67,7 @@ class ImageGridPrediction:
         return self.grid.on_image(entropy_map(self.fused, self.grid.label_manager.has_regions))
 
     def soft_dices(self) -> dict[str, float]:
-        """Of every structure's mask, :mod:`~medsegdiff_auto.decision.quality`; NaN where it is empty."""
+        """The soft Dice of every structure's mask (:mod:`~medsegdiff_auto.decision.quality`); NaN where it is empty."""
         structures = structures_of(self.grid.dataset_json)
         found = soft_dices(self.fused, self.grid.on_cropped(self.segmentation), structures)
         return {structure.name: value for structure, value in zip(structures, found)}

@@ -53,7 +53,8 @@ def relative_denoiser_cost(unet: nn.Module, num_inputs: int, num_outputs: int, p
                            configuration: DiffusionConfiguration) -> float:
     """Multiply-adds of one denoiser evaluation over those of one forward of nnU-Net's network.
 
-    What the denoiser computes of the image alone is not counted: it is computed once for all samples and steps.
+    What the denoiser computes of the image alone is not counted: it is computed once for all samples and steps. Of one
+    that sees no state that is nearly all, and is counted: the cost of a view, however many samples are drawn of it.
 
     Call it under ``torch.device("meta")`` with a ``unet`` built there. Convolutions and matrix products count;
     the Fourier transforms and element-wise operations do not.
@@ -63,8 +64,11 @@ def relative_denoiser_cost(unet: nn.Module, num_inputs: int, num_outputs: int, p
     with torch.no_grad():
         with FlopCounterMode(display=False) as unet_counter:
             unet.eval()(image)
-        terms = network.image_terms(network.condition(image))
+        condition = network.condition(image)
+        terms = network.image_terms(condition)
         with FlopCounterMode(display=False) as denoiser_counter:
+            if not configuration.network.sees_state:
+                network.image_terms(condition)
             network.denoise(torch.empty(1, num_outputs, *patch_size), torch.empty(1), terms,
                             network.empty_latents(1, patch_size))
     return denoiser_counter.get_total_flops() / unet_counter.get_total_flops()

@@ -39,7 +39,7 @@ class Tiles:
 
     @property
     def patch_size(self) -> tuple[int, ...]:
-        """Of a tile as the network gets it, (*patch)."""
+        """Size of a tile as the network gets it, (*patch)."""
         return tuple(self.window.shape[self.flat:])
 
     def cut(self, volume: Tensor, index: int) -> Tensor:

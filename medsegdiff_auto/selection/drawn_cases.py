@@ -41,12 +41,12 @@ class DrawnCase:
     model: TrainedModel
 
     def rows(self, conditioner_weight: float = 0.0) -> list[dict]:
-        """Of :func:`~medsegdiff_auto.evaluation.audit.scores`."""
+        """Scores of every structure, :func:`~medsegdiff_auto.evaluation.audit.scores`."""
         return scores(self.case, self.distribution, self.reference, self.model, conditioner_weight)
 
     @property
     def voxel_size(self) -> float:
-        """Of the network's grid, in the unit of the tables: the cropped image's voxels spread over it."""
+        """Size of a voxel of the network's grid in the unit of the tables: the cropped image spread over it."""
         spacing_mm = spacing_of(self.properties)
         is_flat = whole_shape(self.properties)[self.model.plans_manager.transpose_backward[0]] == 1
         column = size_column(2 if is_flat else 3, self.model.dataset_json["file_ending"] in FORMATS_WITH_SPACING)

@@ -4,8 +4,8 @@ import gc
 
 import pytest
 import torch
-from tiny_networks import (ANISOTROPIC, STATE, NUM_INPUTS, NUM_OUTPUTS, PAPER, random_image, random_state, tiny_network,
-                           tiny_unet)
+from tiny_networks import (ANISOTROPIC, LATENT, NUM_INPUTS, NUM_OUTPUTS, PAPER, STATE, random_image, random_state,
+                           tiny_network, tiny_unet)
 from torch import nn
 
 from medsegdiff_auto.networks.cost import LiveMemory, relative_denoiser_cost
@@ -31,15 +31,19 @@ def multiply_adds(network, *inputs):
     return sum(total)
 
 
-@pytest.mark.parametrize("configuration", [STATE, PAPER], ids=["auto", "paper"])
+@pytest.mark.parametrize("configuration", [STATE, PAPER, LATENT.changed(sees_state=False, num_steps=1)],
+                         ids=["state", "paper", "no state"])
 @pytest.mark.parametrize("dimension, strides, size", [(2, None, (8, 12)), (3, ANISOTROPIC, (2, 12, 8))], ids=str)
 def test_the_relative_cost_is_the_ratio_of_multiply_adds(configuration, dimension, strides, size):
     configuration = configuration.changed(bottleneck_attention_heads=0)
     network = tiny_network(dimension, configuration, strides=strides).eval()
     image, x_t = random_image(*size, batch_size=1), random_state(*size, batch_size=1)
     unet = tiny_unet(dimension, strides=strides).eval()
-    terms = network.image_terms(network.condition(image))
-    expected = multiply_adds(network.denoiser, x_t, torch.ones(1), terms) / multiply_adds(unet, image)
+    condition, latent = network.condition(image), network.empty_latents(1, size)
+    # of a denoiser that sees no state what it computes of the image counts: the forward of it alone includes that
+    terms = network.image_terms(condition) if configuration.network.sees_state else condition
+    inputs = (x_t, torch.ones(1), terms) + (() if latent is None else (torch.zeros_like(latent),))
+    expected = multiply_adds(network.denoiser, *inputs) / multiply_adds(unet, image)
     with torch.device("meta"):
         found = relative_denoiser_cost(tiny_unet(dimension, strides=strides), NUM_INPUTS, NUM_OUTPUTS, size,
                                        configuration)
