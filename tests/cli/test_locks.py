@@ -43,7 +43,8 @@ def sleeping(tmp_path):
     """Starts processes that hold a lock until they are ended, and have forked a process that outlives them."""
     program = ("import os, sys, time\nfrom pathlib import Path\nfrom medsegdiff_auto.locks import alone_in\n"
                "with alone_in(Path(sys.argv[1]), 'busy', *map(int, sys.argv[2:])):\n"
-               "    None if os.fork() else print('held', flush=True)\n    time.sleep(60)")  # the worker says so: it has begun
+               # the worker says it: it has begun
+               "    None if os.fork() else print('held', flush=True)\n    time.sleep(60)")
     started = []
 
     def start(part: int = 0, num_parts: int = 1) -> subprocess.Popen:
