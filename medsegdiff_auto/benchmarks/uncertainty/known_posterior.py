@@ -130,6 +130,8 @@ def main() -> None:
     rows = defaultdict(list)
     for method, use_fitted in (("as planned", False), ("fitted", True)):
         model = model_of(args, args.f, use_fitted=use_fitted)
+        if use_fitted and model.fitted is None:
+            continue
         predictor, generator = MedSegDiffPredictor(model, SamplingOptions(args.samples,
                                                                           args.steps)), np.random.default_rng(0)
         for case, files, posterior in test_cases(args.d, args.cases):
