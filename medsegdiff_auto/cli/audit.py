@@ -35,9 +35,9 @@ def _audit(args, command: list[str]) -> None:
     from medsegdiff_auto.evaluation.audit import NO_DIFFUSION, OWN, audit_states, differences, summary
     from medsegdiff_auto.evaluation.metrics_table import write_rows
 
-    rows = _with_model(audit_states, place, args)
+    rows = _with_model(audit_states, place, args, args.steps)
     if (of_twins / f"fold_{args.f}" / args.chk).is_file():
-        of_twin = _with_model(audit_states, place._replace(folder=of_twins), args)
+        of_twin = _with_model(audit_states, place._replace(folder=of_twins), args, num_steps=None)  # it has one
         rows += [row | {"shown": NO_DIFFUSION} for row in of_twin if row["shown"] == OWN]
     target = place.folder / f"fold_{args.f}" / "audit"
     target.mkdir(exist_ok=True)
@@ -51,12 +51,12 @@ def _audit(args, command: list[str]) -> None:
     print(f"Written: {target}")
 
 
-def _with_model(audit_states, place: ModelPlace, args) -> list[dict]:
+def _with_model(audit_states, place: ModelPlace, args, num_steps: int | None) -> list[dict]:
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 
     model = load_model(place.folder, [args.f], args.chk)
-    options = SamplingOptions(args.samples, args.steps, num_mirrors=1, seed=args.seed)
+    options = SamplingOptions(args.samples, num_steps, num_mirrors=1, seed=args.seed)
     predictor = MedSegDiffPredictor(model, options, place.device)
     return audit_states(predictor, model, place.preprocessed, args.f, args.cases, args.seed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from torch import Tensor
 
+from medsegdiff_auto.diffusion.latent_noise import LatentNoise
 from medsegdiff_auto.diffusion.state import state_from_labels, state_from_regions
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.nnunet.dataset_files import next_stage_folder, read_splits
@@ -19,7 +21,7 @@ from medsegdiff_auto.nnunet.preprocessed import read_cases, require_data_folder
 from medsegdiff_auto.nnunet.structures import Structure, ignore_label_of, structures_of
 from medsegdiff_auto.explanation.plane import Plane
 from medsegdiff_auto.inference.model import TrainedModel
-from medsegdiff_auto.sampling.seeds import noise_volume
+from medsegdiff_auto.sampling.seeds import latent_seed, noise_volume
 from medsegdiff_auto.training.previews import patch_around
 
 NUM_CASES_NAMED = 6
@@ -38,6 +40,8 @@ class Tile:
         target: ``classes`` or ``regions``.
         ignore_label: its voxels count in no score.
         plane: what is drawn of it.
+        latent_of: the predictor's latent noise at this place by sample and step, (1, fields, *cells); None for a
+            network without, and for a tile that is of no case.
     """
 
     case: str
@@ -49,6 +53,7 @@ class Tile:
     target: str
     ignore_label: int | None
     plane: Plane
+    latent_of: Callable[[int, int], Tensor] | None = None
 
     def masks(self, probabilities: np.ndarray) -> np.ndarray:
         """Boolean masks (num_structures, ...) of probabilities (K, ...): the likeliest class, or regions above 1/2."""
@@ -80,12 +85,13 @@ def read_tile(model: TrainedModel, preprocessed_folder: Path, fold: int, case: s
     at = place(np.isin(reference, [label for s in structures for label in s.labels]), patch)
     num_outputs = model.plans_manager.get_label_manager(model.dataset_json).num_segmentation_heads
     noise = noise_at(at, (num_outputs, *reference.shape), case, num_samples, seed)
-    reference = reference[at]
+    whole, reference = reference.shape, reference[at]
     plane = Plane.through(np.isin(reference, [label for s in structures for label in s.labels]),
                           model.configuration_manager.spacing)
     x_start = state_of(reference, structures, model.diffusion.target, num_outputs, ignore_label)
     return Tile(case, torch.from_numpy(image[(slice(None), *at)]).float(), reference, x_start, noise, structures,
-                model.diffusion.target, ignore_label, plane)
+                model.diffusion.target, ignore_label, plane,
+                latent_at(model, at, tuple(whole), case, seed))
 
 
 def noise_at(at: tuple[int | slice, ...], shape: tuple[int, ...], case: str, num_samples: int, seed: int) -> Tensor:
@@ -93,6 +99,22 @@ def noise_at(at: tuple[int | slice, ...], shape: tuple[int, ...], case: str, num
     first = at[0] if isinstance(at[0], slice) else slice(at[0], at[0] + 1)
     noise = [noise_volume(shape, seed, case, k, rows=first)[(..., *at[1:])] for k in range(num_samples)]
     return torch.stack(noise if isinstance(at[0], slice) else [one[:, 0] for one in noise])
+
+
+def latent_at(model: TrainedModel, at: tuple[int | slice, ...], shape: tuple[int, ...], case: str,
+              seed: int) -> Callable[[int, int], Tensor] | None:
+    """The latent noise that the predictor gives the samples of a case (shape *spatial) at a place."""
+    if not model.network.has_latent_noise:
+        return None
+    place_of_tile = [one if isinstance(one, slice) else slice(one, one + 1) for one in at]
+    is_flat = not isinstance(at[0], slice)
+
+    def latent_of(sample: int, step: int) -> Tensor:
+        noise = LatentNoise(shape, model.network.configuration, model.network.cell,
+                            latent_seed(seed, case, sample, step)).at(place_of_tile)
+        return noise.squeeze(-3) if is_flat else noise
+
+    return latent_of
 
 
 def read_validation_case(model: TrainedModel, preprocessed_folder: Path, fold: int,

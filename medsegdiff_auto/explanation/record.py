@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from collections.abc import Iterator
 
 import numpy as np
@@ -84,8 +85,9 @@ def draw(predictor: MedSegDiffPredictor, tile: Tile) -> Drawing:
         shown = shown_samples(network, (number,), 1, 0, predictor.num_steps)
         shown_first = None if shown == (number,) else tile.noise[list(shown)]
         with recorded_gates(network, tile.plane) if number == 0 else nullcontext() as recorded:
-            probabilities = predictor.draw(condition, noise[None], observe=observer(steps, tile.plane),
-                                           shown_first=shown_first)[0]
+            probabilities = predictor.draw(
+                condition, noise[None], observe=observer(steps, tile.plane), shown_first=shown_first,
+                latent_of=None if tile.latent_of is None else partial(tile.latent_of, number))[0]
         gates = gates if recorded is None else recorded
         trajectories.append(Trajectory(steps, probabilities.numpy()))
     return Drawing(trajectories, plain, gates, condition)

@@ -38,7 +38,7 @@ from medsegdiff_auto.sampling.tile_memory import TileMemory, tile_memory
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage, VolumeStore
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.cpu_speed import channels_last
-from medsegdiff_auto.networks.sampling_network import Observe
+from medsegdiff_auto.networks.sampling_network import LatentOfStep, Observe
 from medsegdiff_auto.nnunet.managers import determine_num_input_channels
 
 SAMPLES_PER_CALL = 8  # at least (results/cost_inference.md)
@@ -301,7 +301,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
         return self.evaluate(self.network.condition, tiles.to(self.device))
 
     def draw(self, condition: Condition, noise: Tensor, observe: Observe | None = None,
-             shown_first: Tensor | None = None) -> Tensor:
+             shown_first: Tensor | None = None, latent_of: LatentOfStep | None = None) -> Tensor:
         """One mask per noise of single tiles, (B, K, *patch) probabilities on the CPU."""
         return self.evaluate(self.network.sample_probabilities, condition, noise, self.options.num_steps,
-                             self.options.solver, observe, shown_first).cpu()
+                             self.options.solver, observe, shown_first, latent_of).cpu()

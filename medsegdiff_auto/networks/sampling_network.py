@@ -24,6 +24,7 @@ from medsegdiff_auto.tables import SOLVERS
 
 LATENT_SEEDS_APART = 1000  # from one step to the next
 Observe = Callable[[Tensor, Tensor, Tensor], None]
+LatentOfStep = Callable[[int], Tensor]
 
 
 def state_dtype(device: torch.device) -> torch.dtype:
@@ -249,7 +250,7 @@ class SamplingNetwork(nn.Module, ABC):
 
     def sample_probabilities(self, condition: Condition, noise: Tensor, num_steps: int | None = None,
                              solver: str | None = None, observe: Observe | None = None,
-                             shown_first: Tensor | None = None) -> Tensor:
+                             shown_first: Tensor | None = None, latent_of: LatentOfStep | None = None) -> Tensor:
         """One mask per noise as probabilities, (B, K, *spatial) float32, each image a whole volume.
 
         Args:
@@ -258,6 +259,7 @@ class SamplingNetwork(nn.Module, ABC):
                 stochastic steps included.
             observe: called with t, x_t and the predicted x_0 of every step.
             shown_first: what the denoiser is shown at the first step in the place of the state, as ``noise``.
+            latent_of: latent noise of every step, as :meth:`latents`; None for one that follows from ``noise``.
         """
         c, row = self.configuration, SOLVERS.row(solver or self.configuration.sampling.solver)
         device = condition.logits[0].device
@@ -270,7 +272,10 @@ class SamplingNetwork(nn.Module, ABC):
         def predict(step: int, t: Tensor) -> Iterator[tuple[slice, Tensor]]:
             x_t = states.read()
             shown = shown_first.to(x_t) if shown_first is not None and step == 0 else None
-            latent = self.latents([seed + LATENT_SEEDS_APART * step for seed in seeds], shape[1:], device)
+            if latent_of is not None:
+                latent: Tensor | None = on_device(latent_of(step), device)
+            else:
+                latent = self.latents([seed + LATENT_SEEDS_APART * step for seed in seeds], shape[1:], device)
             x_start = self.predict_x_start(x_t, t, terms, shown, latent)
             if observe is not None:
                 observe(t, x_t, x_start)

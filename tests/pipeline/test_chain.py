@@ -140,7 +140,7 @@ def test_neither_the_size_of_a_batch_nor_the_memory_changes_the_masks(chain_2d, 
     monkeypatch.setattr(predictor, "SAMPLED_VOXELS_PER_CALL", 1)
     assert command(
         f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
-        "--steps 2 --save_samples --max_memory 0.000001", chain.raw / "imagesTs", tmp_path / "one_by_one") == 0
+        "--save_samples --max_memory 0.000001", chain.raw / "imagesTs", tmp_path / "one_by_one") == 0
     for case in chain.cases:
         for name in (f"{case}.nii.gz", f"{case}_samples.nii.gz"):
             np.testing.assert_array_equal(volume(tmp_path / "one_by_one" / name), volume(chain.predictions / name))
@@ -152,7 +152,7 @@ def test_parts_and_a_continued_prediction_give_the_files_of_one_run(chain_2d, fo
     chain = chain_2d
     folders(chain.root)
     line = (f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
-            f"--steps 2 --save_samples -num_parts {num_parts} -part_id ")
+            f"--save_samples -num_parts {num_parts} -part_id ")
     for part in map(str, range(num_parts)):
         assert command(line + part, chain.raw / "imagesTs", tmp_path) == 0
     assert without_flags(tmp_path) == without_flags(chain.predictions)
@@ -177,7 +177,6 @@ def test_another_fusion_decodes_the_same_samples(chain_2d, folders, tmp_path, fu
     folders(chain.root)
     assert command(
         f"predict -i {{0}} -o {{1}} -d {chain.dataset} -c {chain.configuration} -f 0 1 -device cpu --samples 3 "
-        "--steps 2 "
         f"--save_samples --fusion {fusion}", chain.raw / "imagesTs", tmp_path) == 0
     labels = PlansManager(str(chain.model / "plans.json")).get_label_manager(
         json.loads((chain.model / "dataset.json").read_text(encoding="utf-8")))

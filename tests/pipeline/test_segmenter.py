@@ -18,7 +18,7 @@ from medsegdiff_auto.sampling import volume_store
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.planning.fingerprint import structure_labels
 
-OPTIONS = {"folds": FOLDS, "device": "cpu", "samples": 3, "steps": 2}
+OPTIONS = {"folds": FOLDS, "device": "cpu", "samples": 3}
 README = Path(__file__).parents[2] / "README.md"
 COMPANIONS = ("", "_uncertainty", "_samples", "_probabilities")
 

@@ -16,10 +16,10 @@ from medsegdiff_auto.inference.prediction import prepare_case
 from medsegdiff_auto.inference.predictor import EVALUATION, FORWARD, LEFT_OUT, MedSegDiffPredictor, SamplingOptions
 
 CHOICES = {
-    "the plan's": (SamplingOptions(), {}), "four views": (SamplingOptions(6, 2, num_mirrors=4), {}),
+    "the plan's": (SamplingOptions(), {}), "four views": (SamplingOptions(6, num_mirrors=4), {}),
     "no memory": (SamplingOptions(3, 1, num_mirrors=2, samples_per_call=2), {"terms_bytes": 0.0,
                                                                              "samples_together": 1}),
-    "some memory": (SamplingOptions(5, 3, num_mirrors=2), {"terms_bytes": 1e6, "samples_together": 2})
+    "some memory": (SamplingOptions(5, num_mirrors=2), {"terms_bytes": 1e6, "samples_together": 2})
 }
 
 
@@ -56,7 +56,7 @@ def test_the_stated_calls_are_those_that_are_counted_where_every_tile_has_foregr
 
 def test_evaluations_that_are_left_out_are_told_and_add_up_to_the_stated_ones(chain_2d, folders, monkeypatch):
     monkeypatch.setattr(conditions, "NO_FOREGROUND_BELOW", 2.0)
-    predictor, data = prepared(chain_2d, SamplingOptions(3, 2))
+    predictor, data = prepared(chain_2d, SamplingOptions(3))
     told = []
     predictor.on_call = lambda kind, count: told.append(count) if kind == LEFT_OUT else None
     for _ in predictor.draw_case(data, "case"):
@@ -67,7 +67,7 @@ def test_evaluations_that_are_left_out_are_told_and_add_up_to_the_stated_ones(ch
 
 
 def test_seconds_of_one_view_and_one_sample_are_shares_of_the_timed_batches(chain_3d, folders):
-    predictor, data = prepared(chain_3d, SamplingOptions(3, 2, num_mirrors=2))
+    predictor, data = prepared(chain_3d, SamplingOptions(3, num_mirrors=2))
     clock = iter([0, 0.4, 1, 1.25, 2, 2.4, 3, 3.375])  # the second of each pair of calls counts
     calls = time_calls(predictor, lambda: next(clock))
     assert (calls.forward_s, calls.evaluation_s) == (0.25 / 2, 0.375 / 3)
@@ -92,8 +92,7 @@ def test_the_command_states_the_cost_once_before_the_first_case_and_then_a_line_
                           r"size about \S+ s",
                           lines[1])
     forwards, evaluations, tiles, steps = map(int, stated.groups())
-    # one view, whose first step the samples share
-    assert forwards == tiles and steps == 2 and evaluations == tiles * (1 + 3)
+    assert forwards == tiles and steps == 1 and evaluations == 3 * tiles
     assert [line.split()[0] for line in lines[2:]] == chain_2d.cases
 
 
