@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import joblib
+
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.heap import keep_freed_memory
 
@@ -11,8 +13,8 @@ FEWEST_PROCESSES = {"nnUNet_def_n_proc": 1, "nnUNet_n_proc_DA": 0}  # 0 is nnU-N
 
 
 def num_cores() -> int:
-    """Cores of the process's affinity mask where the system has one, else all of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The least of the machine's cores, the process's affinity mask and the quota of its control group, at least 1."""
+    return joblib.cpu_count()
 
 
 def num_threads() -> int:

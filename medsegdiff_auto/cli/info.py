@@ -7,6 +7,8 @@ from pathlib import Path
 
 from medsegdiff_auto import __version__
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.cores import num_cores
+from medsegdiff_auto.granted import free_memory_bytes, memory_words
 from medsegdiff_auto.paths import FOLDER_CONTENTS, known_datasets
 
 LIBRARIES = ("nnunetv2", "torch", "torchvision", "dynamic-network-architectures", "batchgenerators", "SimpleITK",
@@ -33,20 +35,24 @@ def _info(args) -> None:
 
 
 def collect() -> dict:
-    """What the command shows: ``versions``, ``folders``, ``ext_trainer_dir``, and the ``datasets`` with their models.
+    """What the command shows: ``versions``, ``cores``, ``free_memory_bytes``, ``folders``, ``ext_trainer_dir``, and the
+    ``datasets`` with their models.
     """
     import platform
 
     versions = {"medsegdiff-auto": __version__, "python": platform.python_version()}
     versions.update({library: _version(library) for library in LIBRARIES})
     folders = {variable: os.environ.get(variable) or None for variable in FOLDER_CONTENTS}
-    return {"versions": versions, "folders": folders, "ext_trainer_dir": str(EXT_TRAINER_DIR),
+    return {"versions": versions, "cores": num_cores(), "free_memory_bytes": free_memory_bytes(), "folders": folders,
+            "ext_trainer_dir": str(EXT_TRAINER_DIR),
             "datasets": {name: _dataset(name, folders) for name in known_datasets()}}
 
 
 def as_text(information: dict) -> str:
     """Renders the facts for a reader."""
     lines = [f"{name:<30} {version or 'not installed'}" for name, version in information["versions"].items()]
+    lines.append(f"{'cores':<30} {information['cores']}")
+    lines.append(f"{'free memory':<30} {memory_words(information['free_memory_bytes'])}")
     for variable, folder in information["folders"].items():
         state = "not set" if folder is None else folder if Path(folder).is_dir() else f"{folder} (does not exist)"
         lines.append(f"{variable:<30} {state}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from medsegdiff_auto.granted import free_memory_bytes
 from medsegdiff_auto.heap import give_back_freed_memory
 
 try:
@@ -24,16 +25,15 @@ GIVEN_BACK_FROM = 0.95  # of a limit
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that the device has free now; of the machine where the device shares it.
+    """Memory that the device has free now; of the machine where the device shares it, within every limit that the
+    process has there (:mod:`~medsegdiff_auto.granted`).
 
     What torch's allocator keeps on a GPU for its next tensors counts as free: this process will use it again.
     """
     if device.type == "cuda":
         kept_for_reuse = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept_for_reuse
-    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines() if Path("/proc/meminfo").is_file() else []
-    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
-    return 1024.0 * kilobytes[0] if kilobytes else UNKNOWN_FREE_BYTES
+    return min(free_memory_bytes().values(), default=UNKNOWN_FREE_BYTES)
 
 
 def peak_resident_bytes() -> float:
