@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import joblib
-
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.heap import keep_freed_memory
 
@@ -14,7 +12,9 @@ FEWEST_PROCESSES = {"nnUNet_def_n_proc": 1, "nnUNet_n_proc_DA": 0}  # 0 is nnU-N
 
 def num_cores() -> int:
     """The least of the machine's cores, the process's affinity mask and the quota of its control group, at least 1."""
-    return joblib.cpu_count()
+    from joblib import cpu_count  # numpy, which some commands are spared
+
+    return cpu_count()
 
 
 def num_threads() -> int:

@@ -34,8 +34,10 @@ def main(argv=None) -> int:
     length.add_argument("--iterations", type=ITERATIONS, metavar="N", help="training iterations in all")
     parser.add_argument("--max_hours", type=POSITIVE, metavar="H",
                         help="end after this time; the learning rate decays towards it")
-    parser.add_argument("--c", action="store_true",
-                        help="continue from the latest checkpoint; with --epochs or --iterations to a new end")
+    parser.add_argument(
+        "--c", nargs="?", const="yes", choices=("auto",),
+        help="continue from the latest checkpoint; with --epochs or --iterations to a new end. --c auto: whatever is "
+        "left to do; it begins, continues, or validates, and ends with a line and code 0 where all is done")
     parser.add_argument("--val", action="store_true", help="only validate a finished training")
     parser.add_argument("--val_best", action="store_true", help="validate checkpoint_best instead of checkpoint_final")
     parser.add_argument("--npz", action="store_true", help="save the validation's probabilities, for ensembling")
@@ -54,9 +56,11 @@ def main(argv=None) -> int:
 
 
 def _train(args, command: list[str]) -> None:
-    if args.c and args.val:
-        raise UserError("--c and --val exclude each other.", found="--c --val", expected="one of them",
-                        fix="--c continues a training and validates it at its end; --val only validates")
+    if args.c and (args.val or (args.c == "auto" and args.overwrite)):
+        other = "--val" if args.val else "--overwrite"
+        raise UserError(f"--c and {other} exclude each other.", found=f"--c {other}", expected="one of them",
+                        fix="--c continues a training and validates it at its end; --val only validates, and "
+                            "--overwrite trains anew")
     paths.use_folders(preprocessed=args.preprocessed, results=args.results)
     preprocessed, results = paths.require_folder("nnUNet_preprocessed"), paths.require_folder("nnUNet_results")
     name = paths.resolve_dataset(args.dataset)
@@ -77,7 +81,8 @@ def _train(args, command: list[str]) -> None:
         length = length or usual_length
     request = TrainingRequest(dataset_name=name, configuration=args.configuration, fold=fold,
                               plans_identifier=plans_identifier, trainer=args.tr, device=args.device, length=length,
-                              max_hours=args.max_hours, seed=args.seed, continue_training=args.c,
+                              max_hours=args.max_hours, seed=args.seed, continue_training=args.c is not None,
+                              is_automatic=args.c == "auto",
                               only_validate=args.val, validate_best=args.val_best, save_probabilities=args.npz,
                               overwrite=args.overwrite, conditioner_checkpoint=checkpoint)
     folder = request.fold_folder(results)

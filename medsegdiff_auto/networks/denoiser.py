@@ -170,11 +170,14 @@ class Denoiser(nn.Module):
         image = self.image_terms(condition)
         embedding = self.time_embedding(t)
         last = self._last_features(x_t.to(image.logits.dtype), image, embedding) if image.last is None else image.last
-        output = self.at_head(last, latent)
+        return self._beside_logits(self.at_head(last, latent), image.logits, embedding)
+
+    def _beside_logits(self, output: Tensor, logits: Tensor, embedding: Tensor) -> Tensor:
+        """What is added to the conditioner's logits, and how far these are trusted; embeddings (B, E)."""
         if self.trust is None:
-            return output.expand(len(x_t), *output.shape[1:])
-        trust = 1 + self.trust(embedding).reshape(len(x_t), -1, *[1] * (x_t.ndim - 2))
-        return torch.addcmul(output, trust, image.logits)
+            return output.expand(len(embedding), *output.shape[1:])
+        trust = 1 + self.trust(embedding).reshape(len(embedding), -1, *[1] * (output.ndim - 2))
+        return torch.addcmul(output, trust, logits)
 
     def _last_features(self, state: Tensor, image: ImageTerms, embedding: Tensor) -> Tensor:
         """From the first convolution to the last block of the decoder."""
@@ -226,9 +229,23 @@ class Denoiser(nn.Module):
     def _response(self, image: ImageTerms) -> tuple[Tensor, Sequence[Tensor]]:
         """Logits without latent noise, and what each field adds in a cell (B, K, *cells), without a state."""
         assert self.latent_gain is not None and image.last is not None
-        logits = self(image.logits, torch.ones(len(image.logits), device=image.logits.device), image)
-        norm, activation, _ = self.head
-        return logits, self.latent_gain(activation(norm(image.last))).unflatten(1, (self.num_latents, -1)).unbind(1)
+        norm, activation, project = self.head
+        u, end = activation(norm(image.last)), torch.ones(len(image.logits), device=image.logits.device)
+        logits = self._beside_logits(depth_to_space(project(u), self.cell), image.logits, self.time_embedding(end))
+        return logits, self.latent_gain(u).unflatten(1, (self.num_latents, -1)).unbind(1)
+
+    def draws(self, image: ImageTerms, latent: Tensor) -> Tensor:
+        """Several draws of each of B images by a denoiser that sees no state, (m B, K, *spatial), draw by draw.
+
+        Everything but what the noise moves is computed once for all of them.
+
+        Args:
+            latent: (m B, fields, *cells).
+        """
+        logits, gains = self._response(image)
+        of_draws = latent.to(gains[0].dtype).unflatten(0, (-1, len(logits)))[:, :, :, None]
+        moved = between_cells((torch.stack(list(gains), 1) * of_draws).sum(2).flatten(0, 1), self.cell)
+        return (logits + moved.to(logits.dtype).unflatten(0, (-1, len(logits)))).flatten(0, 1)
 
     def at_bottleneck(self, h: Tensor, image_features: Tensor | None, embedding: Tensor) -> Tensor:
         """What happens at the lowest resolution."""

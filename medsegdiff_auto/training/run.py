@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,8 @@ CHECKPOINTS_TO_CONTINUE = ("checkpoint_final.pth", "checkpoint_latest.pth", "che
 class TrainingRequest:
     """What to train. ``fold`` is a number or ``all``; ``trainer`` a key of :data:`TRAINERS`.
 
-    Without a ``length`` a new training has nnU-Net's, a continued one that of its checkpoint.
+    Without a ``length`` a new training has nnU-Net's, a continued one that of its checkpoint. An automatic request is
+    for :func:`left_to_do`.
     """
 
     dataset_name: str
@@ -54,6 +55,7 @@ class TrainingRequest:
     max_hours: float | None = None
     seed: int | None = None
     continue_training: bool = False
+    is_automatic: bool = False
     only_validate: bool = False
     validate_best: bool = False
     save_probabilities: bool = False
@@ -246,6 +248,41 @@ def checkpoint_to_load(fold_folder: Path, request: TrainingRequest) -> Path | No
     return None
 
 
+def left_to_do(request: TrainingRequest, fold_folder: Path, num_cases: int) -> TrainingRequest | None:
+    """The request as far as it is not done: all of it, from the latest checkpoint on, or the validation; None where
+    nothing is left.
+
+    Args:
+        num_cases: validation cases of the fold.
+    """
+    if (fold_folder / "checkpoint_final.pth").is_file():
+        return None if is_validated(fold_folder, num_cases) else replace(request, continue_training=False,
+                                                                         only_validate=True)
+    has_begun = any((fold_folder / name).is_file() for name in CHECKPOINTS_TO_CONTINUE)
+    return replace(request, continue_training=has_begun)
+
+
+def num_validation_cases(request: TrainingRequest, preprocessed_folder: Path) -> int:
+    """Cases that the fold is validated on; all that there are for fold ``all``."""
+    plans = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)
+    data_identifier = resolved(plans, request.configuration)[DATA]
+    if request.fold == "all":
+        return len(list((preprocessed_folder / data_identifier).glob("*.pkl")))
+    require_fold(preprocessed_folder, request.fold)
+    return len(folds_of(preprocessed_folder, data_identifier)[int(request.fold)]["val"])
+
+
+def is_validated(fold_folder: Path, num_cases: int) -> bool:
+    """Whether the validation is whole and not older than the finished training."""
+    summary, final = fold_folder / "validation" / "summary.json", fold_folder / "checkpoint_final.pth"
+    if not summary.is_file() or summary.stat().st_mtime < final.stat().st_mtime:
+        return False
+    try:
+        return len(load_json(str(summary))["metric_per_case"]) == num_cases
+    except (ValueError, KeyError, TypeError):  # cut off while it was written
+        return False
+
+
 def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> Path:
     """Trains and validates one fold as nnU-Net does and returns its folder."""
     if request.device == "cuda":
@@ -253,6 +290,12 @@ def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: P
     elif request.device == "cpu" and not torch.distributed.is_initialized():
         compute_on_cpu()
     fold_folder = request.fold_folder(results_folder)
+    if request.is_automatic:
+        left = left_to_do(request, fold_folder, num_validation_cases(request, preprocessed_folder))
+        if left is None:
+            logger.info("%s is trained and validated: nothing is left to do.", fold_folder)
+            return fold_folder
+        request = left
     checkpoint = checkpoint_to_load(fold_folder, request)
     if request.seed is not None:
         seed_everything(request.seed)

@@ -151,3 +151,27 @@ def test_the_dispersion_scales_the_noise_and_with_it_the_expected_mask():
     assert (network.expected_probabilities(terms) - without).abs().mean() > 1.5 * (expected - without).abs().mean()
     with pytest.raises(ValueError, match="dispersion is 0 with latent noise"):
         configuration.changed(dispersion=0.0)
+
+
+@pytest.mark.parametrize("target", ["classes", "regions"])
+@pytest.mark.parametrize("dimension, strides, size", CASES, ids=str)
+def test_draws_that_share_their_image_are_those_of_as_many_copies_of_it_with_their_gradients(dimension, strides, size,
+                                                                                            target):
+    stateless = LATENT.changed(sees_state=False, num_steps=1, target=target)
+    network, outputs, gradients = latent_network(dimension, strides, stateless), [], []
+    latent = network.latents(range(6), size, torch.device("cpu"))
+    weights = torch.randn(6, 3, *size, generator=torch.Generator().manual_seed(0))
+    for is_shared in (True, False):
+        terms = network.image_terms(network.condition(random_image(*size)))
+        if is_shared:
+            found = network.denoiser.draws(terms, latent)
+        else:
+            found = network.denoise(torch.zeros(6, 1), torch.ones(6), terms.of([0, 1] * 3), latent)
+        network.zero_grad()
+        (found * weights).sum().backward()
+        gradients.append([None if p.grad is None else p.grad.clone() for p in network.denoiser.parameters()])
+        outputs.append(found.detach())
+    assert torch.allclose(*outputs, atol=1e-5) and outputs[0].std(0).min() > 0
+    for shared, copied in zip(*gradients, strict=True):
+        assert (shared is None) == (copied is None)
+        assert shared is None or torch.allclose(shared, copied, rtol=1e-3, atol=1e-4)
