@@ -7,6 +7,7 @@ of noise in the network's grid. The memory is what the command would state for a
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
@@ -41,6 +42,7 @@ def main() -> None:
     for num_classes in args.classes:
         with TemporaryDirectory() as folder:
             model = load_model(untrained_model(Path(folder) / "model", num_classes), [0])
+            model = replace(model, mirroring_axes=(0, 1, 2))  # an untrained checkpoint names none
             methods = competitors(model, torch.device("cpu"), [args.samples], [model.diffusion.sampling.num_steps])
             rows = paired_seconds(methods, [image], args.rounds, process_time if args.cpu_seconds else perf_counter)
             ratio, low, high = median_ratio(rows)

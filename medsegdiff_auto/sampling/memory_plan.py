@@ -57,7 +57,7 @@ class MemoryPlan:
 
 def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_memory_gb: float | None,
                 folder: Path) -> MemoryPlan:
-    """Memory where as many samples fit together as on disk, else the disk; kept features the rest.
+    """Memory where as many samples fit together as on disk, else as many as the disk holds; kept features the rest.
 
     Args:
         baseline: resident bytes of the process without a case.
@@ -87,6 +87,8 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
     in_memory = most(False)
     on_disk = in_memory < samples and (most(True) > in_memory or not in_memory)
     together = max(1, most(True) if on_disk else in_memory)
+    while on_disk and together > 1 and memory.on_disk(together) > free_on_disk(folder):
+        together -= 1  # many classes: eight volumes with a channel for each are more than most disks hold
     expected, disk_bytes = baseline + memory.peak(together, on_disk), memory.on_disk(together) if on_disk else 0.0
     if on_disk:
         require_space(folder, disk_bytes)
@@ -108,12 +110,17 @@ def fit_beside(in_use: MemoryPlan, following: MemoryPlan) -> bool:
     return in_memory and in_use.peak_bytes + following.preparation_bytes <= in_use.limit_bytes
 
 
+def free_on_disk(folder: Path) -> float:
+    """Bytes."""
+    return float(shutil.disk_usage(folder).free)
+
+
 def require_space(folder: Path, num_bytes: float) -> None:
     """
     Raises:
         UserError: the disk of the folder has less space.
     """
-    free = shutil.disk_usage(folder).free
+    free = free_on_disk(folder)
     if free < num_bytes:
         raise UserError("The case does not fit into the memory, and not on the disk either.",
                         found=f"{free / GB:.1f} GB free in {folder}",

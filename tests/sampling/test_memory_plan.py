@@ -191,6 +191,17 @@ def test_the_size_of_a_case_is_read_off_its_header_in_the_order_of_the_plan(tmp_
     assert found.image_shape == (1, 20, 30) and found.shape == (1, 10, 30)
 
 
+def test_where_the_disk_does_not_hold_all_samples_fewer_are_drawn_together(tmp_path, monkeypatch):
+    """A sample of many classes takes as much as a disk has; drawn one after the other they are the same."""
+    plenty = plan_of(8, tmp_path)
+    assert plenty.is_on_disk and plenty.samples_together > 2
+    monkeypatch.setattr(memory.shutil, "disk_usage",
+                        lambda folder: namedtuple("usage", "free")(plenty.disk_bytes - 1))
+    fewer = plan_of(8, tmp_path)
+    assert fewer.is_on_disk and fewer.samples_together == plenty.samples_together - 1
+    assert fewer.disk_bytes < plenty.disk_bytes
+
+
 def test_only_a_large_case_starts_with_what_the_cases_before_have_freed_given_back(tmp_path):
     assert not plan_of(100, tmp_path, shape=PATCH, num_samples=1, tile=TileMemory(0.1 * GB, 0.01 * GB,
                                                                                   0.05 * GB)).is_large
