@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.granted import core_quota
 from medsegdiff_auto.heap import keep_freed_memory
 
 FEWEST_PROCESSES = {"nnUNet_def_n_proc": 1, "nnUNet_n_proc_DA": 0}  # 0 is nnU-Net's debugging switch
@@ -12,9 +13,8 @@ FEWEST_PROCESSES = {"nnUNet_def_n_proc": 1, "nnUNet_n_proc_DA": 0}  # 0 is nnU-N
 
 def num_cores() -> int:
     """The least of the machine's cores, the process's affinity mask and the quota of its control group, at least 1."""
-    from joblib import cpu_count  # numpy, which some commands are spared
-
-    return cpu_count()
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(affinity, core_quota()))
 
 
 def num_threads() -> int:

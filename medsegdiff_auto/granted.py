@@ -21,7 +21,7 @@ except ImportError:  # Windows
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 NO_LIMIT_FROM = 2 ** 60  # what version 1 writes where there is none
-KILOBYTE = 1024.0
+KILOBYTE, MANY_CORES = 1024.0, 2 ** 20
 # files of a group: limit, use, key of memory.stat for cached files
 VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -56,20 +56,36 @@ def memory_words(free: dict[str, float]) -> str:
 
 def _left_in_groups(proc: Path, cgroups: Path) -> Iterator[float]:
     """What every group with a limit, from the process's own up to the root of what is mounted, has left."""
+    for folder, version in _groups("memory", proc, cgroups):
+        left = _left_in_group(folder, *(VERSION_2 if version == 2 else VERSION_1))
+        if left is not None:
+            yield left
+
+
+def core_quota(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """Cores that the process's control group and all above it grant in time, a part of one as one; many where none
+    limits them.
+    """
+    quotas = [MANY_CORES]
+    for folder, version in _groups("cpu", proc, cgroups):
+        words = (_text(folder / "cpu.max").split() if version == 2 else
+                 [_text(folder / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")])
+        if len(words) == 2 and all(word.isdigit() and int(word) for word in words):  # "max" and -1 set no limit
+            quotas.append(-(-int(words[0]) // int(words[1])))
+    return min(quotas)
+
+
+def _groups(controller: str, proc: Path, cgroups: Path) -> Iterator[tuple[Path, int]]:
+    """Folders of the process's own group and of those above it, up to the root of what is mounted, and the version."""
     for line in _text(proc / "self" / "cgroup").splitlines():
         number, controllers, place = line.split(":", 2)
-        if number == "0":
-            mount, files = cgroups, VERSION_2
-        elif "memory" in controllers.split(","):
-            mount, files = cgroups / "memory", VERSION_1
-        else:
+        if number != "0" and controller not in controllers.split(","):
             continue
+        mount, version = (cgroups, 2) if number == "0" else (cgroups / controller, 1)
         group = mount / place.lstrip("/")
         for folder in [group, *group.parents]:
             if folder == mount or mount in folder.parents:
-                left = _left_in_group(folder, *files)
-                if left is not None:
-                    yield left
+                yield folder, version
 
 
 def _left_in_group(folder: Path, limit: str, used: str, cached: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from medsegdiff_auto import paths
@@ -35,7 +36,7 @@ def main(argv=None) -> int:
     parser.add_argument("--max_hours", type=POSITIVE, metavar="H",
                         help="end after this time; the learning rate decays towards it")
     parser.add_argument(
-        "--c", nargs="?", const="yes", choices=("auto",),
+        "--c", nargs="?", const=True, type=_auto, metavar="auto",
         help="continue from the latest checkpoint; with --epochs or --iterations to a new end. --c auto: whatever is "
         "left to do; it begins, continues, or validates, and ends with a line and code 0 where all is done")
     parser.add_argument("--val", action="store_true", help="only validate a finished training")
@@ -112,6 +113,12 @@ def _prepare_upgrade(checkpoint: Path, args, preprocessed_folder: Path, fold: in
     require_fitting_model(model, preprocessed_folder.name, args.configuration, fold)
     usual_length = TrainingLength(num_epochs=max(1, epochs_of(checkpoint) // 10))
     return write_upgrade_plans(model, preprocessed_folder, args.configuration), usual_length
+
+
+def _auto(text: str) -> str:
+    if text != "auto":
+        raise ArgumentTypeError("must be auto, or stand without a word behind it")
+    return text
 
 
 def _fold(text: str) -> int | str:

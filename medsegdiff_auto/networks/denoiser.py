@@ -165,9 +165,12 @@ class Denoiser(nn.Module):
         """Logits, noise or v, (B, K, *spatial); t is (B,) in [0, 1].
 
         The condition is that of each of the B images, or of one image that all samples share. Without ``latent`` the
-        latent noise is 0 everywhere. A denoiser that sees no state is given an empty one, at t = 1.
+        latent noise is 0 everywhere. A denoiser that sees no state is given an empty one, at t = 1; it may be given the
+        latent noise of m draws of each image, (m B, fields, *cells), and answers draw by draw, (m B, K, *spatial).
         """
         image = self.image_terms(condition)
+        if image.last is not None and latent is not None and len(latent) > len(image.last):
+            return self._draws(image, latent)
         embedding = self.time_embedding(t)
         last = self._last_features(x_t.to(image.logits.dtype), image, embedding) if image.last is None else image.last
         return self._beside_logits(self.at_head(last, latent), image.logits, embedding)
@@ -234,7 +237,7 @@ class Denoiser(nn.Module):
         logits = self._beside_logits(depth_to_space(project(u), self.cell), image.logits, self.time_embedding(end))
         return logits, self.latent_gain(u).unflatten(1, (self.num_latents, -1)).unbind(1)
 
-    def draws(self, image: ImageTerms, latent: Tensor) -> Tensor:
+    def _draws(self, image: ImageTerms, latent: Tensor) -> Tensor:
         """Several draws of each of B images by a denoiser that sees no state, (m B, K, *spatial), draw by draw.
 
         Everything but what the noise moves is computed once for all of them.

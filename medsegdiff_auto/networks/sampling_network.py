@@ -225,9 +225,8 @@ class SamplingNetwork(nn.Module, ABC):
         latent = self.drawn_latents(len(rows), x_t.shape[2:], x_t.device)
         if len(rows) == len(x_t):
             return self.denoise(x_t, t, condition, latent)
-        if isinstance(condition, ImageTerms) and condition.last is not None and latent is not None:
-            assert isinstance(self.denoiser, Denoiser), type(self.denoiser)
-            return self.denoiser.draws(condition, latent)
+        if isinstance(condition, ImageTerms) and condition.last is not None:
+            return self.denoise(x_t, t, condition, latent)
         return self.denoise(entries(x_t, rows), t[rows], condition.of(rows), latent)
 
     def noised_state(self, x_start: Tensor, t: Tensor, noise: Tensor, recycled: Sequence[int],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff_auto.granted import free_memory_bytes, memory_words
+from medsegdiff_auto.granted import MANY_CORES, core_quota, free_memory_bytes, memory_words
 
 UNLIMITED_1 = 9223372036854771712
 
@@ -57,6 +57,20 @@ def test_in_a_container_the_own_group_is_the_root_of_what_is_mounted(proc, tmp_p
     in_group(proc, "0::/../../docker/1234")
     group(tmp_path / "cgroup", memory__max=2 * 10 ** 9, memory__current=25 * 10 ** 8)
     assert free_memory_bytes(proc, tmp_path / "cgroup")["cgroup"] == 0  # over its limit, and not less than nothing
+
+
+@pytest.mark.parametrize("quota, period, cores", [(150000, 100000, 2), (50000, 100000, 1), (400000, 100000, 4)])
+def test_cores_are_those_of_the_tightest_quota_and_a_part_of_one_is_one(proc, tmp_path, quota, period, cores):
+    in_group(proc, "0::/job/step")
+    assert core_quota(proc, tmp_path / "cgroup") == MANY_CORES
+    group(tmp_path / "cgroup" / "job" / "step", cpu__max="max 100000")
+    group(tmp_path / "cgroup" / "job", cpu__max=f"{quota} {period}")
+    assert core_quota(proc, tmp_path / "cgroup") == cores
+    in_group(proc, "3:cpu,cpuacct:/job")
+    group(tmp_path / "cgroup" / "cpu", cpu__cfs_quota_us=-1, cpu__cfs_period_us=100000)
+    assert core_quota(proc, tmp_path / "cgroup") == MANY_CORES
+    group(tmp_path / "cgroup" / "cpu" / "job", cpu__cfs_quota_us=quota, cpu__cfs_period_us=period)
+    assert core_quota(proc, tmp_path / "cgroup") == cores
 
 
 def test_the_words_name_the_least_first():

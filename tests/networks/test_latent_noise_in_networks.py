@@ -164,7 +164,7 @@ def test_draws_that_share_their_image_are_those_of_as_many_copies_of_it_with_the
     for is_shared in (True, False):
         terms = network.image_terms(network.condition(random_image(*size)))
         if is_shared:
-            found = network.denoiser.draws(terms, latent)
+            found = network.denoise(torch.zeros(2, 1), torch.ones(2), terms, latent)
         else:
             found = network.denoise(torch.zeros(6, 1), torch.ones(6), terms.of([0, 1] * 3), latent)
         network.zero_grad()
