@@ -211,7 +211,9 @@ class SamplingNetwork(nn.Module, ABC):
         times = self.schedule.discrete(torch.tensor(t, dtype=torch.float64, device="cpu"))
         with torch.set_grad_enabled(not c.frozen_conditioner):
             condition = self.condition(image)
-        terms = self.image_terms(condition if c.gradient_into_conditioner else condition.detached())
+        seen = condition if c.gradient_into_conditioner else condition.detached()
+        # without a state all of the denoiser is in these terms: left to its forward, which may be compiled
+        terms = self.image_terms(seen) if c.sees_state else seen
         x_t = self.noised_state(x_start, times, noise, recycled, terms)
         output = self.drawn_outputs(x_t, times, terms)
         return TrainingOutput(condition.logits if self.has_conditioner else None, output, x_t,
@@ -225,7 +227,7 @@ class SamplingNetwork(nn.Module, ABC):
         latent = self.drawn_latents(len(rows), x_t.shape[2:], x_t.device)
         if len(rows) == len(x_t):
             return self.denoise(x_t, t, condition, latent)
-        if isinstance(condition, ImageTerms) and condition.last is not None:
+        if not self.configuration.network.sees_state:
             return self.denoise(x_t, t, condition, latent)
         return self.denoise(entries(x_t, rows), t[rows], condition.of(rows), latent)
 
