@@ -22,6 +22,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from medsegdiff_auto.decision.temperature import at_temperature
 from medsegdiff_auto.nnunet.structures import Structure
 from medsegdiff_auto.sampling.volume_store import VolumeStore
 from medsegdiff_auto.schemas import STRICT
@@ -74,16 +75,18 @@ def features(soft_dice: float, size: float) -> tuple[float, float]:
     return math.log(max(1 - soft_dice, LEAST_DOUBT)), math.log(size)
 
 
-def soft_dices(probabilities: VolumeStore, segmentation: np.ndarray, structures: Sequence[Structure]) -> list[float]:
+def soft_dices(probabilities: VolumeStore, segmentation: np.ndarray, structures: Sequence[Structure],
+               temperature: float, regions: bool) -> list[float]:
     """The soft Dice of every structure's mask, in [0, 1]; NaN where the mask is empty.
 
     Args:
         probabilities: fused, (K, z, y, x) in [0, 1].
         segmentation: label map (z, y, x) on the same grid.
+        temperature: that brings them to the fitted one.
     """
     inside, sizes, totals = (np.zeros(len(structures)) for _ in range(3))
     for rows in probabilities.blocks():
-        p, labels = probabilities.values(rows).numpy(), segmentation[rows]
+        p, labels = at_temperature(probabilities.values(rows).numpy(), temperature, regions), segmentation[rows]
         for number, structure in enumerate(structures):
             mask, of_structure = structure.mask(labels), p[structure.channel]
             inside[number] += of_structure[mask].sum(dtype=np.float64)

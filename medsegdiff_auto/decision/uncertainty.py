@@ -102,10 +102,10 @@ def describe_structure(fused: VolumeStore, samples: Sequence[VolumeStore], value
     """Size of one structure with its 90 % interval, and how good its mask is expected to be.
 
     The interval is the samples' 5 to 95 %, with the conformal margin where one is fitted, and reaches to the fused
-    mask's own size where that lies outside. ``expected_dice`` is the mean
-    Dice of the fused mask with the samples, which is what the mask scores on average if the reference is one more
-    sample; ``expected_dice_between_samples`` is that of two samples, NaN for a single one. Two empty masks count as
-    Dice 1, but a structure that neither the fused mask nor any sample has, has no expected Dice: both are NaN.
+    mask's own size where that lies outside. ``expected_dice`` is the mean Dice of the fused mask with the samples,
+    which is what the mask scores on average if the reference is one more sample; ``expected_dice_between_samples`` is
+    that of two samples, NaN for a single one. Two empty masks count as Dice 1, but a structure that neither the fused
+    mask nor any sample has, has no expected Dice: both are NaN.
 
     Args:
         fused: fused label map.

@@ -70,19 +70,22 @@ def structure_sizes(segmentation: np.ndarray, samples: Sequence[VolumeStore], da
         for structure, values in structure_labels(dataset_json).items()}
 
 
-def with_quality(sizes: dict[str, StructureSize], on_image: ImageGridPrediction,
-                 model: TrainedModel) -> dict[str, StructureSize]:
+def with_quality(sizes: dict[str, StructureSize], on_image: ImageGridPrediction, model: TrainedModel,
+                 temperature: float) -> dict[str, StructureSize]:
     """The expected Dice as it is fitted on cases with a reference.
 
     Without such a fit it stays the samples', at most what the network reached on its validation patches: samples that
     are alike do not make a weak network a good one.
+
+    Args:
+        temperature: of the prediction's probabilities, which a user may choose; the fit is one of the fitted.
     """
     quality = model.fitted.quality if model.fitted else None
     if quality is None:
         most = {name: model.validation_dice.get(name, 1.0) for name in sizes}
         return {name: replace(one, expected_dice=float(np.minimum(one.expected_dice, most[name])))
                 for name, one in sizes.items()}
-    soft_dices, described = on_image.soft_dices(), {}
+    soft_dices, described = on_image.soft_dices(model.temperature / temperature), {}
     for name, one in sizes.items():
         expected, low = quality.expected_dice(name, soft_dices[name], one.size)
         described[name] = one if math.isnan(expected) else replace(one, expected_dice=expected, expected_dice_low=low,

@@ -66,10 +66,14 @@ class ImageGridPrediction:
         """Normalised entropy of the fused probabilities, (z, y, x) float32 in [0, 1]; 0 where the image was cropped."""
         return self.grid.on_image(entropy_map(self.fused, self.grid.label_manager.has_regions))
 
-    def soft_dices(self) -> dict[str, float]:
-        """The soft Dice of every structure's mask (:mod:`~medsegdiff_auto.decision.quality`); NaN where it is empty."""
+    def soft_dices(self, temperature: float) -> dict[str, float]:
+        """The soft Dice of every structure's mask (:mod:`~medsegdiff_auto.decision.quality`); NaN where it is empty.
+
+        ``temperature`` brings :attr:`fused` to the fitted one.
+        """
         structures = structures_of(self.grid.dataset_json)
-        found = soft_dices(self.fused, self.grid.on_cropped(self.segmentation), structures)
+        found = soft_dices(self.fused, self.grid.on_cropped(self.segmentation), structures, temperature,
+                           self.grid.label_manager.has_regions)
         return {structure.name: value for structure, value in zip(structures, found)}
 
     @cached_property

@@ -164,4 +164,4 @@ def fused_case(predictor: MedSegDiffPredictor, source: Source, drawn: Iterable[t
                              predictor.temperature, mutual_information)
     sizes = structure_sizes(on_image.segmentation, on_image.sampled, model.dataset_json, spacing_of(source.properties),
                             model.fitted.volume_margins if model.fitted else None)
-    return Prediction(source, on_image, with_quality(sizes, on_image, model))
+    return Prediction(source, on_image, with_quality(sizes, on_image, model, predictor.temperature))

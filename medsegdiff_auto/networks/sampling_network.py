@@ -225,9 +225,7 @@ class SamplingNetwork(nn.Module, ABC):
         """
         rows = list(range(len(x_t))) * self.configuration.loss.num_training_draws
         latent = self.drawn_latents(len(rows), x_t.shape[2:], x_t.device)
-        if len(rows) == len(x_t):
-            return self.denoise(x_t, t, condition, latent)
-        if not self.configuration.network.sees_state:
+        if len(rows) == len(x_t) or not self.configuration.network.sees_state:
             return self.denoise(x_t, t, condition, latent)
         return self.denoise(entries(x_t, rows), t[rows], condition.of(rows), latent)
 

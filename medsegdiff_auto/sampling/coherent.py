@@ -111,7 +111,7 @@ class CoherentSampler:
         configuration, volume = self.network.configuration, (len(samples), *self.conditions.plain.shape)
         finish = partial(probabilities_from_state, target=configuration.target)
         x_t = self.storage.empty(volume)
-        if self.num_steps == 1 and not configuration.network.sees_state:
+        if not configuration.network.sees_state:
             end = trailing_times(1)[0]
             for rows, x_start in self._predictions(samples, samples, None, end, self._latents(samples, 0, latent_of)):
                 x_t.write(rows, finish(x_start))

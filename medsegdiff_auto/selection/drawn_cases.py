@@ -12,7 +12,6 @@ from medsegdiff_auto.decision.conformal import Margins, margins_by_samples
 from medsegdiff_auto.decision.decoder import by_mean, label_maps
 from medsegdiff_auto.decision.quality import soft_dices
 from medsegdiff_auto.decision.sizes import size_column, size_of_voxel
-from medsegdiff_auto.decision.temperature import at_temperature
 from medsegdiff_auto.evaluation.audit import scores
 from medsegdiff_auto.files.companion_files import FORMATS_WITH_SPACING
 from medsegdiff_auto.inference.model import TrainedModel
@@ -20,7 +19,7 @@ from medsegdiff_auto.inference.predictor import CaseDistribution
 from medsegdiff_auto.nnunet.properties import cropped_shape, spacing_of, whole_shape
 from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
 from medsegdiff_auto.overlap import dice, mean_without_nan, pairwise_dice
-from medsegdiff_auto.sampling.volume_store import in_memory
+from medsegdiff_auto.sampling.volume_store import InMemory
 from medsegdiff_auto.selection.quality_fit import JudgedMask
 from medsegdiff_auto.selection.temperature_fit import lowest_nll, nll_by_temperature
 
@@ -58,11 +57,11 @@ class DrawnCase:
         labels = self.model.plans_manager.get_label_manager(self.model.dataset_json)
         fused = replace(self.distribution, conditioner_weight=conditioner_weight).fused
         segmentation, maps = by_mean(fused, labels), label_maps(self.distribution.samples, labels)
-        tempered = at_temperature(fused.numpy(), temperature, labels.has_regions)
         structures = structures_of(self.model.dataset_json)
         ignored = ignore_label_of(self.model.dataset_json)
         valid = None if ignored is None else self.reference != ignored
-        for structure, soft in zip(structures, soft_dices(in_memory(tempered), segmentation, structures)):
+        softs = soft_dices(InMemory(fused), segmentation, structures, temperature, labels.has_regions)
+        for structure, soft in zip(structures, softs):
             mask = structure.mask(segmentation)
             yield JudgedMask(self.case, structure.name, soft, float(mask.sum()) * self.voxel_size,
                              float(pairwise_dice(mask[None], structure.mask(maps)).mean()),

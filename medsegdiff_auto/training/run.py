@@ -25,6 +25,7 @@ from medsegdiff_auto.planning.raters import SUFFIX as RATERS
 from medsegdiff_auto.files.provenance import recorded
 from medsegdiff_auto.planning.made_from import require_preprocessed
 from medsegdiff_auto.training.batches import seed_everything
+from medsegdiff_auto.training.checkpoints import load_nnunet
 from medsegdiff_auto.training.folds import folds_of, require_same_folds
 from medsegdiff_auto.training.schedule import TrainingLength
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
@@ -255,11 +256,24 @@ def left_to_do(request: TrainingRequest, fold_folder: Path, num_cases: int) -> T
     Args:
         num_cases: validation cases of the fold.
     """
-    if (fold_folder / "checkpoint_final.pth").is_file():
+    final = fold_folder / "checkpoint_final.pth"
+    if final.is_file() and is_at_its_end(final, request):
         return None if is_validated(fold_folder, num_cases) else replace(request, continue_training=False,
                                                                          only_validate=True)
     has_begun = any((fold_folder / name).is_file() for name in CHECKPOINTS_TO_CONTINUE)
     return replace(request, continue_training=has_begun)
+
+
+def is_at_its_end(final: Path, request: TrainingRequest) -> bool:
+    """Whether a finished training is as long as the request wants it: one that was stopped, or that was asked to be
+    shorter, is not. A limit in hours ends it where it did.
+    """
+    checkpoint = load_nnunet(final)
+    length = request.length or TrainingLength()
+    planned = checkpoint.get("length", [length.num_epochs, length.num_iterations_per_epoch])  # nnU-Net does not tell
+    if request.length is not None and planned[0] * planned[1] < length.num_epochs * length.num_iterations_per_epoch:
+        return False
+    return request.max_hours is not None or checkpoint["current_epoch"] >= planned[0]
 
 
 def num_validation_cases(request: TrainingRequest, preprocessed_folder: Path) -> int:
@@ -289,19 +303,19 @@ def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: P
         torch.backends.cudnn.benchmark = True  # as nnU-Net sets it: all patches are of one size
     elif request.device == "cpu" and not torch.distributed.is_initialized():
         compute_on_cpu()
-    fold_folder = request.fold_folder(results_folder)
+    fold_folder, is_done = request.fold_folder(results_folder), False
     if request.is_automatic:
         left = left_to_do(request, fold_folder, num_validation_cases(request, preprocessed_folder))
-        if left is None:
-            logger.info("%s is trained and validated: nothing is left to do.", fold_folder)
-            return fold_folder
-        request = left
+        request, is_done = left or replace(request, only_validate=True, continue_training=False), left is None
     checkpoint = checkpoint_to_load(fold_folder, request)
     if request.seed is not None:
         seed_everything(request.seed)
     trainer = build_trainer(request, preprocessed_folder, fold_folder.parent)
     splits = folds_of(preprocessed_folder, trainer.configuration_manager.data_identifier)
     require_same_folds(fold_folder.parent, splits, but=request.fold if checkpoint is None else None)
+    if is_done:  # with the plan and the folds of now
+        logger.info("%s is trained and validated: nothing is left to do.", fold_folder)
+        return fold_folder
     if request.seed is not None:
         trainer.seed = request.seed
     if checkpoint is not None:

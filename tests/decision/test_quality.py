@@ -22,7 +22,7 @@ def test_soft_dice_is_that_of_mask_and_probabilities_slab_by_slab(monkeypatch):
     probabilities = np.stack([1 - organ, organ, np.zeros_like(organ)])
     labels = (organ > 0.5).astype(np.uint8)
     structures = structures_of({"labels": {"background": 0, "organ": 1, "lesion": 2}})
-    of_organ, of_lesion = soft_dices(in_memory(probabilities), labels, structures)
+    of_organ, of_lesion = soft_dices(in_memory(probabilities), labels, structures, 1.0, False)
     assert of_organ == pytest.approx(2 * (0.9 + 0.6 + 0.7) / (3 + 2.5)) and math.isnan(of_lesion)
 
 
@@ -33,7 +33,7 @@ def test_soft_dice_of_voxels_drawn_by_themselves_is_near_their_mean_dice():
     drawn = rng.random((200, *organ.shape)) < organ
     dice = 2 * (drawn & mask).sum((1, 2, 3)) / (drawn.sum((1, 2, 3)) + mask.sum())
     structures = structures_of({"labels": {"background": 0, "organ": 1}})
-    (soft,) = soft_dices(in_memory(np.stack([1 - organ, organ])), mask.astype(np.uint8), structures)
+    (soft,) = soft_dices(in_memory(np.stack([1 - organ, organ])), mask.astype(np.uint8), structures, 1.0, False)
     assert soft == pytest.approx(dice.mean(), abs=0.002)
 
 

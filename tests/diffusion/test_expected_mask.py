@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medsegdiff_auto.diffusion.expected_mask import expected_probabilities
+from medsegdiff_auto.diffusion.expected_mask import expected_probabilities, likeliest
 
 
 def problem(num_outputs: int, scale: float, num_fields: int = 4, num_voxels: int = 200):
@@ -58,3 +58,12 @@ def test_logits_of_any_size_stay_probabilities_and_broken_ones_are_seen(target):
     assert found[..., :2].isfinite().all() and found[..., :2].min() >= 0 and found[..., :2].max() <= 1
     assert found[..., 2].isnan().any()
     assert expected_probabilities(logits.half(), [logits.half()], target).dtype == torch.float32
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 4])
+def test_of_classes_that_are_equally_likely_the_first_counts_as_the_likeliest(num_classes):
+    """Of several likeliest classes none would be left to hold the others against."""
+    logits = torch.zeros(1, num_classes, 2, 2)
+    assert likeliest(logits).sum(1).eq(1).all() and likeliest(logits)[:, 0].all()
+    expected = expected_probabilities(logits, [torch.zeros_like(logits)], "classes")
+    assert torch.allclose(expected, torch.full_like(logits, 1 / num_classes))

@@ -11,6 +11,7 @@ from medsegdiff_auto.explanation.latent import STEPS, latent_section, moved_by_s
 def drawn(request, make):
     """Network, tile, terms of its image, and what each scale moves."""
     network, tile = make.network("auto", 2, request.param), make.tile(2, request.param)
+    network.configuration = network.configuration.changed(dispersion=1.5)
     with torch.inference_mode():
         condition = network.condition(tile.image[None])
         terms = network.image_terms(condition)
@@ -50,7 +51,7 @@ def test_the_map_is_the_deviation_of_logits_over_drawn_fields(drawn):
         for _ in range(300):
             latent = torch.zeros_like(network.empty_latents(1, tile.image.shape[1:]))
             channels = slice(scale * c.latent_channels, (scale + 1) * c.latent_channels)
-            latent[:, channels] = torch.randn((1, c.latent_channels, 1, 1), generator=generator)
+            latent[:, channels] = 1.5 * torch.randn((1, c.latent_channels, 1, 1), generator=generator)
             p = np.clip(prediction(network, tile, terms, latent), 1e-9, 1 - 1e-9)
             logits = np.log(p) - (np.log(1 - p) if tile.target == "regions" else np.log(p).mean(0))
             drawn_logits.append(logits)

@@ -1,10 +1,14 @@
 """The table of cases: which of them a person should look at."""
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from medsegdiff_auto.inference.case_table import (add_to_case_table, case_rows, flag_cases, read_case_table,
-                                                  structure_sizes)
+from medsegdiff_auto.inference.case_table import (StructureSize, add_to_case_table, case_rows, flag_cases,
+                                                  read_case_table, structure_sizes, with_quality)
+from medsegdiff_auto.inference.model import validation_dice
 from medsegdiff_auto.sampling.volume_store import in_memory
 
 
@@ -37,6 +41,26 @@ def test_an_absent_structure_has_an_empty_cell_and_is_never_flagged(tmp_path):
     (found,) = read_case_table(tmp_path)
     assert (found["expected_dice"], found["expected_dice_between_samples"], found["flagged"]) == ("", "", "no")
     assert found["area_mm2"] == "0"
+
+
+@pytest.mark.parametrize("of_samples, reached, expected", [(0.93, 0.56, 0.56), (0.4, 0.56, 0.4),
+                                                           (math.nan, 0.56, None)])
+def test_without_a_fit_samples_that_are_alike_promise_no_more_than_the_network_reached(of_samples, reached, expected):
+    one = StructureSize("volume_ml", 1.0, 0.9, 1.1, "samples", of_samples, math.nan, "samples", 0.95)
+    model = SimpleNamespace(fitted=None, validation_dice={"organ": reached})
+    found = with_quality({"organ": one, "lesion": one}, None, model, 1.0)
+    assert found["organ"].expected_dice == expected or (expected is None and math.isnan(found["organ"].expected_dice))
+    assert found["lesion"] == one or math.isnan(of_samples)  # of which training tells nothing
+    assert found["organ"].estimate == "samples"
+
+
+@pytest.mark.parametrize("labels", [{"background": 0, "lesion": 2, "organ": 1},
+                                    {"background": 0, "organ": [1, 2], "lesion": [2]}], ids=["labels", "regions"])
+def test_what_the_folds_reached_is_told_by_the_name_of_the_structure(labels):
+    checkpoints = [{"logging": {"dice_per_class_or_region": [[0.1, 0.1], row]}}
+                   for row in ([0.8, 0.4], [0.6, math.nan])]
+    found = validation_dice([*checkpoints, {}], {"labels": labels})
+    assert found == {"organ": pytest.approx(0.7), "lesion": pytest.approx(0.4)}
 
 
 def test_a_folder_without_a_table_has_nothing_to_flag(tmp_path):

@@ -84,6 +84,11 @@ def test_a_fitted_quality_is_what_predictions_expect_of_their_masks(chain_2d, fi
     assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --save_probabilities "
                    "--flag_below 0.5", chain_2d.raw / "imagesTs", tmp_path / "out") == 0
     assert "no estimate" in capsys.readouterr().err  # of the structure that the fit does not know
+    assert command("predict -i {0} -o {1} -d 902 -c 2d -f 0 -device cpu --samples 2 --steps 1 --temperature 3",
+                   chain_2d.raw / "imagesTs", tmp_path / "hot") == 0
+    estimated = [[float(row["expected_dice"]) for row in read_table(tmp_path / name / "cases.csv")
+                  if row["estimate"] == "fitted"] for name in ("out", "hot")]
+    assert estimated[0] == pytest.approx(estimated[1], abs=2e-3)  # of the fitted temperature, whatever the map has
     for row in read_table(tmp_path / "out" / "cases.csv"):
         if row["structure"] != names[0].name:
             assert (row["estimate"], row["expected_dice_low"]) == ("samples", "")

@@ -64,6 +64,28 @@ def test_one_line_begins_continues_validates_and_knows_when_all_is_done(spare_fo
     assert command(line) == 0 and trained == [0, 2]
     assert load_safely(final)["current_epoch"] == 4
 
+    (spare_fold / "STOP").touch()
+    longer = line.replace("--iterations 4", "--iterations 6")
+    assert command(longer) == 0 and load_safely(final)["current_epoch"] == 5  # stopped on its way
+    assert command(longer) == 0 and load_safely(final)["current_epoch"] == 6 and trained == [0, 2, 4, 5]
+    assert command(longer) == 0 and trained == [0, 2, 4, 5]
+
+
+def test_a_fold_of_another_plan_is_not_called_done(spare_fold, chain_2d, monkeypatch, capsys):
+    threads_for_processes(monkeypatch)
+    line = "train 902 2d 4 --c auto --iterations 4 -device cpu --seed 0"
+    assert command(line) == 0
+    file = chain_2d.preprocessed / "MedSegDiffPlans.json"
+    before = file.read_text(encoding="utf-8")
+    plans = json.loads(before)
+    plans["configurations"]["2d"]["batch_size"] += 1
+    file.write_text(json.dumps(plans), encoding="utf-8")
+    try:
+        assert command(line) == 2
+    finally:
+        file.write_text(before, encoding="utf-8")
+    assert "The plan of 2d has changed" in capsys.readouterr().err
+
 
 @pytest.mark.parametrize("flags", ["--val", "--overwrite"])
 def test_what_is_left_to_do_is_not_done_anew(spare_fold, capsys, flags):
