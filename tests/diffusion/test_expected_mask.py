@@ -62,7 +62,7 @@ def test_logits_of_any_size_stay_probabilities_and_broken_ones_are_seen(target):
 
 @pytest.mark.parametrize("num_classes", [2, 3, 4])
 def test_of_classes_that_are_equally_likely_the_first_counts_as_the_likeliest(num_classes):
-    """Of several likeliest classes none would be left to hold the others against."""
+    """Were several classes the likeliest, none would be left to hold the others against."""
     logits = torch.zeros(1, num_classes, 2, 2)
     assert likeliest(logits).sum(1).eq(1).all() and likeliest(logits)[:, 0].all()
     expected = expected_probabilities(logits, [torch.zeros_like(logits)], "classes")
