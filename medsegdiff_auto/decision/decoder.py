@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from medsegdiff_auto.nnunet.managers import LabelManager
+from medsegdiff_auto.nnunet.managers import HIGHEST_OF_A_BYTE, LabelManager
 from medsegdiff_auto.tables import DECODERS
 
 Decide = Callable[[np.ndarray, np.ndarray, LabelManager], np.ndarray]  # probabilities, samples, labels -> label map
@@ -83,6 +84,25 @@ def label_map(structures: Iterable[tuple[np.ndarray, np.ndarray]], labels: Label
         wins = mask if labels.has_regions else mask & (probabilities > best)
         chosen[wins] = value
         best[wins] = probabilities[wins]
+    return chosen
+
+
+def labels_by_channel(channels: Iterable[Tensor], labels: LabelManager) -> Tensor:
+    """nnU-Net's own decision, (*spatial) uint8 or, of labels beyond 255, int16, of the probabilities (*spatial) of one
+    class or region after the other; of classes logits serve as well.
+    """
+    chosen = best = None
+    values = labels.regions_class_order if labels.has_regions else range(labels.num_segmentation_heads)
+    for value, channel in zip(values, channels, strict=True):
+        if chosen is None:
+            dtype = torch.uint8 if max(labels.all_labels) <= HIGHEST_OF_A_BYTE else torch.int16
+            chosen = torch.zeros(channel.shape, dtype=dtype, device=channel.device)
+            best = None if labels.has_regions else channel.clone()
+        if best is None:
+            chosen.masked_fill_(channel > 0.5, value)
+        elif value:
+            chosen.masked_fill_(channel > best, value)
+            torch.maximum(best, channel, out=best)
     return chosen
 
 

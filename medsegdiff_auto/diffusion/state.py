@@ -5,6 +5,8 @@ A state x_0 has one channel per class or per region, -1 outside and +1 inside; v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +28,14 @@ def state_from_regions(regions: Tensor, ignored: Tensor | None = None) -> Tensor
     """Region masks (B, K, *spatial) in {0, 1} scaled to {-1, +1}, 0 where ``ignored`` (B, 1, *spatial) is true."""
     state = regions.float() * 2 - 1
     return state if ignored is None else state.masked_fill(ignored.bool(), 0.0)
+
+
+def background_state(shape: Sequence[int], target: str, device: torch.device | str) -> Tensor:
+    """The state of a mask that is empty, (K, *spatial): -1, and +1 in the first channel of classes."""
+    state = torch.full(tuple(shape), -1.0, device=device)
+    if target == "classes":
+        state[0] = 1.0
+    return state
 
 
 def probabilities_from_logits(logits: Tensor, target: str) -> Tensor:

@@ -63,7 +63,7 @@ def case_cost(predictor: MedSegDiffPredictor, image_shape: Sequence[int], calls:
     tiles = predictor.tiles_of(image_shape[1:])
     num_folds, num_views = len(predictor.list_of_parameters), len(predictor.views)
     num_kept = min(len(tiles), int(memory.terms_bytes // (calls.view_bytes * num_views)))
-    shown = [samples for fold in range(num_folds) for samples in predictor.shown_samples(fold, memory.samples_together)]
+    shown = [samples for fold in range(num_folds) for samples in predictor.shown_samples(fold, memory)]
     again = (len(tiles) - num_kept) * views_in_calls(shown, num_views, predictor.samples_per_call)
     num_looks = num_folds * len(tiles) * num_views + again
     return CaseCost(len(tiles), num_looks, num_looks * predictor.network.has_conditioner,

@@ -12,7 +12,7 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
 
 from medsegdiff_auto.files.companion_files import write_npz, write_volumes
-from medsegdiff_auto.decision.fused_mean import SAMPLE, FusedMean
+from medsegdiff_auto.decision.fused_mean import LABELS, SAMPLE, FusedMean
 from medsegdiff_auto.decision.decoder import decode
 from medsegdiff_auto.inference.image_grid import ImageGrid
 from medsegdiff_auto.files.nifti_geometry import NIFTI_ENDINGS, copy_geometry
@@ -42,7 +42,7 @@ class ImageGridPrediction:
     Attributes:
         segmentation: fused label map.
         fused: the fused probabilities at the temperature, (K, *cropped) on the grid's cropped one.
-        sampled: label maps of the samples, uint8.
+        sampled: label maps of the samples, uint8, or int16 where a label exceeds 255.
         grid: from the cropped grid to the image.
         mutual_information: (z, y, x) float32 in [0, 1], where it was asked for.
     """
@@ -83,7 +83,7 @@ class ImageGridPrediction:
 
     @cached_property
     def samples(self) -> np.ndarray:
-        """All sampled label maps at once, (S, z, y, x) uint8."""
+        """All sampled label maps at once, (S, z, y, x) uint8, or int16 where a label exceeds 255."""
         return np.stack([one.read().numpy() for one in self.sampled])
 
 
@@ -93,7 +93,7 @@ def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], grid: ImageGrid, con
 
     Args:
         drawn: of :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`; one volume is held at a
-            time.
+            time, and the fused one is given up.
         grid: of the case; its storage keeps the volumes meanwhile.
         conditioner_weight: of the plain networks in the mean.
         fusion: a row of :data:`~medsegdiff_auto.tables.DECODERS`.
@@ -103,19 +103,19 @@ def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], grid: ImageGrid, con
     """
     mean, sampled = FusedMean(conditioner_weight, grid.storage), []
     shared = MutualInformation(grid.label_manager.has_regions, grid.storage) if mutual_information else None
-    for kind, probabilities in drawn:
-        mean.add(kind, probabilities)
+    for kind, volume in drawn:
+        if kind == LABELS:
+            sampled.append(_kept(grid.on_image(volume.read().numpy()), grid))
+        else:
+            mean.add(kind, volume)
         if kind == SAMPLE:
-            values = grid.logits(probabilities)
+            sampled.append(_kept(grid.labels(grid.channels_of_logits(volume)), grid))
             if shared is not None:
-                shared.add(grid.to_probabilities(values))
-            labels = grid.labels(values, of_logits=shared is None)
-            sampled.append(grid.storage.empty(labels.shape, torch.uint8))
-            sampled[-1].write(slice(None), torch.from_numpy(labels.astype(np.uint8, copy=False)))
-            del values, labels
-        del probabilities  # the generator may need its room for the next ones
-    fused = grid.to_probabilities(grid.logits(mean.finish()))
-    prediction = ImageGridPrediction(grid.labels(fused, of_logits=False), fused, sampled, grid,
+                shared.add(grid.to_probabilities(grid.logits(volume)))
+        del volume  # the generator may need its room for the next one
+    fused = grid.logits(mean.finish(), in_place=True)
+    segmentation = grid.labels(fused[channel].read() for channel in range(fused.shape[0]))
+    prediction = ImageGridPrediction(segmentation, grid.to_probabilities(fused), sampled, grid,
                                      None if shared is None else grid.on_image(shared.value))
     if DECODERS.row(fusion).uses_samples:
         maps = decode(fusion, np.stack(list(prediction.channels())), prediction.samples, grid.label_manager)
@@ -125,6 +125,14 @@ def to_image_grid(drawn: Iterable[tuple[str, VolumeStore]], grid: ImageGrid, con
             scaled = at_temperature(fused.values(rows).numpy(), temperature, grid.label_manager.has_regions)
             fused.write(rows, torch.from_numpy(scaled))
     return prediction
+
+
+def _kept(labels: np.ndarray, grid: ImageGrid) -> VolumeStore:
+    """A label map (z, y, x) where the volumes of the case are."""
+    values = torch.from_numpy(np.ascontiguousarray(labels))
+    store = grid.storage.empty(values.shape, values.dtype)
+    store.write(slice(None), values)
+    return store
 
 
 def write_case(prediction: ImageGridPrediction, folder: Path, case: str, image_file: Path | None,

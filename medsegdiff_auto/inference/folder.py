@@ -19,7 +19,8 @@ from medsegdiff_auto.inference.expected_cost import case_cost, cost_statement, t
 from medsegdiff_auto.sampling.memory_plan import MemoryPlan, fit_beside, memory_statement
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.export import Outputs
-from medsegdiff_auto.inference.prediction import Source, fused_case, prepare_case, write_model_files
+from medsegdiff_auto.inference.prediction import (Source, drawn_for_image, fused_case, prepare_case,
+                                                  write_model_files)
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.inference.progress import progress_over
@@ -88,7 +89,7 @@ def predict_folder(predictor: MedSegDiffPredictor, cases: dict[str, list[Path]],
         if case not in plans:
             size = size_of_file(cases[case][0], predictor.num_inputs, predictor.label_manager.num_segmentation_heads,
                                 model.plans_manager, model.configuration_manager)
-            plans[case] = predictor.memory_plan(size, output_folder)
+            plans[case] = predictor.memory_plan(size, output_folder, outputs.mutual_information)
             if len(plans) == 1 or plans[case].is_on_disk:
                 logger.info("%s", memory_statement(case, size, predictor.num_samples, plans[case]))
         return plans[case]
@@ -105,10 +106,10 @@ def predict_folder(predictor: MedSegDiffPredictor, cases: dict[str, list[Path]],
         cost = case_cost(predictor, data.shape, calls, plan)
         if is_first:
             logger.info("%s", cost_statement(case, cost, calls, predictor, len(cases)))
-        drawn = predictor.draw_case(data, case, plan)
+        source = Source(case, properties, cases[case][0])
+        drawn = drawn_for_image(predictor, source, data, plan)
         del data  # large images lie on disk from here on
         with progress.of_case(case, predictor, cost, calls):
-            source = Source(case, properties, cases[case][0])
             prediction = fused_case(predictor, source, drawn, outputs.mutual_information, plan.storage.on_cpu())
             prediction.write(output_folder, case, outputs)
 

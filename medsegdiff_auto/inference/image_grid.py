@@ -11,16 +11,18 @@ a time; both act on each channel and each voxel alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 
+from medsegdiff_auto.decision.decoder import labels_by_channel
 from medsegdiff_auto.diffusion.state import logits_from_probabilities
 from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager
 from medsegdiff_auto.nnunet.properties import crop_of, cropped_shape, spacing_of, whole_shape
 from medsegdiff_auto.nnunet.resampling import in_plan_order, network_spacing
 from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore
-
-MOST_LABELS_OF_A_BYTE = 255
 
 
 class ImageGrid:
@@ -40,12 +42,30 @@ class ImageGrid:
         self.target = "regions" if self.label_manager.has_regions else "classes"
         self.cropped_shape = cropped_shape(properties)
 
-    def logits(self, probabilities: VolumeStore) -> VolumeStore:
-        """Logits on the cropped grid, (K, *cropped), of probabilities on the network's, (K, *spatial)."""
-        logits = self.storage.empty((probabilities.shape[0], *self.cropped_shape))
-        for channel in range(probabilities.shape[0]):
-            logits[channel].write(logits.all_rows, self._resampled(probabilities[channel]))
+    def decoder_of(self, network_shape: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
+        """Labels (S, rows, *rest) of probabilities (S, K, rows, *rest) on the network's grid (*spatial), where that is
+        the cropped one; else None.
+        """
+        if tuple(network_shape) != tuple(self.cropped_shape):
+            return None
+        return lambda probabilities: labels_by_channel(probabilities.unbind(1), self.label_manager)
+
+    def logits(self, probabilities: VolumeStore, in_place: bool = False) -> VolumeStore:
+        """Logits on the cropped grid, (K, *cropped), of probabilities on the network's, (K, *spatial).
+
+        Args:
+            in_place: the probabilities may be given up for them, where the grids are the same.
+        """
+        shape = (probabilities.shape[0], *self.cropped_shape)
+        is_room = in_place and probabilities.can_be_written and tuple(probabilities.shape) == shape
+        logits = probabilities if is_room else self.storage.empty(shape)
+        for channel, values in enumerate(self.channels_of_logits(probabilities)):
+            logits[channel].write(logits.all_rows, values)
         return logits
+
+    def channels_of_logits(self, probabilities: VolumeStore) -> Iterator[Tensor]:
+        """:meth:`logits`, one channel (*cropped) after the other."""
+        return (self._resampled(probabilities[channel]) for channel in range(probabilities.shape[0]))
 
     def _resampled(self, channel: VolumeStore) -> torch.Tensor:
         """Logits of one channel (*spatial) on the cropped grid."""
@@ -63,16 +83,13 @@ class ImageGrid:
             logits.write(rows, self.label_manager.apply_inference_nonlin(logits.values(rows)))
         return logits
 
-    def labels(self, store: VolumeStore, of_logits: bool) -> np.ndarray:
-        """Label map of the image, (z, y, x), of logits or probabilities (K, *cropped); 0 outside of what was cropped.
+    def labels(self, logits: Iterable[Tensor]) -> np.ndarray:
+        """Label map of the image, (z, y, x), of the logits of one channel (*cropped) after the other; 0 outside of what
+        was cropped.
         """
-        manager = self.label_manager
-        decode = manager.convert_logits_to_segmentation if of_logits else manager.convert_probabilities_to_segmentation
-        small = len(manager.foreground_labels) < MOST_LABELS_OF_A_BYTE
-        labels = np.empty(self.cropped_shape, np.uint8 if small else np.uint16)
-        for rows in store.blocks():
-            labels[rows] = decode(store.values(rows).numpy())
-        return self.on_image(labels)
+        if self.label_manager.has_regions:
+            logits = map(self.label_manager.apply_inference_nonlin, logits)
+        return self.on_image(labels_by_channel(logits, self.label_manager).numpy())
 
     def on_image(self, volume: np.ndarray, outside: float = 0) -> np.ndarray:
         """A volume (*cropped) as (z, y, x), ``outside`` where the image was cropped."""

@@ -6,7 +6,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,6 +22,7 @@ from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.nnunet.managers import PlansManager, previous_stage_channels
 from medsegdiff_auto.nnunet.properties import spacing_of
 from medsegdiff_auto.sampling.case_size import size_of_file
+from medsegdiff_auto.sampling.memory_plan import MemoryPlan
 from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore
 from medsegdiff_auto.writing import write_json
 
@@ -150,16 +151,28 @@ def prepare_case(model: TrainedModel, files: list[Path], previous_stage: Path | 
     return data, properties
 
 
+def drawn_for_image(predictor: MedSegDiffPredictor, source: Source, data: np.ndarray,
+                    plan: MemoryPlan) -> Iterator[tuple[str, VolumeStore]]:
+    """What :func:`fused_case` needs of a preprocessed image (C, *spatial), and nothing larger."""
+    return predictor.draw_case(data, source.case, plan, True,
+                               _grid_of(predictor, source, Storage()).decoder_of(data.shape[1:]))
+
+
+def _grid_of(predictor: MedSegDiffPredictor, source: Source, storage: Storage) -> ImageGrid:
+    model = predictor.model
+    return ImageGrid(source.properties, model.plans_manager, model.configuration_manager, model.dataset_json, storage)
+
+
 def fused_case(predictor: MedSegDiffPredictor, source: Source, drawn: Iterable[tuple[str, VolumeStore]],
                mutual_information: bool = False, storage: Storage = Storage()) -> Prediction:
     """One case, fused and described as it is drawn.
 
     Args:
-        drawn: of :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`.
+        drawn: of :func:`drawn_for_image`, or of
+            :meth:`~medsegdiff_auto.inference.predictor.MedSegDiffPredictor.draw_case`.
         storage: where volumes are kept meanwhile.
     """
-    model = predictor.model
-    grid = ImageGrid(source.properties, model.plans_manager, model.configuration_manager, model.dataset_json, storage)
+    model, grid = predictor.model, _grid_of(predictor, source, storage)
     on_image = to_image_grid(drawn, grid, model.diffusion.sampling.conditioner_weight, predictor.fusion,
                              predictor.temperature, mutual_information)
     sizes = structure_sizes(on_image.segmentation, on_image.sampled, model.dataset_json, spacing_of(source.properties),

@@ -9,7 +9,7 @@ from io import StringIO
 from math import inf, prod
 from pathlib import Path
 from tempfile import gettempdir
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -21,9 +21,9 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.sampling.case_memory import CaseMemory
 from medsegdiff_auto.sampling.case_size import CaseSize
-from medsegdiff_auto.sampling.coherent import CoherentSampler, shown_samples
+from medsegdiff_auto.sampling.coherent import CoherentSampler, Decode, shown_samples
 from medsegdiff_auto.sampling.conditions import Conditions, in_batches
-from medsegdiff_auto.decision.fused_mean import EXPECTED, PLAIN, SAMPLE, FusedMean
+from medsegdiff_auto.decision.fused_mean import EXPECTED, FUSED, LABELS, PLAIN, SAMPLE, FusedMean
 from medsegdiff_auto.sampling.memory_plan import MemoryPlan, memory_plan
 from medsegdiff_auto.sampling.mirrors import from_the_end, mirror_views
 from medsegdiff_auto.inference.model import TrainedModel
@@ -99,13 +99,21 @@ def finite(probabilities: VolumeStore, case: str, fold: int) -> VolumeStore:
     Raises:
         UserError: one of them is not finite.
     """
-    broken = sum(int((~probabilities.read(rows).isfinite()).sum()) for rows in probabilities.blocks())
+    broken = sum(_num_broken(probabilities.read(rows)) for rows in probabilities.blocks())
     if broken:
-        raise UserError(f"The network's answer to {case} is not finite.",
-                        found=f"{broken} of {prod(probabilities.shape)} probabilities of fold number {fold + 1} that "
-                        "are NaN or infinite", expected="finite numbers",
-                        fix="look for extreme intensities in the image, or predict with another checkpoint (-chk)")
+        raise _not_finite(broken, prod(probabilities.shape), case, fold)
     return probabilities
+
+
+def _num_broken(values: Tensor) -> int:
+    return int((~values.isfinite()).sum())
+
+
+def _not_finite(broken: int, of: int, case: str, fold: int) -> UserError:
+    return UserError(f"The network's answer to {case} is not finite.",
+                     found=f"{broken} of {of} probabilities of fold number {fold + 1} that are NaN or infinite",
+                     expected="finite numbers",
+                     fix="look for extreme intensities in the image, or predict with another checkpoint (-chk)")
 
 
 class MedSegDiffPredictor(nnUNetPredictor):
@@ -183,21 +191,22 @@ class MedSegDiffPredictor(nnUNetPredictor):
         """The option's, or :data:`SAMPLES_PER_CALL`, or as many as :data:`SAMPLED_VOXELS_PER_CALL` allows."""
         return self.options.samples_per_call or max(SAMPLES_PER_CALL, SAMPLED_VOXELS_PER_CALL // prod(self.patch_size))
 
-    def memory_plan(self, size: CaseSize, folder: Path | None = None) -> MemoryPlan:
+    def memory_plan(self, size: CaseSize, folder: Path | None = None, mutual_information: bool = False) -> MemoryPlan:
         """How a case is predicted within the memory.
 
         Args:
             folder: of volumes that the memory does not hold; None for the system's folder of temporary files.
+            mutual_information: whether it is asked for.
         """
         memory = CaseMemory(size, self.tiles_of(size.shape), len(self.list_of_parameters), self.num_samples,
                             len(self.views), self.diffusion, self.solver, self.tile_memory, self.samples_per_call,
-                            self.fusion)
+                            self.fusion, mutual_information)
         return memory_plan(memory, self.device, self.baseline_bytes, self.options.max_memory_gb, folder
                            or Path(gettempdir()))
 
     @torch.inference_mode()
-    def draw_case(self, data: np.ndarray, case: str,
-                  memory: MemoryPlan | None = None) -> Iterator[tuple[str, VolumeStore]]:
+    def draw_case(self, data: np.ndarray, case: str, memory: MemoryPlan | None = None, fused: bool = False,
+                  decode: Decode | None = None) -> Iterator[tuple[str, VolumeStore]]:
         """For every fold :data:`PLAIN` and the plain network's probabilities, :data:`EXPECTED` and the mean of all
         samples where it is known without drawing any, then :data:`SAMPLE` and those of each sample.
 
@@ -206,6 +215,9 @@ class MedSegDiffPredictor(nnUNetPredictor):
 
         Args:
             memory: of :meth:`memory_plan`; None plans for what is free now.
+            fused: :data:`FUSED` and the weighted mean of the first two, in their place, where a mean is expected.
+            decode: :data:`LABELS` and the label map (*spatial) in the place of each sample's probabilities, where
+                ``memory`` says that these are kept.
 
         Raises:
             UserError: a probability is not finite.
@@ -235,31 +247,64 @@ class MedSegDiffPredictor(nnUNetPredictor):
         for fold, weights in enumerate(self.list_of_parameters):
             self.network.take_weights(weights)
             conditions = Conditions(self.network, image, tiles, views, self.device, self.evaluate, num_outputs,
-                                    memory.terms_bytes, memory.storage)
-            evaluations_of_tile = sum(map(len, self.shown_samples(fold, memory.samples_together)))
+                                    memory.terms_bytes, memory.storage,
+                                    self.diffusion.sampling.conditioner_weight if fused else None)
+            evaluations_of_tile = sum(map(len, self.shown_samples(fold, memory)))
             self.on_call(LEFT_OUT, (len(tiles) - sum(conditions.is_active)) * evaluations_of_tile)
-            yield PLAIN, finite(conditions.plain.on_cpu().cropped(crop), case, fold)
-            if conditions.expected is not None:
-                yield EXPECTED, finite(conditions.expected.on_cpu().cropped(crop), case, fold)
+            for kind, store in ((FUSED, conditions.fused), (PLAIN, conditions.plain), (EXPECTED, conditions.expected)):
+                if store is not None:
+                    yield kind, finite(store.on_cpu().cropped(crop), case, fold)
+            conditions.fused = conditions.plain = conditions.expected = store = None
             sampler = CoherentSampler(conditions, self.num_steps, self.solver,
                                       self.samples_per_call, memory.storage, self.intervention)
-            for together in self._drawn_together(fold, memory.samples_together):
-                drawn = sampler.draw(together, noise_of, latent_of if self.whose_latent else None)
-                for number in range(len(together)):
-                    yield SAMPLE, finite(drawn[number].on_cpu().cropped(crop), case, fold)
-                del drawn
+            latents = latent_of if self.whose_latent else None
+            if decode is not None and memory.keeps_labels:
+                maps = self._label_maps(sampler, fold, memory, latents, decode, case)
+                for number in sorted(maps):
+                    yield LABELS, maps[number].on_cpu().cropped(crop)
+                del maps
+            else:
+                for together in self._drawn_together(fold, memory):
+                    drawn = sampler.draw(together, noise_of, latents)
+                    for number in range(len(together)):
+                        yield SAMPLE, finite(drawn[number].on_cpu().cropped(crop), case, fold)
+                    del drawn
             self.num_forwards += conditions.num_forwards
             self.num_evaluations += sampler.num_evaluations
             del conditions, sampler  # before those of the next fold
 
-    def _drawn_together(self, fold: int, count: int) -> Iterator[tuple[int, ...]]:
-        """The numbers of a fold's samples, so many at a time."""
-        return in_batches(range(fold * self.num_samples, (fold + 1) * self.num_samples), count)
+    def _label_maps(self, sampler: CoherentSampler, fold: int, memory: MemoryPlan,
+                    latents: Callable[[int, int], LatentNoise] | None, decode: Decode,
+                    case: str) -> dict[int, VolumeStore]:
+        """The label map (*spatial) of every sample of a fold, by its number."""
 
-    def shown_samples(self, fold: int, samples_together: int) -> Iterator[Sequence[int]]:
+        def decoded(probabilities: Tensor) -> Tensor:
+            broken = _num_broken(probabilities)
+            if broken:
+                raise _not_finite(broken, probabilities.numel(), case, fold)
+            return decode(probabilities)
+
+        maps: dict[int, VolumeStore] = {}
+        for together in self._drawn_together(fold, memory):
+            drawn = sampler.draw_labels(together, latents, decoded)
+            maps |= {sample: drawn[row] for row, sample in enumerate(together)}
+        return maps
+
+    def _drawn_together(self, fold: int, memory: MemoryPlan) -> Iterator[tuple[int, ...]]:
+        """The numbers of a fold's samples, as many at a time as are drawn together.
+
+        Of label maps, which are kept until all are there, those that look through one view come together: its features
+        serve all of them.
+        """
+        samples: Iterable[int] = range(fold * self.num_samples, (fold + 1) * self.num_samples)
+        if memory.keeps_labels:
+            samples = sorted(samples, key=lambda sample: (sample % len(self.views), sample))
+        return in_batches(samples, memory.samples_together)
+
+    def shown_samples(self, fold: int, memory: MemoryPlan) -> Iterator[Sequence[int]]:
         """The samples of a fold that the denoiser is shown in a tile: for those that are drawn together, step by step.
         """
-        for together in self._drawn_together(fold, samples_together):
+        for together in self._drawn_together(fold, memory):
             for step in range(self.num_steps):
                 yield shown_samples(self.network, together, len(self.views), step, self.num_steps)
 

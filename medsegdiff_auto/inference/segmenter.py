@@ -20,7 +20,7 @@ from medsegdiff_auto.inference.image_input import ImageFiles, PathLike, image_fi
 from medsegdiff_auto.checks.inputs import check_case
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.options import SPEEDS, SamplingOptions
-from medsegdiff_auto.inference.prediction import Prediction, Source, fused_case, prepare_case
+from medsegdiff_auto.inference.prediction import Prediction, Source, drawn_for_image, fused_case, prepare_case
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.inference.speed import at_speed
 from medsegdiff_auto.nnunet.properties import whole_shape
@@ -95,9 +95,10 @@ class Segmenter:
                 previous_stage = written(previous_stage, Path(folder) / f"previous_stage{ending}")
             data, properties = prepare_case(self.model, files.paths, previous_stage)
             source = _source(case or files.case or CASE_IN_MEMORY, properties, files)
-            plan = self.predictor.memory_plan(CaseSize(len(data), self.predictor.label_manager.num_segmentation_heads,
-                                                       whole_shape(properties), data.shape[1:]))
-            drawn = self.predictor.draw_case(data, source.case, plan)
+            size = CaseSize(len(data), self.predictor.label_manager.num_segmentation_heads, whole_shape(properties),
+                            data.shape[1:])
+            plan = self.predictor.memory_plan(size, mutual_information=self.mutual_information)
+            drawn = drawn_for_image(self.predictor, source, data, plan)
             del data  # large images lie on disk from here on
             return fused_case(self.predictor, source, drawn, self.mutual_information, plan.storage.on_cpu())
 

@@ -14,8 +14,10 @@ from medsegdiff_auto.networks.cpu_speed import FASTER_NORMS
 from medsegdiff_auto.nnunet.inheritance import NETWORK, network_arguments
 from medsegdiff_auto.nnunet.known_names import require_known_names
 
-__all__ = ["ConfigurationManager", "LabelManager", "PlansManager", "determine_num_input_channels", "planned_network",
-           "previous_stage_channels", "with_faster_norm"]
+__all__ = ["HIGHEST_OF_A_BYTE", "ConfigurationManager", "LabelManager", "PlansManager",
+           "determine_num_input_channels", "planned_network", "previous_stage_channels", "with_faster_norm"]
+
+HIGHEST_OF_A_BYTE = 255  # label maps with higher labels take two bytes a voxel
 
 
 class PlansManager(plans_handler.PlansManager):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.latent_noise import num_nodes
+from medsegdiff_auto.nnunet.managers import HIGHEST_OF_A_BYTE
 from medsegdiff_auto.sampling.case_size import CaseSize
 from medsegdiff_auto.sampling.conditions import views_per_call
 from medsegdiff_auto.sampling.tile_memory import TileMemory
@@ -46,6 +47,7 @@ class CaseMemory:
     tile: TileMemory
     samples_per_call: int
     fusion: str
+    mutual_information: bool = False
 
     @property
     def preparation(self) -> float:
@@ -74,9 +76,22 @@ class CaseMemory:
         return self.tiles.window.shape[0] / self.tiles.shape[0]
 
     @property
+    def keeps_labels(self) -> bool:
+        """Whether a sample becomes a label map slab by slab: it has no state, is not resampled, and no more than its
+        labels is asked for.
+        """
+        sees_state = self.diffusion.network.sees_state
+        return not (sees_state or self.case.is_resampled or self.mutual_information)
+
+    @property
+    def label_map(self) -> float:
+        """Bytes of a label map on the image."""
+        return float((1 if self.case.num_outputs <= HIGHEST_OF_A_BYTE + 1 else 2) * math.prod(self.case.image_shape))
+
+    @property
     def per_sample(self) -> float:
         """Bytes of the volumes that a sample holds while it is drawn."""
-        return SOLVERS.row(self.solver).num_volumes * self.volume
+        return self.label_map if self.keeps_labels else SOLVERS.row(self.solver).num_volumes * self.volume
 
     @property
     def latent_noise(self) -> float:
@@ -88,7 +103,7 @@ class CaseMemory:
     @property
     def labels(self) -> float:
         """Sampled label maps of all folds."""
-        return float(self.num_folds * self.num_samples * math.prod(self.case.image_shape))
+        return self.num_folds * self.num_samples * self.label_map
 
     @property
     def all_terms(self) -> float:
@@ -97,12 +112,13 @@ class CaseMemory:
 
     @property
     def shared_volumes(self) -> float:
-        """That do not grow with the samples: image, plain network and expected mask, two sums, one sample and the
-        mutual information on the image.
+        """That do not grow with the samples: the image; the fused mean of plain network and expected mask, summed over
+        folds, or the plain network, its sum and the samples'; the fused probabilities on another grid; a sample's
+        probabilities and two sums for the mutual information.
         """
-        of_network = 2 if self.diffusion.has_expected_mask else 1
-        return (self.image + (2 + of_network) * self.volume + 2 * self.on_image
-                + 2 * self.on_image / self.case.num_outputs)
+        of_network = min(self.num_folds, 2) if self.diffusion.has_expected_mask else 3
+        on_image = self.case.is_resampled + 3 * self.mutual_information
+        return self.image + of_network * self.volume + on_image * self.on_image
 
     @property
     def fusing(self) -> float:
@@ -135,22 +151,24 @@ class CaseMemory:
         beside = window + self.networks(samples) + samples * self.latent_noise
         if not on_disk:
             return self.states(samples) + beside + self.temporaries()
-        read = (samples + 1) * slab + self.share_of_slab * self.image
+        read = self.share_of_slab * self.image + (samples * slab if self.diffusion.network.sees_state else 0)
         return read + samples * slab + beside + samples * self.temporaries() / 4
 
     def exporting(self) -> float:
-        """While one channel of probabilities goes to the image's grid, or one map is written."""
+        """While one channel of probabilities goes to the image's grid and is compared with the likeliest so far, or one
+        map is written.
+        """
         n, m = math.prod(self.tiles.shape), math.prod(self.case.image_shape)
-        resampling = FLOAT * n + (ZOOMED[0] * m + ZOOMED[1] * n if self.case.is_resampled else 0)
+        resampling = FLOAT * (n + m) + m + (ZOOMED[0] * m + ZOOMED[1] * n if self.case.is_resampled else 0)
         maps = 2 * FLOAT * m + 3 * m  # one map and its cropped part, label maps
         return max(resampling, maps) + 2 * m + self.temporaries()
 
     def states(self, samples: int) -> float:
-        """Volumes of samples that are drawn together, and their sums over a row of tiles; or the sums and noise of the
-        views, which they may share at the first step.
+        """Volumes of samples that are drawn together, and their sums over a row of tiles; or, of states, the sums and
+        noise of the views, which they may share at the first step.
         """
-        over_a_row = max(samples, 2 * min(samples, self.num_views)) * self.share_of_slab * self.volume
-        return samples * self.per_sample + over_a_row
+        shared = 2 * min(samples, self.num_views) if self.diffusion.network.sees_state else 0
+        return samples * self.per_sample + max(samples, shared) * self.share_of_slab * self.volume
 
     def beside_states(self) -> float:
         """At the peak, without states and networks: for a GPU that holds these."""

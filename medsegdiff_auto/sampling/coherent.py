@@ -7,7 +7,10 @@ The first of several steps from pure noise is predicted once per view and not on
 zero the posterior mean does not depend on the state, and what a network's answers to two noises differ by is its error.
 The noise shown there is that of the samples whose numbers are those of the views.
 
-A denoiser that sees no state needs none: its samples are blended as they are predicted.
+A denoiser that sees no state needs none: its samples are blended as they are predicted, and become label maps slab by
+slab where no more is asked for.
+
+A tile in which the plain network sees no foreground is background in every sample.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from torch import Tensor
 from medsegdiff_auto.diffusion.sampling import sample
 from medsegdiff_auto.diffusion.latent_noise import LatentNoise
 from medsegdiff_auto.diffusion.schedules import trailing_times
-from medsegdiff_auto.diffusion.state import probabilities_from_state, state_from_probabilities
+from medsegdiff_auto.diffusion.state import background_state, probabilities_from_state
 from medsegdiff_auto.diffusion.transfer import entries, on_device
 from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
@@ -34,6 +37,7 @@ from medsegdiff_auto.tables import SOLVERS
 # sample, step, rows -> (K, rows, *rest) on the CPU; step 0 is the start
 NoiseOfStep = Callable[[int, int, slice], Tensor]
 LatentOfStep = Callable[[int, int], LatentNoise]  # sample, step
+Decode = Callable[[Tensor], Tensor]  # probabilities (S, K, rows, *rest) -> labels (S, rows, *rest)
 Intervention = Callable[[Tensor], Tensor]
 
 
@@ -108,13 +112,13 @@ class CoherentSampler:
         Sample k looks through view k modulo the number of views. ``latent_of`` is needed where the network has latent
         noise; without it that is 0.
         """
-        configuration, volume = self.network.configuration, (len(samples), *self.conditions.plain.shape)
+        configuration = self.network.configuration
+        volume = (len(samples), self.conditions.num_outputs, *self.tiles.shape)
         finish = partial(probabilities_from_state, target=configuration.target)
         x_t = self.storage.empty(volume)
         if not configuration.network.sees_state:
-            end = trailing_times(1)[0]
-            for rows, x_start in self._predictions(samples, samples, None, end, self._latents(samples, 0, latent_of)):
-                x_t.write(rows, finish(x_start))
+            for rows, probabilities in self._stateless(samples, latent_of):
+                x_t.write(rows, probabilities)
             return x_t
         start = Noise(samples, noise_of, 0, self.device)
         for rows in x_t.blocks():
@@ -139,6 +143,24 @@ class CoherentSampler:
                lambda: self.storage.empty(volume))
         return x_t
 
+    def draw_labels(self, samples: Sequence[int], latent_of: LatentOfStep | None, decode: Decode) -> VolumeStore:
+        """The label maps of these samples, (S, *spatial), of a denoiser that sees no state; no volume of their
+        probabilities is made.
+        """
+        labels: VolumeStore | None = None
+        for rows, probabilities in self._stateless(samples, latent_of):
+            decoded = decode(probabilities)
+            labels = labels or self.storage.empty((len(samples), *self.tiles.shape), decoded.dtype)
+            labels.write(rows, decoded)
+        assert labels is not None, self.tiles.shape
+        return labels
+
+    def _stateless(self, samples: Sequence[int], latent_of: LatentOfStep | None) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and the probabilities of these samples there, (S, K, rows, *rest), by a denoiser that sees no state."""
+        target, latents = self.network.configuration.target, self._latents(samples, 0, latent_of)
+        for rows, x_start in self._predictions(samples, samples, None, trailing_times(1)[0], latents):
+            yield rows, probabilities_from_state(x_start, target)
+
     def _latents(self, samples: Sequence[int], step: int, latent_of: LatentOfStep | None) -> list[LatentNoise]:
         """That of each sample, where the networks run; none for a network without."""
         if latent_of is None or not self.network.has_latent_noise:
@@ -157,32 +179,28 @@ class CoherentSampler:
         """
         instead = None if self.intervention is None or states is None else InMemory(self.intervention(states.read()))
         slabs = [None if store is None else SlabReader(store) for store in (states, instead)]
-        plain = SlabReader(self.conditions.plain)
         shares = None if shown is samples else [shown.index(k % len(self.conditions.views)) for k in samples]
 
         def of_tile(index: int) -> Tensor:
-            return self._tile(index, shown, t, slabs, plain, latents)
+            return self._tile(index, shown, t, slabs, latents)
 
-        for at, blended in self.tiles.sweep((len(shown), self.conditions.plain.shape[0]), of_tile, self.device):
+        for at, blended in self.tiles.sweep((len(shown), self.conditions.num_outputs), of_tile, self.device):
             for rows in blocks(at, len(samples) * blended[0, :, 0].numel()):
                 values = blended[:, :, rows.start - at.start:rows.stop - at.start]
                 yield rows, values if shares is None else entries(values, shares)
 
     def _tile(self, index: int, samples: Sequence[int], t: Tensor, slabs: Sequence[SlabReader | None],
-              plain: SlabReader, latents: Sequence[LatentNoise]) -> Tensor:
-        """x_0 of one tile for these samples, (S, K, *patch) on the states' device; the plain network's without
-        foreground.
+              latents: Sequence[LatentNoise]) -> Tensor:
+        """x_0 of one tile for these samples, (S, K, *patch) on the states' device; background without foreground.
 
         Args:
             slabs: of the states, and of what the denoiser is shown in their place.
         """
-        at = self.tiles.places[index][0]
+        at, size = self.tiles.places[index][0], (self.conditions.num_outputs, *self.tiles.patch_size)
         if not self.conditions.is_active[index]:
-            probabilities = self.tiles.cut_slab(plain(at), index).to(self.device)
-            return state_from_probabilities(probabilities).expand(len(samples), *probabilities.shape)
+            return background_state(size, self.network.configuration.target, self.device).expand(len(samples), *size)
         cut = [None if slab is None else self.tiles.cut_slab(slab(at), index) for slab in slabs]
-        patch = self.tiles.patch_size
-        predicted = torch.empty((len(samples), self.conditions.plain.shape[0], *patch), device=self.device)
+        predicted = torch.empty((len(samples), *size), device=self.device)
         for some in in_batches(range(len(samples)), self.samples_per_call):
             views = [samples[row] % len(self.conditions.views) for row in some]
             rows = slice(some[0], some[-1] + 1)
@@ -190,7 +208,7 @@ class CoherentSampler:
                 None if x is None else on_device(self._mirrored(x[rows], views), self.conditions.device) for x in cut
             ]
             if x_t is None:  # of a denoiser that sees none only the number counts
-                x_t = torch.zeros((len(some), 1, *(1 for _ in patch)), device=self.conditions.device)
+                x_t = torch.zeros((len(some), *(1 for _ in size)), device=self.conditions.device)
             x_start = self.conditions.evaluate(self.network.predict_x_start, x_t, t,
                                                self.conditions.terms(index, views), instead,
                                                self._latent(index, latents[rows], views))

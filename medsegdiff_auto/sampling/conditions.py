@@ -1,4 +1,7 @@
 """What the network computes of the image: once per tile and view, kept for all steps and samples while there is room.
+
+A volume with a channel per class is large. Where only the fused mean of plain network and expected mask is asked for,
+one such volume is made instead of two.
 """
 
 from __future__ import annotations
@@ -43,11 +46,13 @@ def views_per_call(patch_size: Sequence[int]) -> int:
 
 
 class Conditions:
-    """The image terms of all tiles and views of a volume, and the plain network's probabilities.
+    """The image terms of all tiles and views of a volume, and the probabilities that need no sample.
 
     Attributes:
-        plain: the plain network's mean over all views, blended, (K, *spatial) float32, where ``storage`` keeps it.
+        plain: the plain network's mean over all views, blended, (K, *spatial) float32, where ``storage`` keeps it; None
+            where :attr:`fused` holds it.
         expected: the mean of all samples likewise, where the network knows it without drawing any; else None.
+        fused: the weighted mean of the two, in their place; None where no weight was given, or nothing is expected.
         is_active: per tile, whether any voxel has foreground of at least 0.001 in the plain network's mean. Without a
             conditioner nothing is known beforehand, and every tile is active.
         num_forwards: evaluations of the conditioner so far.
@@ -57,27 +62,35 @@ class Conditions:
         views: axes along which each view is mirrored, counted from the end.
         evaluate: runs a function of the network under the predictor's precision.
         room_bytes: for the kept terms; what does not fit is computed again at every use.
+        plain_weight: of the plain network in :attr:`fused`; None keeps the two apart.
     """
 
     def __init__(self, network: SamplingNetwork, image: VolumeStore, tiles: Tiles, views: Sequence[tuple[int, ...]],
                  device: torch.device, evaluate: Callable, num_outputs: int, room_bytes: float,
-                 storage: Storage = Storage()):
+                 storage: Storage = Storage(), plain_weight: float | None = None):
         self.network, self.image_slab, self.tiles, self.views = network, SlabReader(image), tiles, views
-        self.device, self.evaluate = device, evaluate
+        self.device, self.evaluate, self.num_outputs = device, evaluate, num_outputs
+        self._plain_weight = plain_weight if network.has_expected_mask else None
         self.room_bytes, self.num_forwards = room_bytes, 0
         self.is_active = [False] * len(tiles)
         self._kept: dict[int, Condition | ImageTerms] = {}  # of all views, in their order
         self._latest: tuple[tuple[int, tuple[int, ...]], Condition | ImageTerms] | None = None
-        self.plain = storage.empty((num_outputs, *tiles.shape))
-        self.expected = storage.empty((num_outputs, *tiles.shape)) if network.has_expected_mask else None
-        kinds = [self.plain] if self.expected is None else [self.plain, self.expected]
-        for rows, values in tiles.sweep((len(kinds), num_outputs), self._first_look, storage.device):
+        num_kinds = 2 if network.has_expected_mask and plain_weight is None else 1
+        kinds = [storage.empty((num_outputs, *tiles.shape)) for _ in range(num_kinds)]
+        for rows, values in tiles.sweep((num_kinds, num_outputs), self._first_look, storage.device):
             for store, of_kind in zip(kinds, values):
                 store.write(rows, of_kind)
+        self.plain: VolumeStore | None = None
+        self.expected: VolumeStore | None = None
+        self.fused: VolumeStore | None = None
+        if self._plain_weight is not None:
+            self.fused, = kinds
+        else:
+            self.plain, self.expected = [*kinds, None][:2]
 
     def _first_look(self, index: int) -> Tensor:
-        """Plain probabilities of a tile, the mean over its views, and the expected ones behind them where there are,
-        (1 or 2, K, *patch); keeps the terms of an active tile.
+        """Plain probabilities of a tile, the mean over its views, and the expected ones behind them where there are, or
+        the fused ones, (1 or 2, K, *patch); keeps the terms of an active tile.
         """
         batches = self._view_batches(range(len(self.views)))
         conditions = [self._condition(index, views) for views in batches]
@@ -85,12 +98,16 @@ class Conditions:
         self.is_active[index] = not self.network.has_conditioner or self._has_foreground(plain)
         parts = [self.evaluate(self.network.image_terms, one) for one in conditions] if self.is_active[index] else []
         expected = plain
-        if parts and self.expected is not None:
+        if parts and self.network.has_expected_mask:
             expected = self._mean_of_views(
                 batches, (self.evaluate(self.network.expected_probabilities, terms) for terms in parts))
         if parts:
             self._keep(index, parts)
-        return plain[None] if self.expected is None else torch.stack([plain, expected])
+        if not self.network.has_expected_mask:
+            return plain[None]
+        if self._plain_weight is None:
+            return torch.stack([plain, expected])
+        return torch.lerp(expected, plain, self._plain_weight)[None]
 
     def _mean_of_views(self, batches: Sequence[Sequence[int]], of_batches: Iterable[Tensor]) -> Tensor:
         """The mean of what the views of a tile say, batch by batch, each (B, K, *patch)."""

@@ -36,6 +36,7 @@ class MemoryPlan:
         limit_bytes: that the peak should keep to.
         disk_bytes: 0 in memory.
         device_bytes: expected at the peak where the networks run, beside the weights: on a GPU, or in memory.
+        keeps_labels: whether a sample becomes a label map slab by slab, and no volume of probabilities is made of it.
         is_large: whether what earlier cases have freed is given back first: its pieces may not fit, and the peak would
             be higher.
     """
@@ -49,6 +50,7 @@ class MemoryPlan:
     disk_bytes: float
     device_bytes: float
     is_large: bool = False
+    keeps_labels: bool = False
 
     @property
     def is_on_disk(self) -> bool:
@@ -79,7 +81,8 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
             terms = max(0.0, on_device - states - memory.networks(samples))
             return MemoryPlan(samples, terms, Storage(None, device), max(beside,
                                                                          peak_resident_bytes()), memory.preparation,
-                              limit, 0, states + memory.networks(samples) + min(terms, memory.all_terms))
+                              limit, 0, states + memory.networks(samples) + min(terms, memory.all_terms),
+                              keeps_labels=memory.keeps_labels)
 
     def most(on_disk: bool) -> int:
         return next((count for count in range(samples, 0, -1) if baseline + memory.peak(count, on_disk) <= limit), 0)
@@ -101,7 +104,7 @@ def memory_plan(memory: CaseMemory, device: torch.device, baseline: float, max_m
         terms = max(0.0, on_device - memory.networks(together))
         device_bytes = memory.networks(together) + min(terms, memory.all_terms)
     return MemoryPlan(together, terms, Storage(folder if on_disk else None), max(expected, peak_resident_bytes()),
-                      memory.preparation, limit, disk_bytes, device_bytes, is_large)
+                      memory.preparation, limit, disk_bytes, device_bytes, is_large, memory.keeps_labels)
 
 
 def fit_beside(in_use: MemoryPlan, following: MemoryPlan) -> bool:

@@ -30,9 +30,11 @@ class VolumeStore(ABC):
 
     Attributes:
         shape: (*leading, *spatial).
+        can_be_written: a part of the spatial axes on disk is only read.
     """
 
     shape: tuple[int, ...]
+    can_be_written = True
 
     @abstractmethod
     def read(self, rows: slice = WHOLE) -> Tensor:
@@ -103,6 +105,7 @@ class OnDisk(VolumeStore):
         self.file, self.stored_shape, self.dtype, self.stride, self.offset = file, tuple(shape), dtype, stride, offset
         self.place = [slice(*one.indices(size)) for one, size in zip(place or [WHOLE] * 3, self.stored_shape[-3:])]
         self.shape = (*self.stored_shape[:-3], *(one.stop - one.start for one in self.place))
+        self.can_be_written = self.shape == self.stored_shape
 
     def read(self, rows: slice = WHOLE) -> Tensor:
         start, stop, _ = rows.indices(self.shape[-3])
@@ -112,7 +115,7 @@ class OnDisk(VolumeStore):
         return values[(..., *self.place[1:])]
 
     def write(self, rows: slice, values: Tensor) -> None:
-        assert self.shape == self.stored_shape, "a part of a volume on disk is only read"
+        assert self.can_be_written, "a part of a volume on disk is only read"
         start, stop, _ = rows.indices(self.shape[-3])
         values = values.to(self.dtype).expand(*self.shape[:-3], stop - start, *self.shape[-2:])
         for piece, position in self._pieces(values, start):
@@ -159,7 +162,8 @@ class Storage:
     def empty(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> VolumeStore:
         """A volume that is written before it is read."""
         if self.folder is None:
-            return InMemory(torch.empty(tuple(shape), dtype=dtype, device=self.device))
+            with torch.inference_mode(False):  # who is given the volume may write into it outside of that mode
+                return InMemory(torch.empty(tuple(shape), dtype=dtype, device=self.device))
         stride = dtype.itemsize * (torch.Size(shape).numel() // shape[-3])
         return OnDisk(TemporaryFile(dir=self.folder, buffering=0), shape, dtype, stride)
 

@@ -56,8 +56,8 @@ class StoredCase:
     """What a case looks like with 1 to S samples, on the grid of its image.
 
     Attributes:
-        samples: label maps (S, z, y, x) uint8.
-        means: entry n - 1 is the label map of the fused mean of the first n samples, (S, z, y, x) uint8.
+        samples: label maps (S, z, y, x) uint8, or int16 where a label exceeds 255.
+        means: entry n - 1 is the label map of the fused mean of the first n samples, (S, z, y, x), likewise.
         nll: of that mean by temperature, (S, 25) nats; see :mod:`~medsegdiff_auto.selection.temperature_fit`.
     """
 
@@ -164,11 +164,12 @@ def stored_case(drawn: Iterable[tuple[str, VolumeStore]], reference: np.ndarray,
     for kind, probabilities in drawn:
         mean.add(kind, probabilities)
         if kind == SAMPLE:
-            samples.append(grid.labels(grid.logits(probabilities), of_logits=True))
-            fused = grid.to_probabilities(grid.logits(mean.so_far()))
-            means.append(grid.labels(fused, of_logits=False))
+            samples.append(grid.labels(grid.channels_of_logits(probabilities)))
+            logits = grid.logits(mean.so_far())
+            means.append(grid.labels(logits[channel].read() for channel in range(logits.shape[0])))
+            fused = grid.to_probabilities(logits)
             on_image = np.stack([grid.channel_on_image(fused, channel) for channel in range(fused.shape[0])])
             nll.append(
                 nll_by_temperature(on_image, means[-1], reference, structures, regions,
                                    ignore_label_of(model.dataset_json)))
-    return StoredCase(np.stack(samples).astype(np.uint8), np.stack(means).astype(np.uint8), np.stack(nll))
+    return StoredCase(np.stack(samples), np.stack(means), np.stack(nll))

@@ -9,7 +9,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from medsegdiff_auto.diffusion.state import logits_from_probabilities
 from medsegdiff_auto.sampling import volume_store
 from medsegdiff_auto.inference.export import to_image_grid
-from medsegdiff_auto.decision.fused_mean import PLAIN, SAMPLE
+from medsegdiff_auto.decision.decoder import labels_by_channel
+from medsegdiff_auto.decision.fused_mean import EXPECTED, FUSED, LABELS, PLAIN, SAMPLE
 from medsegdiff_auto.inference.image_grid import ImageGrid
 from medsegdiff_auto.sampling.volume_store import InMemory, Storage
 
@@ -58,9 +59,9 @@ def test_label_map_and_probabilities_are_those_of_nnunet(dataset_json, shape, sp
     assert labels.shape == IMAGE and len(np.unique(labels)) > 2
     grid = ImageGrid(PROPERTIES, plans, configuration, dataset_json, storage)
     values = grid.logits(InMemory(p))
-    np.testing.assert_array_equal(grid.labels(values, of_logits=True), labels)
+    np.testing.assert_array_equal(grid.labels(values[k].read() for k in range(3)), labels)
+    np.testing.assert_array_equal(grid.labels(grid.channels_of_logits(InMemory(p))), labels)
     found = grid.to_probabilities(values)
-    np.testing.assert_array_equal(grid.labels(found, of_logits=False), labels)
     np.testing.assert_allclose(np.stack([grid.channel_on_image(found, k) for k in range(3)]), on_image, atol=1e-6)
 
 
@@ -73,9 +74,9 @@ def test_fused_maps_samples_and_uncertainty_are_the_same_on_disk(dataset_json, s
     found = to_image_grid(iter(drawn), ImageGrid(PROPERTIES, plans, configuration, dataset_json, storage), 0.3, "mean",
                           2.0, True)
     grid = ImageGrid(PROPERTIES, plans, configuration, dataset_json)
-    np.testing.assert_array_equal(found.segmentation, grid.labels(grid.logits(InMemory(mean)), of_logits=True))
+    np.testing.assert_array_equal(found.segmentation, grid.labels(grid.channels_of_logits(InMemory(mean))))
     for one, (_, sample) in zip(found.samples, drawn[1:], strict=True):
-        np.testing.assert_array_equal(one, grid.labels(grid.logits(sample), of_logits=True))
+        np.testing.assert_array_equal(one, grid.labels(grid.channels_of_logits(sample)))
     assert found.probabilities.shape == (3, *IMAGE) and found.entropy().shape == found.mutual_information.shape == IMAGE
     outside = found.probabilities[:, :, :3]
     assert (outside[0] == (dataset_json is CLASSES)).all() and (outside[1:] == 0).all() and (found.entropy()[:, :3]
@@ -83,3 +84,28 @@ def test_fused_maps_samples_and_uncertainty_are_the_same_on_disk(dataset_json, s
     in_memory = to_image_grid(iter(drawn), grid, 0.3, "mean", 2.0, True)
     for name in ("probabilities", "samples", "mutual_information", "segmentation"):
         np.testing.assert_array_equal(getattr(found, name), getattr(in_memory, name), name)
+
+
+@pytest.mark.parametrize("dataset_json", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_on_the_networks_own_grid_samples_are_decoded_slab_by_slab_and_the_mean_is_kept_in_place(dataset_json, storage):
+    plans, configuration = managers([1.0, 1.5, 2.0])
+    grid = ImageGrid(PROPERTIES, plans, configuration, dataset_json, storage)
+    samples = [probabilities(dataset_json, CROPPED, k) for k in (1, 2)]
+    decode, mean = grid.decoder_of(CROPPED), storage.empty((3, *CROPPED))
+    mean.write(mean.all_rows, probabilities(dataset_json, CROPPED))
+    maps = torch.cat([decode(torch.stack(samples)[:, :, rows]) for rows in (slice(0, 3), slice(3, 8))], 1)
+    assert maps.dtype == torch.uint8 and grid.decoder_of(NETWORK) is None
+    found = to_image_grid([(FUSED, mean), *((LABELS, InMemory(one)) for one in maps)], grid, 0.3, "mean")
+    usual = to_image_grid([(PLAIN, InMemory(probabilities(dataset_json, CROPPED))), (EXPECTED, InMemory(
+        probabilities(dataset_json, CROPPED))), *((SAMPLE, InMemory(one)) for one in samples)], grid, 0.3, "mean")
+    assert found.fused is mean and usual.fused is not mean
+    for name in ("samples", "segmentation"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(usual, name), name)
+    np.testing.assert_allclose(found.probabilities, usual.probabilities, atol=1e-6)
+
+
+def test_labels_beyond_a_byte_are_kept_as_they_are():
+    json = {"labels": {"background": 0, "a": [1, 300], "b": 300}, "regions_class_order": [1, 300]}
+    manager = managers([1.0, 1.5, 2.0])[0].get_label_manager(json)
+    found = labels_by_channel(torch.tensor([[0.2, 0.9, 0.9], [0.1, 0.2, 0.8]]), manager)
+    assert found.tolist() == [0, 1, 300]

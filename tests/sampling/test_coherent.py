@@ -45,7 +45,8 @@ def network_of(dimension, configuration=STATE):
     return randomised(tiny_network(dimension, configuration)).eval()
 
 
-def conditions_of(network, dimension, order=None, room=1e12, num_mirrors=2, image=None, storage=Storage()):
+def conditions_of(network, dimension, order=None, room=1e12, num_mirrors=2, image=None, storage=Storage(),
+                  plain_weight=None):
     places = slicers(dimension)
     places = places if order is None else [
         places[i] for i in torch.randperm(len(places), generator=torch.Generator().manual_seed(order))
@@ -53,7 +54,8 @@ def conditions_of(network, dimension, order=None, room=1e12, num_mirrors=2, imag
     image = random_image(*VOLUME[dimension], batch_size=1)[0] if image is None else image
     views = from_the_end(mirror_views(range(dimension), num_mirrors), dimension)
     return Conditions(network, InMemory(image), Tiles(VOLUME[dimension], PATCH[dimension], places), views,
-                      torch.device("cpu"), lambda function, *inputs: function(*inputs), NUM_OUTPUTS, room, storage)
+                      torch.device("cpu"), lambda function, *inputs: function(*inputs), NUM_OUTPUTS, room, storage,
+                      plain_weight)
 
 
 def noise_of(dimension):
@@ -191,17 +193,20 @@ def test_a_volume_of_one_tile_is_sampled_as_the_network_samples_it(configuration
     assert torch.allclose(found, expected, atol=tolerance)
 
 
-def test_a_tile_without_foreground_is_left_to_the_plain_network_and_costs_no_evaluation():
-    network = network_of(2)
+@pytest.mark.parametrize("target", ["classes", "regions"])
+def test_a_tile_without_foreground_is_background_in_every_sample_and_costs_no_evaluation(target):
+    network = network_of(2, STATE.changed(target=target))
     with torch.no_grad():
         network.conditioner.unet.decoder.seg_layers[-1].weight.zero_()
-        network.conditioner.unet.decoder.seg_layers[-1].bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
+        network.conditioner.unet.decoder.seg_layers[-1].bias.copy_(torch.tensor([-20.0 if target == "regions" else 20.0, -20.0, -20.0]))
     with torch.inference_mode():
         conditions = conditions_of(network, 2)
         sampler = CoherentSampler(conditions, 2, "ddim", 8)
         samples = sampler.draw((0, 1), noise_of(2)).read()
     assert not any(conditions.is_active) and sampler.num_evaluations == 0
-    assert torch.allclose(samples[0], conditions.plain.read(), atol=1e-5) and torch.allclose(samples[1], samples[0])
+    empty = torch.zeros_like(samples)
+    empty[:, 0] = target == "classes"
+    assert torch.allclose(samples, empty, atol=1e-5)
 
 
 @pytest.mark.parametrize("num_steps, schedule, of_a_tile", [(3, {}, 2 + 2 * 8), (1, {}, 8), (3, LINEAR, 3 * 8)])
@@ -299,6 +304,21 @@ def test_the_expected_mask_is_the_mean_of_many_samples_in_any_order_and_storage(
                   conditions_of(network, dimension, storage=Storage(tmp_path))):
         assert torch.allclose(other.expected.read(), expected, atol=1e-6)
         assert torch.allclose(other.plain.read(), conditions.plain.read(), atol=1e-6)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@torch.no_grad()
+def test_label_maps_and_the_fused_mean_come_without_the_volumes_that_they_are_made_of(on_disk, tmp_path, monkeypatch):
+    monkeypatch.setattr(volume_store, "ELEMENTS_PER_BLOCK", 4 * 20 * 28 * NUM_OUTPUTS)
+    storage, network = Storage(tmp_path if on_disk else None), network_of(3, STATELESS)
+    apart, fused = (conditions_of(network, 3, storage=storage, plain_weight=weight) for weight in (None, 0.25))
+    mean = 0.25 * apart.plain.read() + 0.75 * apart.expected.read()
+    assert torch.allclose(fused.fused.read(), mean, atol=1e-6) and fused.plain is fused.expected is apart.fused is None
+    sampler, latent = CoherentSampler(fused, 1, "ddim", 2, storage), latent_of(3)
+    labels = sampler.draw_labels((3, 1), latent, lambda probabilities: probabilities.argmax(1).byte())
+    expected = drawn(apart, 3, (3, 1), 1).argmax(1)
+    assert torch.equal(labels.read().long(), expected) and len(expected.unique()) == NUM_OUTPUTS
+    assert conditions_of(network_of(3), 3, plain_weight=0.25).fused is None
 
 
 @pytest.mark.parametrize("configuration", [STATE, LATENT, PAPER], ids=["plain", "with a state", "paper"])

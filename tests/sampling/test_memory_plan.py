@@ -243,11 +243,22 @@ def test_4_billion_voxels_are_refused_however_many_the_image_has():
         require_sensible_shape((2048, 2048, 1025), (2048, 2048, 1025), (1, 1, 1), "case")
 
 
-def test_latent_noise_and_the_expected_mask_are_part_of_the_peak(tmp_path):
+def test_without_a_state_one_volume_and_label_maps_take_the_place_of_those_of_every_sample(tmp_path):
+    """Of probabilities: the fused mean (two of five folds), where a model with a state holds eight samples, the plain
+    network and two sums; what is resampled, or asked for its mutual information, needs its samples' probabilities.
+    """
     latent = STATE.changed(latent_scales=(0.25, 4.0), latent_channels=2, name="energy_score", num_training_draws=2,
                           sees_state=False, num_steps=1, dispersion=1.0, structure_diameter_vox=(8.0, 8.0, 8.0))
-    before, after = (plan_of(100, tmp_path, diffusion=diffusion, tile=TileMemory(GB, 0.01 * GB, 0.05 * GB, cell))
+    before, after = (case_memory(diffusion=diffusion, tile=TileMemory(GB, 0.01 * GB, 0.05 * GB, cell))
                      for diffusion, cell in ((STATE, ()), (latent, (2, 2, 2))))
     nodes = 2 * (math.prod(n // 2 + 2 for n in LARGE) + math.prod(n // 32 + 2 for n in LARGE))
-    volume = 4 * 4 * math.prod(LARGE)
-    assert after.peak_bytes - before.peak_bytes == pytest.approx(8 * 4 * nodes + volume, rel=0.02)
+    volume, label_map = 4 * 4 * math.prod(LARGE), math.prod(LARGE)
+    assert before.peak(8, False) - after.peak(8, False) == pytest.approx(10 * volume - 8 * label_map - 8 * 4 * nodes,
+                                                                         rel=1e-6)
+    assert before.on_disk(8) - after.on_disk(8) == 10 * volume - 8 * label_map
+    assert replace(after, num_folds=5).on_disk(8) - after.on_disk(8) == volume + 4 * 8 * label_map
+    resampled, shared = replace(after, case=CaseSize(1, 4, (1, 1, 1), LARGE)), replace(after, mutual_information=True)
+    assert (resampled.per_sample, shared.per_sample) == (volume, volume)
+    assert shared.shared_volumes - after.shared_volumes == 3 * volume
+    slabs = 8 * 4 * 4 * 96 * 512 * 512
+    assert before.peak(8, True) - after.peak(8, True) == pytest.approx(slabs - 8 * 4 * nodes, rel=1e-4)

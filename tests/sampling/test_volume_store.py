@@ -81,3 +81,11 @@ def test_blocks_cover_all_rows_once_and_hold_no_more_than_they_may(monkeypatch):
     monkeypatch.setattr(volume_store, "ELEMENTS_PER_BLOCK", 30)
     assert list(blocks(slice(2, 9), 10)) == [slice(2, 5), slice(5, 8), slice(8, 9)]
     assert list(blocks(slice(0, 2), 100)) == [slice(0, 1), slice(1, 2)]
+
+
+def test_a_volume_made_in_inference_mode_can_be_written_outside_of_it():
+    with torch.inference_mode():
+        store = Storage().empty((1, 2, 2, 2))
+        store.write(store.all_rows, torch.ones(1, 2, 2, 2))
+    store.write(slice(0, 1), 3 * store.read(slice(0, 1)))
+    assert store.read().sum() == 3 * 4 + 4
