@@ -57,7 +57,8 @@ def main() -> None:
             cost = case_cost(predictor, (1, *args.stated_size), CallCost(0, 0, predictor.tile_memory.terms), plan)
             forwards = cost.num_forwards / (cost.num_tiles * ALL_VIEWS)
         print(f"| {num_classes} | {np.median(rows[:, 0]):.1f} | {ratio:.3f} ({low:.3f} to {high:.3f}) | "
-              f"{plan.peak_bytes / GB:.1f} | {plan.disk_bytes / GB:.0f} | {plan.samples_together} | {forwards:.2f} |", flush=True)
+              f"{plan.peak_bytes / GB:.1f} | {plan.disk_bytes / GB:.0f} | {plan.samples_together} | {forwards:.2f} |",
+              flush=True)
 
 
 if __name__ == "__main__":

@@ -196,9 +196,10 @@ def test_a_volume_of_one_tile_is_sampled_as_the_network_samples_it(configuration
 @pytest.mark.parametrize("target", ["classes", "regions"])
 def test_a_tile_without_foreground_is_background_in_every_sample_and_costs_no_evaluation(target):
     network = network_of(2, STATE.changed(target=target))
+    background = -20.0 if target == "regions" else 20.0
     with torch.no_grad():
         network.conditioner.unet.decoder.seg_layers[-1].weight.zero_()
-        network.conditioner.unet.decoder.seg_layers[-1].bias.copy_(torch.tensor([-20.0 if target == "regions" else 20.0, -20.0, -20.0]))
+        network.conditioner.unet.decoder.seg_layers[-1].bias.copy_(torch.tensor([background, -20.0, -20.0]))
     with torch.inference_mode():
         conditions = conditions_of(network, 2)
         sampler = CoherentSampler(conditions, 2, "ddim", 8)
