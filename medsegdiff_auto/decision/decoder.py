@@ -87,9 +87,12 @@ def label_map(structures: Iterable[tuple[np.ndarray, np.ndarray]], labels: Label
     return chosen
 
 
-def labels_by_channel(channels: Iterable[Tensor], labels: LabelManager) -> Tensor:
+def labels_by_channel(channels: Iterable[Tensor], labels: LabelManager, even: float = 0.5) -> Tensor:
     """nnU-Net's own decision, (*spatial) uint8 or, of labels beyond 255, int16, of the probabilities (*spatial) of one
-    class or region after the other; of classes logits serve as well.
+    class or region after the other, or of what grows with them.
+
+    Args:
+        even: the value at which a region is as probable as not: 0 of states and logits.
     """
     chosen = best = None
     values = labels.regions_class_order if labels.has_regions else range(labels.num_segmentation_heads)
@@ -99,7 +102,7 @@ def labels_by_channel(channels: Iterable[Tensor], labels: LabelManager) -> Tenso
             chosen = torch.zeros(channel.shape, dtype=dtype, device=channel.device)
             best = None if labels.has_regions else channel.clone()
         if best is None:
-            chosen.masked_fill_(channel > 0.5, value)
+            chosen.masked_fill_(channel > even, value)
         elif value:
             chosen.masked_fill_(channel > best, value)
             torch.maximum(best, channel, out=best)

@@ -46,11 +46,14 @@ def expected_probabilities(logits: Tensor, gains: Iterable[Tensor], target: str)
     p_of_others = others.softmax(1)
     against_others = torch.where(is_likeliest, logits - others.logsumexp(1, keepdim=True),
                                  logits.log_softmax(1) - (1 - p).log())
+    of_likeliest = torch.zeros_like(logits[:, :1])
     for gain in gains:
         gain = gain.float()
-        slope = torch.where(is_likeliest, gain - (p_of_others * gain).sum(1, keepdim=True),
-                            (gain - (p * gain).sum(1, keepdim=True)) / (1 - p))
-        variance += slope.square()
+        of_likeliest += ((is_likeliest * gain).sum(1, keepdim=True)
+                         - (p_of_others * gain).sum(1, keepdim=True)).square()
+        slope = gain - (p * gain).sum(1, keepdim=True)
+        variance.addcmul_(slope, slope)
+    variance = torch.where(is_likeliest, of_likeliest, variance / (1 - p).square())
     expected = torch.sigmoid(against_others / (1 + math.pi / 8 * variance).sqrt())
     return expected / expected.sum(1, keepdim=True)
 

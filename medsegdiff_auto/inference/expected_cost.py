@@ -64,7 +64,8 @@ def case_cost(predictor: MedSegDiffPredictor, image_shape: Sequence[int], calls:
     num_folds, num_views = len(predictor.list_of_parameters), len(predictor.views)
     num_kept = min(len(tiles), int(memory.terms_bytes // (calls.view_bytes * num_views)))
     shown = [samples for fold in range(num_folds) for samples in predictor.shown_samples(fold, memory)]
-    again = (len(tiles) - num_kept) * views_in_calls(shown, num_views, predictor.samples_per_call)
+    in_a_call = predictor.samples_per_call if predictor.diffusion.network.sees_state else predictor.num_samples
+    again = (len(tiles) - num_kept) * views_in_calls(shown, num_views, in_a_call)
     num_looks = num_folds * len(tiles) * num_views + again
     return CaseCost(len(tiles), num_looks, num_looks * predictor.network.has_conditioner,
                     len(tiles) * sum(map(len, shown)))
@@ -86,18 +87,25 @@ def time_calls(predictor: MedSegDiffPredictor, clock: Callable[[], float] = perf
     num_views = min(len(predictor.views), views_per_call(patch))
     num_samples = min(predictor.num_samples, predictor.samples_per_call)
     image = torch.zeros((num_views, predictor.num_inputs, *patch), device=device)
-    x_t = torch.zeros((num_samples, predictor.label_manager.num_segmentation_heads, *patch), device=device)
 
     def look():
-        return predictor.evaluate(network.image_terms, predictor.evaluate(network.condition, image))
+        terms = predictor.evaluate(network.image_terms, predictor.evaluate(network.condition, image))
+        if network.has_expected_mask:
+            predictor.evaluate(network.expected_probabilities, terms)
+        return terms
 
     terms, look_s = _timed(look, device, clock)
-    of_samples = terms.of([sample % num_views for sample in range(num_samples)])
-    start = torch.tensor(1.0, dtype=torch.float64)
     latent = network.drawn_latents(num_samples, patch, device)
+    if network.configuration.network.sees_state:
+        x_t = torch.zeros((num_samples, predictor.label_manager.num_segmentation_heads, *patch), device=device)
+        of_samples = terms.of([sample % num_views for sample in range(num_samples)])
+        arguments = x_t, torch.tensor(1.0, dtype=torch.float64), of_samples, None, latent
+    else:
+        arguments = latent, terms.of([0])
 
     def step():
-        return predictor.evaluate(network.predict_x_start, x_t, start, of_samples, None, latent)
+        function = network.predict_x_start if network.configuration.network.sees_state else network.predict_draws
+        return predictor.evaluate(function, *arguments)
 
     _, evaluation_s = _timed(step, device, clock)
     return CallCost(look_s / num_views, evaluation_s / num_samples, num_bytes(terms) / num_views)

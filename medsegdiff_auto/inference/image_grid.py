@@ -43,12 +43,12 @@ class ImageGrid:
         self.cropped_shape = cropped_shape(properties)
 
     def decoder_of(self, network_shape: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
-        """Labels (S, rows, *rest) of probabilities (S, K, rows, *rest) on the network's grid (*spatial), where that is
-        the cropped one; else None.
+        """Labels (S, rows, *rest) of states (S, K, rows, *rest) in [-1, 1] on the network's grid (*spatial), where that
+        is the cropped one; else None.
         """
         if tuple(network_shape) != tuple(self.cropped_shape):
             return None
-        return lambda probabilities: labels_by_channel(probabilities.unbind(1), self.label_manager)
+        return lambda states: labels_by_channel(states.unbind(1), self.label_manager, even=0.0)
 
     def logits(self, probabilities: VolumeStore, in_place: bool = False) -> VolumeStore:
         """Logits on the cropped grid, (K, *cropped), of probabilities on the network's, (K, *spatial).

@@ -44,7 +44,8 @@ from medsegdiff_auto.nnunet.managers import determine_num_input_channels
 SAMPLES_PER_CALL = 8  # at least (results/cost_inference.md)
 SAMPLED_VOXELS_PER_CALL = 2 ** 21  # small tiles gain from more samples in a call
 FORWARD, EVALUATION, LEFT_OUT = "forward", "evaluation", "left out"
-COUNTED_AS = {"condition": FORWARD, "predict_x_start": EVALUATION}  # functions of the network
+# functions of the network
+COUNTED_AS = {"condition": FORWARD, "predict_x_start": EVALUATION, "predict_draws": EVALUATION}
 
 
 @dataclass
@@ -278,11 +279,10 @@ class MedSegDiffPredictor(nnUNetPredictor):
                     case: str) -> dict[int, VolumeStore]:
         """The label map (*spatial) of every sample of a fold, by its number."""
 
-        def decoded(probabilities: Tensor) -> Tensor:
-            broken = _num_broken(probabilities)
-            if broken:
-                raise _not_finite(broken, probabilities.numel(), case, fold)
-            return decode(probabilities)
+        def decoded(states: Tensor) -> Tensor:
+            if not states.sum().isfinite():  # one pass over the memory; states lie in [-1, 1]
+                raise _not_finite(_num_broken(states), states.numel(), case, fold)
+            return decode(states)
 
         maps: dict[int, VolumeStore] = {}
         for together in self._drawn_together(fold, memory):

@@ -114,6 +114,25 @@ def between_cells(x: Tensor, cell: Sequence[int]) -> Tensor:
     return x if set(cell) == {1} else nn.functional.interpolate(x, scale_factor=factors, mode=mode)
 
 
+def between_cells_but_last(x: Tensor, cell: Sequence[int]) -> Tensor:
+    """:func:`between_cells` along every axis but the last, along which there are cells still; :func:`along_last` does
+    the rest, a few rows at a time.
+    """
+    for axis, size in enumerate(cell[:-1], 2):
+        if size > 1:  # as a product of matrices: torch's interpolation along three axes takes several times as long
+            weights = along_last(torch.eye(x.shape[axis], dtype=x.dtype, device=x.device), size)
+            x = (x.movedim(axis, -1) @ weights).movedim(-1, axis)
+    return x
+
+
+def along_last(x: Tensor, size: int) -> Tensor:
+    """Values of cells of so many voxels along the last axis at their voxels: linear between the centres of cells."""
+    if size == 1:
+        return x
+    lines = nn.functional.interpolate(x.reshape(1, -1, x.shape[-1]), scale_factor=float(size), mode="linear")
+    return lines.reshape(*x.shape[:-1], -1)
+
+
 def convolve_cells(convolve: Convolution, x: Tensor, cell: Sequence[int]) -> Tensor:
     """``convolve(space_to_depth(x, cell))`` of x (B, C, *spatial).
 

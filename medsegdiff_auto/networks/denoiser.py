@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from typing import Any, NamedTuple
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,9 @@ from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.expected_mask import expected_probabilities
 from medsegdiff_auto.diffusion.state import probabilities_from_logits, state_from_probabilities
 from medsegdiff_auto.diffusion.transfer import entries
-from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, between_cells, convolution,
-                                             convolve_cells, depth_to_space, group_norm, zero_initialised)
+from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, along_last, between_cells,
+                                             between_cells_but_last, convolution, convolve_cells, depth_to_space,
+                                             group_norm, zero_initialised)
 from medsegdiff_auto.networks.conditioner import Condition
 from medsegdiff_auto.networks.dynamic_encoding import DynamicConditionalEncoding, FusionTerms
 from medsegdiff_auto.networks.medsegdiff_v2 import AnchorAttention, SpectrumTransformer
@@ -32,6 +33,7 @@ from medsegdiff_auto.networks.time_embedding import TimeEmbedding
 from medsegdiff_auto.networks.transformer import Transformer
 
 EMBEDDING_PER_FEATURE = 4
+VALUES_PER_BLOCK = 2 ** 17  # of what is computed voxel by voxel on a CPU: they stay in its cache
 
 
 class ImageTerms(NamedTuple):
@@ -221,8 +223,29 @@ class Denoiser(nn.Module):
         sees no state.
         """
         logits, gains = self._response(image)
-        of_voxels = (between_cells(dispersion * one, self.cell) for one in gains)
-        return expected_probabilities(logits, of_voxels, self.target)
+        expected = torch.empty(logits.shape, device=logits.device)
+        for number in range(len(logits)):
+            one = slice(number, number + 1)
+            partly = [between_cells_but_last(dispersion * gain[one], self.cell) for gain in gains]
+            for rows in _blocks(logits):
+                of_voxels = (along_last(gain[:, :, rows], self.cell[-1]) for gain in partly)
+                expected[one, :, rows] = expected_probabilities(logits[one, :, rows], of_voxels, self.target)
+        return expected
+
+    def drawn_outputs(self, image: ImageTerms, latent: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
+        """Logits of draws of one image by a denoiser that sees no state: the number of the draw, rows of the first
+        spatial axis, and the logits there, (K, rows, *rest). A call for all voxels of many classes would wait for the
+        memory at every operation.
+
+        Args:
+            latent: (S, fields, *cells).
+        """
+        logits, gains = self._response(image)
+        assert len(logits) == 1, logits.shape
+        for draw, fields in enumerate(latent.to(gains[0].dtype)):
+            moved = between_cells_but_last(sum(gain * field for gain, field in zip(gains, fields)), self.cell)
+            for rows in _blocks(logits):
+                yield draw, rows, logits[0, :, rows] + along_last(moved[0, :, rows], self.cell[-1]).to(logits.dtype)
 
     def latent_response(self, image: ImageTerms) -> tuple[Tensor, Tensor]:
         """Logits without latent noise (B, K, *spatial), and what each field adds per unit (B, fields, K, *spatial)."""
@@ -257,3 +280,10 @@ class Denoiser(nn.Module):
         if self.transformer is not None:
             h = self.transformer(h, embedding)
         return self.bottleneck(self.attention(h), embedding)
+
+
+def _blocks(logits: Tensor) -> list[slice]:
+    """Rows of the first spatial axis of logits (B, K, *spatial), few at a time on a CPU, all at once elsewhere."""
+    of_row, num_rows = logits[0, :, 0].numel(), logits.shape[2]
+    thickness = max(1, VALUES_PER_BLOCK // of_row) if logits.device.type in ("cpu", "meta") else num_rows
+    return [slice(start, min(start + thickness, num_rows)) for start in range(0, num_rows, thickness)]

@@ -183,6 +183,22 @@ class SamplingNetwork(nn.Module, ABC):
         t = t.expand(len(x_t))
         return self.x_start_of(self.denoise(x_t if shown is None else shown, t, condition, latent), x_t, t)
 
+    def predict_draws(self, latent: Tensor, terms: Condition | ImageTerms) -> Tensor:
+        """x_0 in [-1, 1] of draws of one image by a denoiser that sees no state, (S, K, *spatial) float32; NaN where an
+        output is not finite.
+
+        Args:
+            latent: (S, fields, *cells).
+        """
+        assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
+        target, shape = self.configuration.target, terms.logits.shape[1:]
+        states = torch.empty((len(latent), *shape), device=latent.device)
+        for draw, rows, output in self.denoiser.drawn_outputs(terms, latent):
+            output = at_least_float32(output)[None]
+            states[draw, :, rows] = where_finite(
+                state_from_probabilities(probabilities_from_logits(output, target)), output)[0]
+        return states
+
     def x_start_of(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """x_0 of the denoiser's output at x_t and t, clipped to [-1, 1], NaN where the output is not finite; half
         precision ends here.

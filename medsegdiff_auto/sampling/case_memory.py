@@ -137,6 +137,9 @@ class CaseMemory:
         together, tile = min(samples, self.samples_per_call), FLOAT * self.case.num_outputs * patch
         step = (self.tile.step + self.tile.terms) * together + self.tile.terms * min(self.num_views,
                                                                                      together) + 5 * tile * samples
+        if not self.diffusion.network.sees_state:  # one after the other, all of a view before they are put in place
+            views, of_view = min(self.num_views, samples), -(-samples // self.num_views)
+            step = self.tile.step + (2 * views + 1) * self.tile.terms + (samples + of_view + 1) * tile
         return max(self.tile.look * views + self.tile.terms * self.num_views, step) + LIBRARIES
 
     def temporaries(self) -> float:

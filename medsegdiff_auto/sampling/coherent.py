@@ -37,7 +37,7 @@ from medsegdiff_auto.tables import SOLVERS
 # sample, step, rows -> (K, rows, *rest) on the CPU; step 0 is the start
 NoiseOfStep = Callable[[int, int, slice], Tensor]
 LatentOfStep = Callable[[int, int], LatentNoise]  # sample, step
-Decode = Callable[[Tensor], Tensor]  # probabilities (S, K, rows, *rest) -> labels (S, rows, *rest)
+Decode = Callable[[Tensor], Tensor]  # states (S, K, rows, *rest) -> labels (S, rows, *rest)
 Intervention = Callable[[Tensor], Tensor]
 
 
@@ -117,8 +117,8 @@ class CoherentSampler:
         finish = partial(probabilities_from_state, target=configuration.target)
         x_t = self.storage.empty(volume)
         if not configuration.network.sees_state:
-            for rows, probabilities in self._stateless(samples, latent_of):
-                x_t.write(rows, probabilities)
+            for rows, x_start in self._stateless(samples, latent_of):
+                x_t.write(rows, finish(x_start))
             return x_t
         start = Noise(samples, noise_of, 0, self.device)
         for rows in x_t.blocks():
@@ -148,18 +148,17 @@ class CoherentSampler:
         probabilities is made.
         """
         labels: VolumeStore | None = None
-        for rows, probabilities in self._stateless(samples, latent_of):
-            decoded = decode(probabilities)
+        for rows, x_start in self._stateless(samples, latent_of):
+            decoded = decode(x_start)
             labels = labels or self.storage.empty((len(samples), *self.tiles.shape), decoded.dtype)
             labels.write(rows, decoded)
         assert labels is not None, self.tiles.shape
         return labels
 
     def _stateless(self, samples: Sequence[int], latent_of: LatentOfStep | None) -> Iterator[tuple[slice, Tensor]]:
-        """Rows and the probabilities of these samples there, (S, K, rows, *rest), by a denoiser that sees no state."""
-        target, latents = self.network.configuration.target, self._latents(samples, 0, latent_of)
-        for rows, x_start in self._predictions(samples, samples, None, trailing_times(1)[0], latents):
-            yield rows, probabilities_from_state(x_start, target)
+        """Rows and x_0 of these samples there, (S, K, rows, *rest), by a denoiser that sees no state."""
+        latents = self._latents(samples, 0, latent_of)
+        return self._predictions(samples, samples, None, trailing_times(1)[0], latents)
 
     def _latents(self, samples: Sequence[int], step: int, latent_of: LatentOfStep | None) -> list[LatentNoise]:
         """That of each sample, where the networks run; none for a network without."""
@@ -199,23 +198,42 @@ class CoherentSampler:
         at, size = self.tiles.places[index][0], (self.conditions.num_outputs, *self.tiles.patch_size)
         if not self.conditions.is_active[index]:
             return background_state(size, self.network.configuration.target, self.device).expand(len(samples), *size)
-        cut = [None if slab is None else self.tiles.cut_slab(slab(at), index) for slab in slabs]
         predicted = torch.empty((len(samples), *size), device=self.device)
+        self.num_evaluations += len(samples)
+        if not self.network.configuration.network.sees_state:
+            self._draw_tile(index, samples, latents, predicted)
+            return predicted
+        cut = [None if slab is None else self.tiles.cut_slab(slab(at), index) for slab in slabs]
         for some in in_batches(range(len(samples)), self.samples_per_call):
             views = [samples[row] % len(self.conditions.views) for row in some]
             rows = slice(some[0], some[-1] + 1)
             x_t, instead = [
                 None if x is None else on_device(self._mirrored(x[rows], views), self.conditions.device) for x in cut
             ]
-            if x_t is None:  # of a denoiser that sees none only the number counts
-                x_t = torch.zeros((len(some), *(1 for _ in size)), device=self.conditions.device)
             x_start = self.conditions.evaluate(self.network.predict_x_start, x_t, t,
                                                self.conditions.terms(index, views), instead,
                                                self._latent(index, latents[rows], views))
             for row, of_sample, view in zip(some, x_start.to(predicted), views):
                 predicted[row] = flipped(of_sample, self.conditions.views[view])
-            self.num_evaluations += len(some)
         return predicted
+
+    def _draw_tile(self, index: int, samples: Sequence[int], latents: Sequence[LatentNoise],
+                   predicted: Tensor) -> None:
+        """Writes x_0 of one tile for these samples, (S, K, *patch), by a denoiser that sees no state: view by view, all
+        that looks through it.
+        """
+        views = [number % len(self.conditions.views) for number in samples]
+        of_views = sorted(set(views))
+        terms = self.conditions.terms(index, of_views)
+        for number, view in enumerate(of_views):
+            rows = [row for row, of_row in enumerate(views) if of_row == view]
+            latent = self._latent(index, [latents[row] for row in rows] if latents else [], [view] * len(rows))
+            if latent is None:  # 0 everywhere, for the audit
+                shape = self.network.empty_latents(len(rows), self.tiles.patch_size).shape
+                latent = torch.zeros(shape, device=self.conditions.device)
+            states = self.conditions.evaluate(self.network.predict_draws, latent, terms.of([number]))
+            for row, state in zip(rows, states.to(predicted)):
+                predicted[row] = flipped(state, self.conditions.views[view])
 
     def _latent(self, index: int, latents: Sequence[LatentNoise], views: Sequence[int]) -> Tensor | None:
         """The latent noise of these samples in a tile, each through its view, (S, fields, *cells)."""

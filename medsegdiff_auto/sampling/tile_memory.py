@@ -52,6 +52,9 @@ def tile_memory(network: SamplingNetwork, num_inputs: int, num_outputs: int, pat
         x_t = torch.empty(1, num_outputs, *patch_size)
         with LiveMemory() as step:
             latent = network.empty_latents(1, patch_size)
-            network.predict_x_start(x_t, torch.tensor(0.5, dtype=torch.float64, device="cpu"), terms, latent=latent)
+            if network.configuration.network.sees_state:
+                network.predict_x_start(x_t, torch.tensor(0.5, dtype=torch.float64, device="cpu"), terms, latent=latent)
+            else:
+                network.predict_draws(latent, terms)
     return TileMemory(SCRATCH * look.peak_bytes, num_bytes(terms), SCRATCH * step.peak_bytes + num_bytes(x_t),
                       network.cell if network.has_latent_noise else ())

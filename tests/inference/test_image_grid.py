@@ -93,7 +93,8 @@ def test_on_the_networks_own_grid_samples_are_decoded_slab_by_slab_and_the_mean_
     samples = [probabilities(dataset_json, CROPPED, k) for k in (1, 2)]
     decode, mean = grid.decoder_of(CROPPED), storage.empty((3, *CROPPED))
     mean.write(mean.all_rows, probabilities(dataset_json, CROPPED))
-    maps = torch.cat([decode(torch.stack(samples)[:, :, rows]) for rows in (slice(0, 3), slice(3, 8))], 1)
+    states = 2 * torch.stack(samples) - 1
+    maps = torch.cat([decode(states[:, :, rows]) for rows in (slice(0, 3), slice(3, 8))], 1)
     assert maps.dtype == torch.uint8 and grid.decoder_of(NETWORK) is None
     found = to_image_grid([(FUSED, mean), *((LABELS, InMemory(one)) for one in maps)], grid, 0.3, "mean")
     usual = to_image_grid([(PLAIN, InMemory(probabilities(dataset_json, CROPPED))), (EXPECTED, InMemory(

@@ -4,7 +4,8 @@ import pytest
 import torch
 from tiny_networks import randomised
 
-from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, between_cells, convolution,
+from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, along_last, between_cells,
+                                             between_cells_but_last, convolution,
                                              convolve_cells, depth_to_space, group_norm, space_to_depth)
 
 FACTORS = [((6, 8), (2, 2)), ((6, 9), (2, 3)), ((4, 6, 8), (1, 2, 2)), ((4, 3, 8), (2, 1, 4)), ((4, 6, 8), (2, 2, 2))]
@@ -92,5 +93,8 @@ def test_values_of_cells_lie_linearly_between_their_centres(cell):
     centres = torch.meshgrid(*[torch.arange(5) * size + (size - 1) / 2 for size in cell], indexing="ij")
     voxels = torch.meshgrid(*[torch.arange(5.0 * size) for size in cell], indexing="ij")
     found = between_cells((2 * sum(centres) + 1)[None, None], cell)[0, 0]
+    by_rows = torch.cat([along_last(row, cell[-1]) for row in between_cells_but_last(
+        (2 * sum(centres) + 1)[None, None], cell).split(1, 2)], 2) if len(cell) > 1 else found[None, None]
+    assert torch.allclose(by_rows[0, 0], found, atol=1e-5)
     clamped = sum(place.clamp((size - 1) / 2, 4 * size + (size - 1) / 2) for place, size in zip(voxels, cell))
     assert torch.allclose(found, 2 * clamped + 1, atol=1e-4)  # beyond the outermost centres constant

@@ -73,8 +73,8 @@ def test_a_case_that_the_memory_does_not_hold_gives_the_same_voxels_from_the_dis
     on_disk = Segmenter(chain.model, **OPTIONS, max_memory_gb=1e-3).predict(channel_paths(chain, case))
     assert written_to and isinstance(on_disk.on_image.fused, volume_store.OnDisk)
     monkeypatch.setattr(
-        MedSegDiffPredictor, "memory_plan", lambda self, *rest, plan=MedSegDiffPredictor.memory_plan: replace(
-            plan(self, *rest), samples_together=1, terms_bytes=0.0))
+        MedSegDiffPredictor, "memory_plan", lambda self, *rest, plan=MedSegDiffPredictor.memory_plan, **named: replace(
+            plan(self, *rest, **named), samples_together=1, terms_bytes=0.0))
     in_memory = Segmenter(chain.model, **OPTIONS).predict(channel_paths(chain, case))
     assert isinstance(in_memory.on_image.fused, volume_store.InMemory)
     for ours, theirs in zip(arrays_of(on_disk), arrays_of(in_memory)):
