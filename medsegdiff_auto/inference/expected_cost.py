@@ -101,7 +101,8 @@ def time_calls(predictor: MedSegDiffPredictor, clock: Callable[[], float] = perf
         of_samples = terms.of([sample % num_views for sample in range(num_samples)])
         arguments = x_t, torch.tensor(1.0, dtype=torch.float64), of_samples, None, latent
     else:
-        arguments = latent, terms.of([0])
+        silent = network.silent_latents(num_samples, patch, device)
+        arguments = silent if latent is None else latent, terms.of([0])
 
     def step():
         function = network.predict_x_start if network.configuration.network.sees_state else network.predict_draws

@@ -238,14 +238,18 @@ class Denoiser(nn.Module):
         memory at every operation.
 
         Args:
-            latent: (S, fields, *cells).
+            latent: (S, fields, *cells), of a denoiser without latent noise no fields.
         """
         logits, gains = self._response(image)
         assert len(logits) == 1, logits.shape
-        for draw, fields in enumerate(latent.to(gains[0].dtype)):
-            moved = between_cells_but_last(sum(gain * field for gain, field in zip(gains, fields)), self.cell)
+        for draw, fields in enumerate(latent):
+            moved = [gain * field.to(gain.dtype) for gain, field in zip(gains, fields)]
+            partly = between_cells_but_last(torch.stack(moved).sum(0), self.cell) if moved else None
             for rows in _blocks(logits):
-                yield draw, rows, logits[0, :, rows] + along_last(moved[0, :, rows], self.cell[-1]).to(logits.dtype)
+                output = logits[0, :, rows]
+                if partly is not None:
+                    output = output + along_last(partly[0, :, rows], self.cell[-1]).to(logits.dtype)
+                yield draw, rows, output
 
     def latent_response(self, image: ImageTerms) -> tuple[Tensor, Tensor]:
         """Logits without latent noise (B, K, *spatial), and what each field adds per unit (B, fields, K, *spatial)."""
@@ -254,11 +258,12 @@ class Denoiser(nn.Module):
 
     def _response(self, image: ImageTerms) -> tuple[Tensor, Sequence[Tensor]]:
         """Logits without latent noise, and what each field adds in a cell (B, K, *cells), without a state."""
-        assert self.latent_gain is not None and image.last is not None
+        assert image.last is not None, "a denoiser that sees a state answers to it"
         norm, activation, project = self.head
         u, end = activation(norm(image.last)), torch.ones(len(image.logits), device=image.logits.device)
         logits = self._beside_logits(depth_to_space(project(u), self.cell), image.logits, self.time_embedding(end))
-        return logits, self.latent_gain(u).unflatten(1, (self.num_latents, -1)).unbind(1)
+        gains = () if self.latent_gain is None else self.latent_gain(u).unflatten(1, (self.num_latents, -1)).unbind(1)
+        return logits, gains
 
     def _draws(self, image: ImageTerms, latent: Tensor) -> Tensor:
         """Several draws of each of B images by a denoiser that sees no state, (m B, K, *spatial), draw by draw.

@@ -159,9 +159,13 @@ class SamplingNetwork(nn.Module, ABC):
         """The shape that latent noise has, on torch's default device, to count what it costs."""
         if not self.has_latent_noise:
             return None
-        cells = [n // size for n, size in zip(shape, self.cell)]
+        return self.silent_latents(count, shape, torch.get_default_device())
+
+    def silent_latents(self, count: int, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Latent noise of a patch that is 0 everywhere, (count, fields, *cells), of no fields for a network without."""
         network = self.configuration.network
-        return torch.empty(count, len(network.latent_scales) * network.latent_channels, *cells)
+        cells = [n // size for n, size in zip(shape, self.cell)]
+        return torch.zeros(count, len(network.latent_scales) * network.latent_channels, *cells, device=device)
 
     def denoise(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms,
                 latent: Tensor | None = None) -> Tensor:

@@ -228,9 +228,8 @@ class CoherentSampler:
         for number, view in enumerate(of_views):
             rows = [row for row, of_row in enumerate(views) if of_row == view]
             latent = self._latent(index, [latents[row] for row in rows] if latents else [], [view] * len(rows))
-            if latent is None:  # 0 everywhere, for the audit
-                shape = self.network.empty_latents(len(rows), self.tiles.patch_size).shape
-                latent = torch.zeros(shape, device=self.conditions.device)
+            if latent is None:  # for the audit, and of its twin
+                latent = self.network.silent_latents(len(rows), self.tiles.patch_size, self.conditions.device)
             states = self.conditions.evaluate(self.network.predict_draws, latent, terms.of([number]))
             for row, state in zip(rows, states.to(predicted)):
                 predicted[row] = flipped(state, self.conditions.views[view])

@@ -55,6 +55,6 @@ def tile_memory(network: SamplingNetwork, num_inputs: int, num_outputs: int, pat
             if network.configuration.network.sees_state:
                 network.predict_x_start(x_t, torch.tensor(0.5, dtype=torch.float64, device="cpu"), terms, latent=latent)
             else:
-                network.predict_draws(latent, terms)
+                network.predict_draws(network.silent_latents(1, patch_size, torch.device("meta")), terms)
     return TileMemory(SCRATCH * look.peak_bytes, num_bytes(terms), SCRATCH * step.peak_bytes + num_bytes(x_t),
                       network.cell if network.has_latent_noise else ())
