@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from medsegdiff_auto import __version__
-from medsegdiff_auto.cli.examples import EXAMPLES
+from medsegdiff_auto.cli.examples import examples_of
 from medsegdiff_auto.failures import as_user_error
 from medsegdiff_auto.numeric_flags import Numbers, OutOfRange, default_numbers
 from medsegdiff_auto.cores import require_process_counts
@@ -49,8 +49,8 @@ class CommandParser(argparse.ArgumentParser):
         kwargs.setdefault("allow_abbrev", False)
         kwargs.setdefault("formatter_class", _HelpWithExamples)
         super().__init__(**kwargs)
-        if self.prog in EXAMPLES:
-            lines = [HEADING, *(f"  {self.prog} {one}".rstrip() for one in EXAMPLES[self.prog])]
+        if examples_of(self.prog):
+            lines = [HEADING, *(f"  {self.prog} {one}".rstrip() for one in examples_of(self.prog))]
             self.epilog = (f"{self.epilog}\n\n" if self.epilog else "") + "\n".join(lines)
         self.add_argument("--version", action="version", version=f"{self.prog} {__version__}")
         for kind, numbers in default_numbers().items():

@@ -22,7 +22,7 @@ class Slices(NamedTuple):
     """One slice per case, that with the most foreground.
 
     Attributes:
-        images: (N, C, side, side), each channel with mean 0 and standard deviation 1.
+        images: (N, C, side, side), each channel with mean 0 and standard deviation 1, or 0 where it is constant.
         masks: (N, 1, side, side) in {0, 1}: any label above 0 in at least half of a cell.
         held_out: numbers of the cases of fold 0's validation, or of every fifth where there are no folds.
     """
@@ -54,7 +54,8 @@ def read_slices(raw_folder: Path, side: int, num_cases: int | None = None) -> Sl
         masks.append((_resized(is_foreground[None, number], side) >= 0.5).float())
     held_out = set(read_splits(raw_folder)[0]["val"]) if (raw_folder / SPLITS_FILE).is_file() else set(names[::ONE_IN])
     normalised = torch.stack(images)
-    normalised = (normalised - normalised.mean((2, 3), keepdim=True)) / normalised.std((2, 3), keepdim=True)
+    deviation = normalised.std((2, 3), keepdim=True)
+    normalised = (normalised - normalised.mean((2, 3), keepdim=True)) / deviation.where(deviation > 0, 1)
     return Slices(normalised, torch.stack(masks), [n for n, name in enumerate(names) if name in held_out])
 
 

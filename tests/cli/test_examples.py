@@ -13,12 +13,13 @@ import pytest
 
 import medsegdiff_auto
 from medsegdiff_auto.cli import command
-from medsegdiff_auto.cli.examples import EXAMPLES
+from medsegdiff_auto.cli.examples import EXAMPLES, OF_A_SOURCE
 from medsegdiff_auto.cli.info import main as info
 
 PROJECT = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
 SCRIPTS = dict(re.findall(r'^(medsegdiff_\w+) = "(\S+)"$', PROJECT, re.MULTILINE))
 COMMAND_LINES = [(script, line) for script, lines in EXAMPLES.items() for line in lines]
+COMMAND_LINES += [("medsegdiff_convert", f"lgg {line}") for line in OF_A_SOURCE]
 
 
 def module_of(script):
@@ -36,6 +37,13 @@ def test_the_help_ends_with_the_examples(script, capsys):
         module_of(script).main(["--help"])
     shown = capsys.readouterr().out.split("\nexamples:\n")[1].splitlines()
     assert shown == [f"  {script} {line}".rstrip() for line in EXAMPLES[script]]
+
+
+def test_the_help_of_a_source_ends_with_its_examples(capsys):
+    with pytest.raises(SystemExit):
+        module_of("medsegdiff_convert").main(["lgg", "--help"])
+    shown = capsys.readouterr().out.split("\nexamples:\n")[1].splitlines()
+    assert shown == [f"  medsegdiff_convert lgg {line}" for line in OF_A_SOURCE]
 
 
 @pytest.mark.parametrize("script, line", COMMAND_LINES)

@@ -44,6 +44,12 @@ def test_a_slice_that_is_smaller_is_interpolated(raw_folder):
     assert read_slices(raw_folder, side=8).masks[0, 0, :4, :4].all()
 
 
+def test_a_constant_channel_becomes_0(raw_folder):
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((3, 4, 4), 7, np.float32)),
+                    str(raw_folder / "imagesTr" / "case_0_0000.nii.gz"))
+    assert read_slices(raw_folder, side=2).images[0].tolist() == [[[0, 0], [0, 0]]]
+
+
 def test_every_fifth_case_is_held_out_where_there_are_no_folds_and_the_first_fold_where_there_are(raw_folder):
     assert read_slices(raw_folder, side=2).held_out == [0, 5]
     (raw_folder / "splits_final.json").write_text(json.dumps([{"train": NAMES[:4], "val": NAMES[4:]}]))
