@@ -8,5 +8,6 @@ setup(
     packages=find_packages(include=[ROOM, f"{ROOM}.*"])
     + [f"{ROOM}.{package}" for folder in TOP_FOLDERS for package in find_packages(include=[folder, f"{folder}.*"])],
     package_dir={f"{ROOM}.{folder}": folder for folder in TOP_FOLDERS},
-    package_data={f"{ROOM}.plans": ["*.json"], f"{ROOM}.plans.ready": ["*.json", "*.md"]},
+    package_data={f"{ROOM}.explanation": ["*.ipynb"], f"{ROOM}.plans": ["*.json"],
+                  f"{ROOM}.plans.ready": ["*.json", "*.md"]},
 )

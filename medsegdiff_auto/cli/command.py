@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a failure of ours (traceback), 2 what the user can repair,
 
 import argparse
 import difflib
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -14,6 +15,8 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
+from medsegdiff_auto import __version__
+from medsegdiff_auto.cli.examples import examples_of
 from medsegdiff_auto.failures import as_user_error
 from medsegdiff_auto.numeric_flags import Numbers, OutOfRange, default_numbers
 from medsegdiff_auto.cores import require_process_counts
@@ -21,6 +24,7 @@ from medsegdiff_auto.errors import UserError
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 141  # as of processes that SIGINT and SIGPIPE end
 
+HEADING = "examples:"
 SECONDS_OF_A_FORK = 0.05
 _COMMANDS: set[int] = set()
 
@@ -34,17 +38,29 @@ class CommandParser(argparse.ArgumentParser):
     Single-dash spellings of several letters (``-np``, ``-device``) are whole flags: argparse alone would read
     ``-npp 0`` as ``-n pp``, so every token with a leading dash has to be a declared flag, a number, or stand behind
     ``--``. Numbers are in the range of their flag's :class:`~medsegdiff_auto.numeric_flags.Numbers`; a flag of type
-    ``int`` takes those from 0, one of type ``float`` finite ones.
+    ``int`` takes those from 0, one of type ``float`` finite ones. Every command has ``--version``.
+
+    The help ends with the command's :data:`~medsegdiff_auto.cli.examples.EXAMPLES`.
     """
+
+    _is_completing = False
 
     def __init__(self, **kwargs):
         kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", _HelpWithExamples)
         super().__init__(**kwargs)
+        if examples_of(self.prog):
+            lines = [HEADING, *(f"  {self.prog} {one}".rstrip() for one in examples_of(self.prog))]
+            self.epilog = (f"{self.epilog}\n\n" if self.epilog else "") + "\n".join(lines)
+        self.add_argument("--version", action="version", version=f"{self.prog} {__version__}")
         for kind, numbers in default_numbers().items():
             self.register("type", kind, numbers)
 
     def parse_known_args(self, args=None, namespace=None):
-        """Parse ``args``, after refusing the flags that this command does not have."""
+        """Parse ``args``, after refusing the flags that this command does not have; complete where a shell asks."""
+        if "_ARGCOMPLETE" in os.environ and not self._is_completing:
+            self._is_completing = True  # argcomplete parses the words before the cursor
+            _complete(self)
         args = list(sys.argv[1:] if args is None else args)
         self._refuse_unknown_flags(args)
         return super().parse_known_args(args, namespace)
@@ -115,6 +131,24 @@ class CommandParser(argparse.ArgumentParser):
 
     def _usage_line(self) -> str:
         return " ".join(self.format_usage().split()).removeprefix("usage: ")
+
+
+class _HelpWithExamples(argparse.HelpFormatter):
+    """Wraps the description, and leaves the command lines of the examples as they are."""
+
+    def _fill_text(self, text, width, indent):
+        before, examples, commands = text.partition(f"{HEADING}\n")
+        wrapped = super()._fill_text(before, width, indent) if before.strip() else ""
+        return "\n\n".join(part for part in (wrapped, f"{examples}{commands}") if part)
+
+
+def _complete(parser: CommandParser) -> None:
+    """Answers a shell that completes a command line by ``argcomplete``, where that is installed, and ends."""
+    if importlib.util.find_spec("argcomplete") is None:
+        return
+    import argcomplete
+
+    argcomplete.autocomplete(parser)
 
 
 def did_you_mean(word: str, candidates: Sequence[str]) -> str:

@@ -61,9 +61,14 @@ def add_model_flags(parser: argparse.ArgumentParser, folds: int | list[int], fol
 
 def add_machine_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the device and what overrides nnU-Net's folders."""
-    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
+    add_device_flag(parser)
     parser.add_argument("-preprocessed", metavar="FOLDER", help="overrides nnUNet_preprocessed")
     parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
+
+
+def add_device_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds the device; without it :func:`~medsegdiff_auto.training.run.require_device` decides."""
+    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="default: cuda where there is one, else cpu")
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser, samples: int | None = None, counts: Numbers = COUNT) -> None:
@@ -87,6 +92,6 @@ def place_of(args: argparse.Namespace) -> ModelPlace:
     from medsegdiff_auto.training.run import require_device
 
     device = require_device(args.device)
-    if args.device == "cpu":
+    if device.type == "cpu":
         compute_on_cpu()
     return ModelPlace(folder, preprocessed, device)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
+from medsegdiff_auto.cli.model_flags import add_device_flag
 from medsegdiff_auto.numeric_flags import COUNT, POSITIVE, SHARE, STEP_SIZE
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.errors import UserError
@@ -80,7 +81,7 @@ def command_parser() -> CommandParser:
     parser.add_argument("--save_samples", action="store_true", help="write CASE_samples.nii.gz")
     parser.add_argument("--save_probabilities", action="store_true",
                         help="write CASE_probabilities.nii.gz, and CASE.npz for ensembling")
-    parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
+    add_device_flag(parser)
     parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
     return parser
 
@@ -101,7 +102,7 @@ def _predict(args, command: list[str]) -> int:
     device = require_device(args.device)
     model = load_model(model_folder, folds, args.chk)
     cases, left_out = check_inputs(Path(args.i), model.dataset_json)
-    if args.device == "cpu":
+    if device.type == "cpu":
         compute_on_cpu()
     options = SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.fusion, args.seed,
                               max_memory_gb=args.max_memory, temperature=args.temperature)

@@ -67,11 +67,12 @@ def _train(args, command: list[str]) -> None:
     name = paths.resolve_dataset(args.dataset)
     fold = _fold(args.fold)
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
-    if args.device == "cpu":  # augmentation workers beyond half of the cores take them from the network
-        os.environ.setdefault("nnUNet_n_proc_DA", str(max(1, num_cores() // 2)))
-    from medsegdiff_auto.training.run import TrainingRequest, train
+    from medsegdiff_auto.training.run import TrainingRequest, require_device, train
     from medsegdiff_auto.training.schedule import TrainingLength
 
+    device = require_device(args.device).type
+    if device == "cpu":  # augmentation workers beyond half of the cores take them from the network
+        os.environ.setdefault("nnUNet_n_proc_DA", str(max(1, num_cores() // 2)))
     length, plans_identifier, checkpoint = None, args.p, Path(args.upgrade) if args.upgrade else None
     if args.iterations is not None:
         length = TrainingLength.of_iterations(args.iterations)
@@ -81,7 +82,7 @@ def _train(args, command: list[str]) -> None:
         plans_identifier, usual_length = _prepare_upgrade(checkpoint, args, preprocessed / name, fold)
         length = length or usual_length
     request = TrainingRequest(dataset_name=name, configuration=args.configuration, fold=fold,
-                              plans_identifier=plans_identifier, trainer=args.tr, device=args.device, length=length,
+                              plans_identifier=plans_identifier, trainer=args.tr, device=device, length=length,
                               max_hours=args.max_hours, seed=args.seed, continue_training=args.c is not None,
                               is_automatic=args.c == "auto",
                               only_validate=args.val, validate_best=args.val_best, save_probabilities=args.npz,

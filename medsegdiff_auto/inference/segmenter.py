@@ -60,7 +60,7 @@ class Segmenter:
             _require_within(numbers, **values)
         _require_one_of(SPEEDS, speed=speed)
         _require_one_of((None, *DECODERS.names()), fusion=fusion)
-        torch_device = require_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch_device = require_device(device)
         self.model = load_model(Path(model_folder), _listed(folds))
         options = SamplingOptions(samples, steps, mirrors, fusion=fusion, seed=seed, max_memory_gb=max_memory_gb)
         self.mutual_information = mutual_information

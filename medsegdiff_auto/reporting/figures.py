@@ -17,11 +17,11 @@ INK, MUTED, LINE = "#1c2530", "#5d6b7a", "#dfe4ea"
 DOTS_PER_INCH = 160
 
 
-def to_png(figure: Figure) -> bytes:
+def to_png(figure: Figure, dots_per_inch: float = DOTS_PER_INCH) -> bytes:
     """Render a figure."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="white")
     return buffer.getvalue()
 
 

@@ -69,12 +69,17 @@ class TrainingRequest:
         return results_folder / self.dataset_name / model / f"fold_{self.fold}"
 
 
-def require_device(name: str) -> torch.device:
-    """The torch device.
+def require_device(name: str | None) -> torch.device:
+    """The torch device; without a name cuda where there is one, else the CPU, which the log then says.
 
     Raises:
         UserError: this machine does not have it.
     """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        logger.info("There is no CUDA device: the CPU computes.")
+        return torch.device("cpu")
     available = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
     if name not in available:
         repair = "" if len(available) > 1 else ", or repair the GPU driver (nvidia-smi shows its state)"

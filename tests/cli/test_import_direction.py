@@ -11,7 +11,8 @@ PACKAGE, CONVERSION, TOP = "medsegdiff_auto", "dataset_conversion", "top"
 LAYERS = [TOP, "diffusion", "networks", "nnunet", "files", "checks", "planning", "training", "sampling", "decision",
           "inference", "evaluation", "selection", "reporting", "explanation"]
 MAY_IMPORT = {room: set(LAYERS[:height + 1]) for height, room in enumerate(LAYERS)} | {
-    "phantoms": {*LAYERS, "phantoms"},
+    "phantoms": {*LAYERS[:LAYERS.index("nnunet")], "phantoms"},
+    "explanation": {*LAYERS, "phantoms"},  # its notebook learns from them
     "ext_trainers": {*LAYERS, "ext_trainers"},
     "benchmarks": {*LAYERS, "phantoms", "benchmarks", CONVERSION, "cli"},
     "cli": {*LAYERS, "phantoms", "benchmarks", CONVERSION, "cli", "ext_trainers"},

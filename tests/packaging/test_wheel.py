@@ -17,9 +17,9 @@ PLACES = {"medsegdiff_auto": "medsegdiff_auto", "plans": "medsegdiff_auto/plans"
 
 
 def installed_files(root: Path) -> set[str]:
-    """Where the Python files and plans of a source tree belong in the wheel."""
+    """Where the Python files, plans and notebooks of a source tree belong in the wheel."""
     return {f"{place}/{file.relative_to(root / folder).as_posix()}" for folder, place in PLACES.items()
-            for pattern in ("*.py", "*.json") for file in (root / folder).rglob(pattern)}
+            for pattern in ("*.py", "*.json", "*.ipynb") for file in (root / folder).rglob(pattern)}
 
 
 @pytest.fixture(scope="module")
