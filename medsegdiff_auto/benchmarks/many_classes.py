@@ -33,6 +33,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[4, 30, 60, 104])
     parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--resources", choices=("gpu", "cpu", "tiny"), default="tiny",
+                        help="that the model is planned for")
     parser.add_argument("-size", type=int, nargs=3, default=(96, 96, 96), metavar=("Z", "Y", "X"), help="that is timed")
     parser.add_argument("--stated_size", type=int, nargs=3, default=(300, 512, 512), metavar=("Z", "Y", "X"))
     parser.add_argument("--max_memory", type=float, default=16.0, metavar="GB")
@@ -46,7 +48,7 @@ def main() -> None:
           "time | forwards over nnU-Net's |\n|---|---|---|---|---|---|---|", flush=True)
     for num_classes in args.classes:
         with TemporaryDirectory() as folder:
-            model = load_model(untrained_model(Path(folder) / "model", num_classes), [0])
+            model = load_model(untrained_model(Path(folder) / "model", num_classes, args.resources), [0])
             model = replace(model, mirroring_axes=(0, 1, 2))  # an untrained checkpoint names none
             methods = competitors(model, torch.device("cpu"), [args.samples], [model.diffusion.sampling.num_steps])
             rows = paired_seconds(methods, [image], args.rounds, process_time if args.cpu_seconds else perf_counter)

@@ -63,7 +63,7 @@ def write_ct(file: Path, size: Sequence[int], spacing_mm: float, seed: int = 0) 
     sitk.WriteImage(image, str(file), useCompression=True)
 
 
-def untrained_model(folder: Path, num_classes: int = NUM_STRUCTURES + 1) -> Path:
+def untrained_model(folder: Path, num_classes: int = NUM_STRUCTURES + 1, resources: str = "tiny") -> Path:
     """A model of so many classes, planned for phantoms of a CT, with the weights that it begins with."""
     from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
     from torch import device
@@ -82,7 +82,7 @@ def untrained_model(folder: Path, num_classes: int = NUM_STRUCTURES + 1) -> Path
     paths.use_folders(**folders)
     kind = PhantomKind(3, "CT", num_structures=NUM_STRUCTURES, shape=PHANTOM_SHAPE)
     dataset = write_phantom_dataset(folders["raw"], DATASET_ID, "Memory", (3, 0), kind)
-    assert plan(["-d", str(DATASET_ID), "-c", CONFIGURATION, "--resources", "tiny", "--no_pp", "-np", "1",
+    assert plan(["-d", str(DATASET_ID), "-c", CONFIGURATION, "--resources", resources, "--no_pp", "-np", "1",
                  "-overwrite_target_spacing", "1", "1", "1"]) == 0
     plans = load_json(str(folders["preprocessed"] / dataset.name / "MedSegDiffPlans.json"))
     dataset_json = load_json(str(dataset / "dataset.json"))
