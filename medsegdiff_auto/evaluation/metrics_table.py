@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from medsegdiff_auto.decision.sizes import SIZE_COLUMNS, interval_check
 from medsegdiff_auto.evaluation.score import scores_among
+from medsegdiff_auto.evaluation.scores.interval import check_of
 from medsegdiff_auto.overlap import mean_without_nan
 from medsegdiff_auto.writing import read_table, write_table
 
@@ -52,6 +54,26 @@ def read_rows(path: Path) -> list[dict]:
     """Read metrics.csv or cases.csv: an empty field is NaN, what is not a number stays text."""
     return [{column: value if column in TEXT_COLUMNS else float(value or "nan") for column, value in row.items()}
             for row in read_table(path)]
+
+
+def joined(sizes: list[dict], scores: list[dict]) -> list[dict]:
+    """Rows of cases.csv and of metrics.csv as one, by case and structure.
+
+    Whether an interval holds the reference, and its width, are those of cases.csv where that interval is conformal or
+    the samples were not saved.
+    """
+    rows = {(row["case"], row["structure"]): dict(row) for row in sizes}
+    for row in scores:
+        rows.setdefault((row["case"], row["structure"]), {}).update(row)
+    return [row | _interval_check(row) for row in rows.values()]
+
+
+def _interval_check(row: dict) -> dict:
+    for size in SIZE_COLUMNS:
+        is_needed = interval_check(size) not in row or row.get("interval") == "conformal"
+        if is_needed and f"reference_{size}" in row and f"{size}_p05" in row:
+            return check_of(size, row[f"{size}_p05"], row[f"{size}_p95"], row[f"reference_{size}"])
+    return {}
 
 
 def _by_structure(rows: list[dict], reduce) -> dict[str, dict]:
