@@ -51,7 +51,7 @@ def evaluate_folder(reference_folder: str | Path, prediction_folder: str | Path,
     pairs, missing = _pair_up(Path(reference_folder), Path(prediction_folder), dataset_json["file_ending"], chill)
     rows = evaluate_cases(pairs, dataset_json, num_processes, tolerance_mm=tolerance_mm, rater_folders=rater_folders)
     summary = _nnunet_summary(reference_folder, prediction_folder, dataset_json, _load(plans), output_json,
-                              _worthwhile(num_processes, len(pairs)))
+                              worthwhile(num_processes, len(pairs)))
     header = metrics_header(rows, tolerance_mm, missing)
     write_rows(rows, output_json.with_name("metrics.csv"))
     write_json(header, output_json.with_name("metrics.json"))
@@ -63,7 +63,7 @@ def evaluate_cases(pairs: dict[str, tuple[Path, Path]], dataset_json: dict, num_
     """One row per case and structure from ``{case: (reference, prediction)}``, in that order; nothing is written."""
     raters = [Path(folder) for folder in rater_folders]
     jobs = [(case, *files, dataset_json, tolerance_mm, raters) for case, files in pairs.items()]
-    num_processes = _worthwhile(num_processes, len(jobs))
+    num_processes = worthwhile(num_processes, len(jobs))
     if num_processes == 1:
         return [row for job in jobs for row in _evaluate_case(job)]
     with ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn")) as pool:
@@ -98,7 +98,8 @@ def pair_with_references(reference_folder: Path, predictions: dict[str, Path],
     return {case: files for case, files in paired.items() if files[0].is_file()}
 
 
-def _worthwhile(num_processes: int, num_cases: int) -> int:
+def worthwhile(num_processes: int, num_cases: int) -> int:
+    """As many of the processes as repay their start."""
     return max(1, min(num_processes, num_cases // CASES_PER_PROCESS))
 
 

@@ -1,6 +1,6 @@
 """The table of metrics: one row per case and structure, what its numbers mean, and the means per structure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,8 +15,18 @@ LIBRARIES = ("medsegdiff-auto", "nnunetv2", "numpy")
 
 def metrics_header(rows: list[dict], tolerance_mm: float, references_without_prediction: Sequence[str] = ()) -> dict:
     """What the numbers of metrics.csv mean, the library versions behind them, and their means per structure."""
-    unit = "px" if any("hd95_px" in row for row in rows) else "mm"
-    found = scores_among(column for row in rows for column in row)
+    names = dict.fromkeys(column for row in rows for column in row)
+    return explanation(names, tolerance_mm) | {
+        "num_cases": len({row["case"] for row in rows}),
+        "references_without_prediction": list(references_without_prediction),
+        "mean": means_by_structure(rows),
+        "num_scored": _by_structure(rows, lambda values: sum(value == value for value in values)),
+    }
+
+
+def explanation(names: Collection[str], tolerance_mm: float) -> dict:
+    """What the columns of these names mean, their best values, and the versions behind them."""
+    unit, found = "px" if "hd95_px" in names else "mm", scores_among(names)
     libraries = dict.fromkeys([*LIBRARIES, *(library for score, _ in found for library in score.libraries)])
     return {
         "definitions": {", ".join(column.name for column in given): score.explained(f"{tolerance_mm:g} {unit}")
@@ -25,10 +35,6 @@ def metrics_header(rows: list[dict], tolerance_mm: float, references_without_pre
         "nsd_tolerance": tolerance_mm,
         "nsd_tolerance_unit": unit,
         "versions": {name: version(name) for name in libraries},
-        "num_cases": len({row["case"] for row in rows}),
-        "references_without_prediction": list(references_without_prediction),
-        "mean": means_by_structure(rows),
-        "num_scored": _by_structure(rows, lambda values: sum(value == value for value in values)),
     }
 
 
