@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from medsegdiff_auto.comparison.methods import Methods
 from medsegdiff_auto.comparison.patients import Patients
+from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.calibration import Reliability
 from medsegdiff_auto.evaluation.case import StructureOfCase
 from medsegdiff_auto.evaluation.folder import TOLERANCE_MM, read_case, worthwhile
@@ -23,7 +24,7 @@ from medsegdiff_auto.evaluation.score import columns, evaluate_structure
 from medsegdiff_auto.evaluation.scores.expected_dice import TO_REFERENCE
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.nnunet.structures import structures_of
-from medsegdiff_auto.writing import write_table
+from medsegdiff_auto.writing import read_table, write_table
 
 ALL = "all"  # the mean over the structures of a case
 RELIABILITY = "reliability"
@@ -44,16 +45,17 @@ class Measured:
     patients: Patients
     _wide: dict[str, pd.DataFrame] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def cases(self) -> list[str]:
         """Every case of any method, in order."""
         return list(dict.fromkeys(row["case"] for row in self.rows))
 
-    def cases_of(self, method: str) -> set[str]:
-        """The cases that a method predicted."""
-        return {row["case"] for row in self.rows if row["method"] == method}
+    @cached_property
+    def cases_of(self) -> dict[str, set[str]]:
+        """The cases that each method predicted."""
+        return {name: {row["case"] for row in self.rows if row["method"] == name} for name in self.methods.names}
 
-    @property
+    @cached_property
     def metrics(self) -> list[str]:
         """Every column with numbers, in the order of the rows."""
         found = dict.fromkeys(column for row in self.rows for column in row)
@@ -80,7 +82,7 @@ class Measured:
     def masks(self, metric: str, names: Sequence[str], structure: str = ALL) -> tuple[pd.DataFrame, int]:
         """The values of methods on the masks that all of them could score, and how many only some could."""
         wide = self.wide(metric)[list(names)]
-        shared = set.intersection(*(self.cases_of(name) for name in names))
+        shared = set.intersection(*(self.cases_of[name] for name in names))
         wide = wide[wide.index.get_level_values("case").isin(shared)]
         if structure != ALL:
             wide = wide[wide.index.get_level_values("structure") == structure]
@@ -108,6 +110,33 @@ class Measured:
         """Writes one row for each number: :data:`LONG`; what is NaN is left empty."""
         write_table([dict(zip(LONG, (task, row["method"], row["case"], row["structure"], metric, _text(row[metric]))))
                      for row in self.rows for metric in self.metrics if metric in row], file)
+
+
+def read_long(file: Path, reference: str, patient: Callable[[str], str] = str) -> Measured:
+    """What :meth:`Measured.write_long` wrote, for the same statistics once more.
+
+    Args:
+        patient: of a case's name.
+
+    Raises:
+        UserError: the columns are others, a number stands there twice, or the reference is none of the methods.
+    """
+    table = read_table(file)
+    if not table or tuple(table[0]) != LONG:
+        raise UserError(f"{file} is no table of a comparison.", found=", ".join(table[0] if table else ["no row"]),
+                        expected=", ".join(LONG), fix="take comparison.csv of a comparison's folder")
+    rows: dict[tuple[str, ...], dict] = {}
+    for one in table:
+        key = one["method"], one["case"], one["structure"]
+        row = rows.setdefault(key, {"method": key[0], "case": key[1], "structure": key[2], RELIABILITY: None})
+        if one["metric"] in row:
+            raise UserError(f"{file} has a number twice.", found=f"{' '.join(key)} {one['metric']}",
+                            expected="one row for each", fix="take the table of one comparison")
+        row[one["metric"]] = float(one["value"] or "nan")
+    cases = dict.fromkeys(case for _, case, _ in rows)
+    return Measured(list(rows.values()), Methods({name: Path(name) for name, _, _ in rows}, reference),
+                    list(dict.fromkeys(structure for _, _, structure in rows)),
+                    Patients({case: patient(case) for case in cases}, ""))
 
 
 def measure(references: Path, predictions: dict[str, dict[str, Path]], methods: Methods, dataset_json: dict,

@@ -40,7 +40,7 @@ def summarised(measured: Measured, task: str, tolerance_mm: float) -> dict[str, 
         "task": task, "reference": methods.reference, "ours": methods.ours, "structures": structures,
         "methods": {name: methods.facts[name].known if name in methods.facts else {} for name in methods.names},
         "num_cases": len(measured.cases), "num_patients": num_units, "patients": measured.patients.how,
-        "cases_of_methods": {name: len(measured.cases_of(name)) for name in methods.names},
+        "cases_of_methods": {name: len(measured.cases_of[name]) for name in methods.names},
         "warnings": warnings_of(measured, num_units, differences[ALL]),
         "targets": answers(measured, means[ALL], estimates),
         "means": means, "differences": differences,
@@ -97,7 +97,7 @@ def difference_of(measured: Measured, metric: str, method: str, other: str, stru
 
 def ranks_of(measured: Measured, structure: str) -> dict[str, dict[str, dict]]:
     """``{metric: {method: rank, how often it has each rank}}`` of the methods that have all cases and the metric."""
-    complete = [name for name in measured.methods.names if measured.cases_of(name) == set(measured.cases)]
+    complete = [name for name in measured.methods.names if measured.cases_of[name] == set(measured.cases)]
     found = {}
     for metric in measured.compared():
         known = [name for name in complete if measured.knows(metric, name)]
@@ -126,7 +126,7 @@ def warnings_of(measured: Measured, num_units: int, differences: dict[str, dict[
         found.append(f"{num_units} patients: with fewer than {FEW_CASES} the intervals are narrower than they say, and "
                      "what is not resolved may well exist.")
     for name in measured.methods.names:
-        missing = len(measured.cases) - len(measured.cases_of(name))
+        missing = len(measured.cases) - len(measured.cases_of[name])
         if missing:
             found.append(f"{measured.methods.title(name)} has {missing} of {len(measured.cases)} cases less than all: "
                          "its differences are of the shared cases, its means are of its own, and it is not ranked.")
@@ -149,7 +149,7 @@ def title_of(metric: str) -> str:
 
 
 def without_nan(value: Any) -> Any:
-    """The same content with None for every number that does not exist, as JSON wants it."""
+    """Content with None for every number that does not exist, as JSON wants it."""
     if isinstance(value, dict):
         return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -89,11 +89,13 @@ def test_columns_are_resampled_together_so_that_their_difference_is_that_of_the_
     np.testing.assert_allclose(means[:, 0], resampled_means(values, 500))
 
 
-def test_whole_patients_are_drawn():
-    """Two patients, of nine cases at 0 and one at 1: a drawing has both, the first twice, or the second twice."""
+def test_whole_patients_are_drawn_as_often_as_they_come():
+    """Two patients, of nine cases at 0 and one at 1; and three of a case each, of which one may come twice."""
     values, patients = np.array([0.0] * 9 + [1.0]), np.array(["b"] * 9 + ["a"])
     means = resampled(lambda rows: values[rows].mean(), patients, 2000)
     assert set(means) == {0.0, 0.1, 1.0} and (means == 0.1).mean() == pytest.approx(0.5, abs=0.04)
+    sums = resampled(lambda rows: float(np.array([0, 1, 4])[rows].sum()), np.arange(3), 2000)
+    assert set(sums) == {0, 1, 2, 3, 4, 5, 6, 8, 9, 12} and (sums == 5).mean() == pytest.approx(6 / 27, abs=0.03)
 
 
 def test_values_that_could_not_be_computed_are_left_out_of_an_interval():
