@@ -28,7 +28,7 @@ from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.comparison.folder import TABLE
 from medsegdiff_auto.comparison.measured import ALL, Measured, read_long
 from medsegdiff_auto.comparison.patients import beginning
-from medsegdiff_auto.comparison.sections import with_arrow
+from medsegdiff_auto.comparison.sections import number, with_arrow
 from medsegdiff_auto.comparison.summary import difference_of
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.statistics import mean_with_interval
@@ -137,7 +137,7 @@ def means(file: Path, options: dict[str, str]) -> str:
         if not measured.knows(metric, method):
             return ""
         found = mean_with_interval(measured.units(metric, [method], options.get("structure", ALL))[0][:, 0])
-        return f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})"
+        return f"{number(found.mean)} ({number(found.low)} to {number(found.high)})"
 
     num_units = len(set(measured.patients.of_case.values()))
     head = [f"{num_units} patients" if measured.patients.several_cases else f"{num_units} cases",
@@ -154,8 +154,8 @@ def differences(file: Path, options: dict[str, str]) -> str:
         if not (measured.knows(metric, method) and measured.knows(metric, reference)):
             return ""
         found = difference_of(measured, metric, method, reference, structure)
-        mean = f"{found['mean_difference']:+.4f}"
-        return f"{f'**{mean}**' if found['is_resolved'] else mean} ({found['low']:+.4f} to {found['high']:+.4f})"
+        mean, low, high = (number(found[key], signed=True) for key in ("mean_difference", "low", "high"))
+        return f"{f'**{mean}**' if found['is_resolved'] else mean} ({low} to {high})"
 
     head = [f"less {reference}", *map(with_arrow, metrics)]
     return markdown([head, *([name, *(cell(metric, name) for metric in metrics)] for name in measured.methods.names

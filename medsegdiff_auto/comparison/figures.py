@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from medsegdiff_auto.reporting.figures import INK, MUTED, PALETTE, colour, plot_style, to_png
 
-PANEL_INCHES = 3.35  # three beside each other on the page, one on a phone
+PANEL_INCHES = 3.2  # three beside each other on the page, one on a phone
 VERDICT_COLOURS = {"better": PALETTE[2], "worse": PALETTE[1], "not resolved": MUTED}
 
 

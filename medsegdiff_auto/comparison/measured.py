@@ -21,7 +21,8 @@ from medsegdiff_auto.evaluation.case import StructureOfCase
 from medsegdiff_auto.evaluation.folder import TOLERANCE_MM, read_case, worthwhile
 from medsegdiff_auto.evaluation.metrics_table import TEXT_COLUMNS, joined, read_rows
 from medsegdiff_auto.evaluation.score import columns, evaluate_structure
-from medsegdiff_auto.evaluation.scores.expected_dice import TO_REFERENCE
+from medsegdiff_auto.evaluation.scores.expected_dice import BETWEEN, TO_REFERENCE
+from medsegdiff_auto.evaluation.scores.interval import SCORE as INTERVAL
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.writing import read_table, write_table
@@ -182,8 +183,9 @@ def _score_case(job: tuple) -> list[dict]:
         for structure in structures_of(dataset_json):
             found = StructureOfCase(arrays, structure, tolerance_mm)
             values = evaluate_structure(found)
-            if not has_samples:
-                values.pop(TO_REFERENCE.name)  # it would be the Dice once more
+            if not has_samples:  # what one mask says nothing of, and what would be the Dice once more
+                for column in (*INTERVAL.columns, BETWEEN, TO_REFERENCE):
+                    values.pop(column.name, None)
             bins = None if arrays.probabilities is None else found.reliability
             rows.append({"method": name, "case": case, "structure": structure.name, RELIABILITY: bins, **values})
     return rows

@@ -62,8 +62,8 @@ def test_a_method_without_samples_is_scored_as_sure_of_its_one_mask(frame):
         rows = frame[frame.method == method].pivot(index=["case", "structure"], columns="metric", values="value")
         np.testing.assert_allclose(rows["energy_score"], 1 - rows["iou"], atol=1e-5)
         np.testing.assert_allclose(rows["volume_crps_ml"], rows["volume_absolute_error_ml"], atol=1e-5)
-        assert rows["expected_dice_between_samples"].isna().all() and rows["reference_volume_in_interval"].isna().all()
-        assert "expected_dice_sample_reference" not in rows
+        assert not {"expected_dice_between_samples", "expected_dice_sample_reference", "interval_width",
+                    "reference_volume_in_interval"} & set(rows)
     assert "nll" not in set(frame[frame.method == "plain"].metric) <= set(frame.metric)
 
 
@@ -120,6 +120,26 @@ def test_the_interval_of_the_table_of_cases_is_judged_and_not_that_of_the_sample
     assert set(compared[1]["means"]["all"]["interval_width"]) == {"auto", "paper"}
     samples = voxels(compared[0] / "predictions" / "paper" / "P00_1_samples.nii.gz")
     assert len(samples) == SAMPLES
+
+
+def test_an_interval_counts_without_its_samples_and_raters_are_compared_with_every_method(tmp_path):
+    folder = build(tmp_path, 4, ("auto", "nnunet"))
+    table = folder / "predictions" / "auto" / "cases.csv"
+    table.write_text(table.read_text().replace("conformal", "samples"))
+    for file in (folder / "predictions" / "auto").glob("*_samples.nii.gz"):
+        file.unlink()
+    shutil.copytree(tmp_path / "labels", tmp_path / "rater_1")
+    shutil.copytree(folder / "predictions" / "nnunet", tmp_path / "rater_2")
+    compare(folder, tmp_path / "labels", DATASET, None, [tmp_path / "rater_1", tmp_path / "rater_2"])
+    frame = pd.read_csv(folder / "comparison.csv")
+    auto, nnunet = (frame[frame.method == name].pivot(index=["case", "structure"], columns="metric", values="value")
+                    for name in ("auto", "nnunet"))
+    np.testing.assert_allclose(auto.interval_width, (auto.volume_ml_p95 - auto.volume_ml_p05)
+                               / auto.reference_volume_ml, rtol=1e-4)
+    apart = 1 - nnunet.iou  # of the two raters: the reference, and the mask itself
+    np.testing.assert_allclose(nnunet.ged, apart / 2, atol=1e-5)
+    np.testing.assert_allclose(nnunet.ged_floor, apart * (1 + 1 / 2), atol=1e-5)
+    np.testing.assert_allclose(nnunet.energy_score, apart / 2, atol=1e-5)
 
 
 def test_estimates_are_judged_by_order_and_error_beside_the_best_and_no_order(compared, frame):
