@@ -128,6 +128,19 @@ def test_a_picture_s_probabilities_lose_the_slice_that_nnunet_gives_them(tmp_pat
     assert case.probabilities.shape == (2, 20, 20) and case.probabilities[1][6, 9] == pytest.approx(0.9)
 
 
+def test_the_uncertainty_of_overlapping_regions_is_the_largest_binary_entropy(tmp_path):
+    """The probability of the disc is 0.9 everywhere in it, that of the cup one half: a bit at every voxel of it."""
+    inner = np.zeros((12, 12), bool)
+    inner[4:8, 4:8] = True
+    io.imsave(tmp_path / "a.png", np.where(inner, 2, 1).astype(np.uint8), check_contrast=False)
+    np.savez(tmp_path / "a.npz", probabilities=np.stack([np.full((12, 12), 0.9), np.where(inner, 0.5, 0.01)]))
+    regions = {"labels": {"background": 0, "disc": [1, 2], "cup": 2}, "regions_class_order": [1, 2],
+               "file_ending": ".png"}
+    case = read_case(tmp_path / "a.png", tmp_path / "a.png", regions)
+    np.testing.assert_allclose(case.uncertainty_in(inner), 1, atol=1e-5)
+    np.testing.assert_allclose(case.uncertainty_in(~inner), 0.468996, atol=1e-5)  # of 0.9 and 0.1, in bits
+
+
 @pytest.mark.parametrize("wrong, what", [
     (lambda p: p[::-1], "does not belong to the label map"), (lambda p: p[:, ::-1], "does not belong to the label map"),
     (lambda p: p[:, :-1], "does not lie on the grid"), (lambda p: np.stack([*p, p[0]]), "one channel for each class"),
