@@ -123,8 +123,8 @@ def warnings_of(measured: Measured, num_units: int, differences: dict[str, dict[
     """What a reader must know before he believes an interval."""
     found = []
     if num_units < FEW_CASES:
-        found.append(f"{num_units} patients: with fewer than {FEW_CASES} the intervals are narrower than they say, and "
-                     "what is not resolved may well exist.")
+        found.append(f"Independent patients: {num_units}. With fewer than {FEW_CASES} the intervals are narrower than "
+                     "they say, and what is not resolved may well exist.")
     for name in measured.methods.names:
         missing = len(measured.cases) - len(measured.cases_of[name])
         if missing:

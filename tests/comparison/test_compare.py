@@ -167,7 +167,7 @@ def test_conventions_and_versions_stand_in_the_summary(compared):
     explained = compared[1]["definitions"]
     assert "NaN" in explained["dice, iou"] and "1 mm" in explained["nsd, hd95_mm"]
     assert compared[1]["versions"]["surface-distance"] and "Holm" in compared[1]["statistics"]
-    assert any("8 patients" in text for text in compared[1]["warnings"])
+    assert any("patients: 8." in text for text in compared[1]["warnings"])
 
 
 def test_two_processes_write_the_same_table(built, compared, tmp_path):
