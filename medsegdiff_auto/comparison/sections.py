@@ -116,7 +116,7 @@ def calibration(measured: Measured, summary: dict[str, Any]) -> str:
         known = {structure: curve for structure, curve in curves.items() if curve is not None and curve.counts.sum()}
         if known:
             title = methods.title(name)
-            png = reliability_diagram({f"{title}, against the reference": known}, figures.PANEL_INCHES - 0.4)
+            png = reliability_diagram({f"{title}, against the reference": known}, figures.PANEL_INCHES + 0.6)
             panels.append(page.picture(png, f"reliability of {title}"))
     if not panels:
         return page.missing("This needs probabilities: predict with --save_probabilities.")
