@@ -18,7 +18,8 @@ from medsegdiff_auto.errors import UserError
 def folder(built, tmp_path):
     """A copy of the folders that a test may spoil."""
     shutil.copytree(built / "Dataset901_Balls", tmp_path / "Dataset901_Balls")
-    (tmp_path / "Dataset901_Balls" / "comparison" / "comparison.csv").unlink(missing_ok=True)
+    for written in ("comparison.csv", "summary.json", "report.html"):
+        (tmp_path / "Dataset901_Balls" / "comparison" / written).unlink(missing_ok=True)
     return tmp_path / "Dataset901_Balls" / "comparison"
 
 
