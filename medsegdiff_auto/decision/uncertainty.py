@@ -1,7 +1,7 @@
 """What the samples say: maps of entropy and mutual information, sizes with intervals, expected Dice.
 
     code                 meaning
-    normalised_entropy   H[p] / log K of the probabilities p of a voxel; of regions the largest binary entropy, in bits
+    entropy_map          :func:`~medsegdiff_auto.decision.entropy.normalised_entropy` of every voxel
     MutualInformation    H[mean_s p_s] - mean_s H[p_s], in the unit of the entropy; p_s are those of sample s
 
 Label maps are (z, y, x) integers; samples are stores of them; probabilities (K, z, y, x) in [0, 1]. All is computed
@@ -16,35 +16,17 @@ import numpy as np
 import torch
 
 from medsegdiff_auto.decision.conformal import sample_quantiles, widened
+from medsegdiff_auto.decision.entropy import entropies, normalised_entropy
 from medsegdiff_auto.sampling.volume_store import Storage, VolumeStore, blocks
 from medsegdiff_auto.overlap import pairwise_counts
 
 
-def normalised_entropy(probabilities: np.ndarray, regions: bool) -> np.ndarray:
-    """Entropy of the mean probability over its maximum, (z, y, x) float32 in [0, 1].
-
-    Classes: -sum_k p_k log p_k / log K. Regions overlap: the largest binary entropy among them, in bits.
-    """
-    return np.clip(entropies(probabilities, regions).max(0), 0, 1)
-
-
 def entropy_map(probabilities: VolumeStore, regions: bool) -> np.ndarray:
-    """:func:`normalised_entropy` of a store."""
+    """Entropy of a store, (z, y, x) float32 in [0, 1]."""
     entropy = np.empty(probabilities.shape[1:], np.float32)
     for rows in probabilities.blocks():
         entropy[rows] = normalised_entropy(probabilities.values(rows).numpy(), regions)
     return entropy
-
-
-def entropies(probabilities: np.ndarray, regions: bool) -> np.ndarray:
-    """Normalised entropy of the classes, (1, z, y, x), or of each region, (K, z, y, x); float32 in [0, 1] up to
-    rounding.
-    """
-    p = np.clip(probabilities.astype(np.float32), 1e-7, 1)
-    if regions:
-        q = np.clip(1 - p, 1e-7, 1)
-        return -(p * np.log2(p) + q * np.log2(q))
-    return -(p * np.log(p)).sum(0, keepdims=True) / np.float32(np.log(len(p)))
 
 
 class MutualInformation:

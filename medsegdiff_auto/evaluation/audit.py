@@ -121,7 +121,7 @@ def scores(case: str, distribution: CaseDistribution, reference: np.ndarray, mod
     probabilities = at_temperature(mean.numpy(), temperature, label_manager.has_regions)
     arrays = CaseArrays(reference, label_map(mean), grid, probabilities,
                         np.stack([label_map(sample) for sample in distribution.samples]),
-                        raters, ignore_label_of(model.dataset_json))
+                        raters, ignore_label_of(model.dataset_json), regions=label_manager.has_regions)
     found = [StructureOfCase(arrays, structure, TOLERANCE_MM) for structure in structures_of(model.dataset_json)]
     return [{"case": case, "structure": one.structure.name, "reliability": one.reliability, **evaluate_structure(one)}
             for one in found]

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from medsegdiff_auto.decision.entropy import normalised_entropy
 from medsegdiff_auto.evaluation.calibration import Reliability, relevant_mask, reliability
 from medsegdiff_auto.evaluation.case_files import Grid
 from medsegdiff_auto.nnunet.structures import Structure
@@ -17,7 +18,8 @@ class CaseArrays:
     """A case on one grid: label maps of shape `grid.shape`; what was not saved is None or empty.
 
     ``probabilities`` `(num_classes or num_regions, *shape)` in [0, 1]; ``samples`` and ``raters`` label maps
-    `(num_samples or num_raters, *shape)`; ``ignore_label`` marks reference voxels that are not scored.
+    `(num_samples or num_raters, *shape)`; ``ignore_label`` marks reference voxels that are not scored; ``uncertainty``
+    is the map that was saved, `shape` in [0, 1]; ``regions`` says that structures overlap.
     """
 
     reference: np.ndarray
@@ -27,11 +29,21 @@ class CaseArrays:
     samples: np.ndarray | None = None
     raters: np.ndarray | None = None
     ignore_label: int | None = None
+    uncertainty: np.ndarray | None = None
+    regions: bool = False
 
     @cached_property
     def valid(self) -> np.ndarray:
         """Voxels that are scored, boolean."""
         return np.ones(self.grid.shape, bool) if self.ignore_label is None else self.reference != self.ignore_label
+
+    def uncertainty_in(self, mask: np.ndarray) -> np.ndarray | None:
+        """The uncertainty of the voxels of a mask, one axis, in [0, 1]: as saved, else the entropy of the
+        probabilities; None where neither was.
+        """
+        if self.uncertainty is not None:
+            return np.clip(self.uncertainty[mask], 0, 1)
+        return None if self.probabilities is None else normalised_entropy(self.probabilities[:, mask], self.regions)
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,16 @@ class StructureOfCase:
     def near_probabilities(self) -> np.ndarray:
         """The probabilities where they are judged, one axis, in [0, 1]."""
         return np.clip(self.probabilities[self.near], 0, 1)
+
+    @cached_property
+    def near_uncertainty(self) -> np.ndarray | None:
+        """The uncertainty where probabilities are judged, one axis, in [0, 1]; None where nothing was saved."""
+        return self.case.uncertainty_in(self.near)
+
+    @property
+    def own_uncertainty(self) -> np.ndarray | None:
+        """The uncertainty at the prediction, dilated twice: without a look at the reference."""
+        return self.case.uncertainty_in(relevant_mask(self.prediction, self.prediction) & self.case.valid)
 
     @cached_property
     def reliability(self) -> Reliability:

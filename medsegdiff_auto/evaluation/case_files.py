@@ -1,6 +1,8 @@
 """Reading the files of a prediction folder as arrays `(z, y, x)` or `(y, x)`, with the unit in which sizes are given.
 """
 
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,6 +98,27 @@ def read_map(path: Path, grid: Grid) -> np.ndarray:
     if array.shape != grid.shape:
         raise _other_grid(path, array.shape, grid)
     _require_same_place(path, found, Path("its label map"), grid)
+    return array
+
+
+def read_npz(path: Path, grid: Grid) -> np.ndarray:
+    """nnU-Net's probabilities ``CASE.npz``: float32 `(channels, *grid.shape)`; 2-D images have one slice there.
+
+    Raises:
+        UserError: the file is damaged, holds values that are no probabilities, or does not lie on the grid of the case.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            array = stored["probabilities"].astype(np.float32, copy=False)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as failure:
+        raise UserError(f"{path} holds no probabilities.", found=f"{type(failure).__name__}: {failure}",
+                        expected="an array named probabilities",
+                        fix="predict the case again with --save_probabilities") from failure
+    if array.ndim == len(grid.shape) + 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.shape[1:] != grid.shape:
+        raise _other_grid(path, array.shape[1:], grid)
+    _raise_first(nonfinite_findings(count_nonfinite(array), array.size, str(path)))
     return array
 
 

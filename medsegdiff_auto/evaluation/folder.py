@@ -13,10 +13,11 @@ import numpy as np
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.case import CaseArrays, StructureOfCase
-from medsegdiff_auto.evaluation.case_files import Grid, companion, read_channels, read_label_map
+from medsegdiff_auto.evaluation.case_files import (Grid, companion, read_channels, read_label_map, read_map,
+                                                   read_npz)
 from medsegdiff_auto.evaluation.metrics_table import metrics_header, write_rows
 from medsegdiff_auto.evaluation.score import evaluate_structure
-from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
+from medsegdiff_auto.nnunet.structures import has_regions, ignore_label_of, structures_of
 from medsegdiff_auto.files.listing import files_of, passed_over
 from medsegdiff_auto.files.prediction_folder import list_predictions, staged_predictions
 from medsegdiff_auto.findings import findings_table, raise_errors
@@ -50,7 +51,7 @@ def evaluate_folder(reference_folder: str | Path, prediction_folder: str | Path,
     pairs, missing = _pair_up(Path(reference_folder), Path(prediction_folder), dataset_json["file_ending"], chill)
     rows = evaluate_cases(pairs, dataset_json, num_processes, tolerance_mm=tolerance_mm, rater_folders=rater_folders)
     summary = _nnunet_summary(reference_folder, prediction_folder, dataset_json, _load(plans), output_json,
-                              _worthwhile(num_processes, len(pairs)))
+                              worthwhile(num_processes, len(pairs)))
     header = metrics_header(rows, tolerance_mm, missing)
     write_rows(rows, output_json.with_name("metrics.csv"))
     write_json(header, output_json.with_name("metrics.json"))
@@ -62,7 +63,7 @@ def evaluate_cases(pairs: dict[str, tuple[Path, Path]], dataset_json: dict, num_
     """One row per case and structure from ``{case: (reference, prediction)}``, in that order; nothing is written."""
     raters = [Path(folder) for folder in rater_folders]
     jobs = [(case, *files, dataset_json, tolerance_mm, raters) for case, files in pairs.items()]
-    num_processes = _worthwhile(num_processes, len(jobs))
+    num_processes = worthwhile(num_processes, len(jobs))
     if num_processes == 1:
         return [row for job in jobs for row in _evaluate_case(job)]
     with ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn")) as pool:
@@ -77,11 +78,17 @@ def read_case(reference: Path, prediction: Path, dataset_json: dict, rater_folde
     """
     reference_map, grid = read_label_map(reference, dataset_json)
     prediction_map, _ = read_label_map(prediction, dataset_json, (reference, grid))
-    files = {kind: companion(prediction, dataset_json["file_ending"], kind) for kind in ("probabilities", "samples")}
-    arrays = {kind: None if path is None else read_channels(path, grid) for kind, path in files.items()}
+    readers = {"probabilities": read_channels, "samples": read_channels, "uncertainty": read_map}
+    files = {kind: companion(prediction, dataset_json["file_ending"], kind) for kind in readers}
+    arrays = {kind: None if path is None else readers[kind](path, grid) for kind, path in files.items()}
+    npz = prediction.with_name(f"{prediction.name[:-len(dataset_json['file_ending'])]}.npz")
+    if arrays["probabilities"] is None and npz.is_file():
+        arrays["probabilities"] = read_npz(npz, grid)
     raters = _read_raters(reference, grid, dataset_json, rater_folders)
-    return CaseArrays(reference_map, prediction_map, grid, raters=raters, ignore_label=ignore_label_of(dataset_json),
-                      **arrays)
+    arrays = CaseArrays(reference_map, prediction_map, grid, raters=raters, ignore_label=ignore_label_of(dataset_json),
+                        regions=has_regions(dataset_json), **arrays)
+    _require_own_probabilities(arrays, files["probabilities"] or npz, dataset_json)
+    return arrays
 
 
 def pair_with_references(reference_folder: Path, predictions: dict[str, Path],
@@ -91,7 +98,8 @@ def pair_with_references(reference_folder: Path, predictions: dict[str, Path],
     return {case: files for case, files in paired.items() if files[0].is_file()}
 
 
-def _worthwhile(num_processes: int, num_cases: int) -> int:
+def worthwhile(num_processes: int, num_cases: int) -> int:
+    """As many of the processes as repay their start."""
     return max(1, min(num_processes, num_cases // CASES_PER_PROCESS))
 
 
@@ -150,6 +158,29 @@ def _nnunet_summary(reference_folder, prediction_folder, dataset_json: dict, pla
     with atomically(output_json) as unfinished:
         save_summary_json(summary, str(unfinished))
     return summary
+
+
+def _require_own_probabilities(arrays: CaseArrays, file: Path, dataset_json: dict) -> None:
+    """Checks that there is a channel for every structure, and that each is likelier within its predicted mask than
+    outside: otherwise the order of the channels or of the voxels is another one.
+
+    Raises:
+        UserError: they do not belong to the label map.
+    """
+    if arrays.probabilities is None:
+        return
+    structures = structures_of(dataset_json)
+    expected = len(structures) + (not arrays.regions)
+    if len(arrays.probabilities) != expected:
+        raise UserError(f"{file} has not one channel for each class.", found=f"{len(arrays.probabilities)} channels",
+                        expected=f"{expected}, as dataset.json lists them", fix="predict the case again")
+    for structure in structures:
+        mask, p = structure.mask(arrays.prediction), arrays.probabilities[structure.channel]
+        if mask.any() and not mask.all() and not p[mask].mean() > p[~mask].mean():
+            raise UserError(f"{file} does not belong to the label map beside it.",
+                            found=f"{structure.name} is not likelier within its mask than outside",
+                            expected="probabilities in the order of the label map's voxels and labels",
+                            fix="predict the case again, both files with one command")
 
 
 def _read_raters(reference: Path, grid: Grid, dataset_json: dict, folders: Sequence[Path]):

@@ -5,18 +5,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medsegdiff_auto.evaluation.bootstrap import CONFIDENCE, NUM_RESAMPLES, interval_of, resampled_means
+
 FEWEST_CASES = 6  # that all agree: 2 / 2^6 by chance
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Mean of first - second over the cases that both could score, with its bootstrap interval ``[low, high]``."""
+    """Mean of first - second over the cases that both could score, with its bootstrap interval ``[low, high]``.
+
+    ``standard_deviation`` is that of the differences (n - 1); NaN of fewer than two cases.
+    """
 
     mean_difference: float
     low: float
     high: float
     num_cases: int
     num_left_out: int
+    standard_deviation: float = float("nan")
 
     @property
     def is_resolved(self) -> bool:
@@ -26,8 +32,8 @@ class PairedComparison:
         return self.num_cases >= FEWEST_CASES and (self.low > 0 or self.high < 0)
 
 
-def compare_paired(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95,
-                   num_resamples: int = 10_000, seed: int = 0) -> PairedComparison:
+def compare_paired(first: Sequence[float], second: Sequence[float], *, confidence: float = CONFIDENCE,
+                   num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> PairedComparison:
     """Compare two methods case by case; a case that is NaN for either is left out and counted.
 
     The interval is the percentile bootstrap over cases (Efron 1979), repeatable by ``seed``. Cases must be independent:
@@ -40,11 +46,6 @@ def compare_paired(first: Sequence[float], second: Sequence[float], *, confidenc
     num_left_out = len(first) - len(differences)
     if not len(differences):
         return PairedComparison(*[float("nan")] * 3, 0, num_left_out)
-    means = _resampled_means(differences, num_resamples, np.random.default_rng(seed))
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return PairedComparison(float(differences.mean()), float(low), float(high), len(differences), num_left_out)
-
-
-def _resampled_means(values: np.ndarray, num_resamples: int, generator: np.random.Generator) -> np.ndarray:
-    counts = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), size=num_resamples)
-    return counts @ values / len(values)
+    low, high = interval_of(resampled_means(differences, num_resamples, seed), confidence)
+    spread = float(differences.std(ddof=1)) if len(differences) > 1 else float("nan")
+    return PairedComparison(float(differences.mean()), low, high, len(differences), num_left_out, spread)

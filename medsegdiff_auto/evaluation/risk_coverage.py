@@ -22,8 +22,8 @@ def risk_by_coverage(estimates: np.ndarray, risks: np.ndarray) -> np.ndarray:
     estimates, risks = np.asarray(estimates, float), np.asarray(risks, float)
     if not len(risks) or not (np.isfinite(estimates).all() and np.isfinite(risks).all()):
         raise ValueError("estimates and risks must be finite, and at least one")
-    of_estimate = {value: risks[estimates == value].mean() for value in np.unique(estimates)}
-    kept = np.array([of_estimate[value] for value in -np.sort(-estimates)])
+    _, group, count = np.unique(-estimates, return_inverse=True, return_counts=True)
+    kept = np.repeat(np.bincount(group, weights=risks) / count, count)
     return np.cumsum(kept) / np.arange(1, len(kept) + 1)
 
 

@@ -20,12 +20,14 @@ class Column:
     Attributes:
         name: in metrics.csv.
         title: in the report.
-        best: value of a perfect prediction; None for what is measured and not judged.
+        best: value of a perfect prediction, 1 where more is better, 0 where less is; None for what is measured and not
+            judged.
         decimals: in the report.
         place: from left to right in the report's tables; None leaves it out.
         tile: name and explanation of its mean as a large number in the report; None for no such number.
         is_claim: 0 or 1, shown as no or yes, its mean as a share.
         is_printed: ``medsegdiff_evaluate`` prints its means.
+        is_signed: it errs to both sides of the best value: its mean is a bias, by which methods are not ranked.
     """
 
     name: str
@@ -36,6 +38,12 @@ class Column:
     tile: tuple[str, str] | None = None
     is_claim: bool = False
     is_printed: bool = False
+    is_signed: bool = False
+
+    @property
+    def more_is_better(self) -> bool | None:
+        """Which way is better; None where that is not so for a mean over cases."""
+        return None if self.best is None or self.is_signed else self.best > 0
 
 
 @dataclass(frozen=True)

@@ -36,18 +36,26 @@ def structures_of(dataset_json: dict) -> list[Structure]:
 
     Labels are scored one by one unless at least one entry joins several of them; then every entry is a region.
     """
-    entries = {name: _as_tuple(value) for name, value in dataset_json["labels"].items() if name != "ignore"}
-    foreground = {name: labels for name, labels in entries.items() if set(labels) != {0}}
-    if not any(len(labels) > 1 for labels in entries.values()):
+    foreground = {name: labels for name, labels in _entries(dataset_json).items() if set(labels) != {0}}
+    if not has_regions(dataset_json):
         return [Structure(name, labels[0], labels, channel=labels[0]) for name, labels in foreground.items()]
     return [Structure(name, _region_key(dataset_json["labels"][name]), labels, channel)
             for channel, (name, labels) in enumerate(foreground.items())]
+
+
+def has_regions(dataset_json: dict) -> bool:
+    """Whether structures overlap: at least one entry joins several labels."""
+    return any(len(labels) > 1 for labels in _entries(dataset_json).values())
 
 
 def ignore_label_of(dataset_json: dict) -> int | None:
     """The label value whose voxels are left out of every score, or None."""
     value = dataset_json["labels"].get("ignore")
     return None if value is None else int(value)
+
+
+def _entries(dataset_json: dict) -> dict[str, tuple[int, ...]]:
+    return {name: _as_tuple(value) for name, value in dataset_json["labels"].items() if name != "ignore"}
 
 
 def _as_tuple(value: int | Iterable[int]) -> tuple[int, ...]:

@@ -45,9 +45,9 @@ def training_curves(folds: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes
     return to_png(figure)
 
 
-def reliability_diagram(panels: Mapping[str, Mapping[str, Reliability]]) -> bytes:
+def reliability_diagram(panels: Mapping[str, Mapping[str, Reliability]], panel_inches: float = 4.6) -> bytes:
     """One panel per kind of truth, one line per structure; a marker's area shows how many voxels stand behind it."""
-    figure = Figure(figsize=(4.6 * len(panels) + 0.4, 4.3), layout="constrained")
+    figure = Figure(figsize=(panel_inches * len(panels) + 0.4, panel_inches - 0.3), layout="constrained")
     for axes, (title, curves) in zip(np.atleast_1d(figure.subplots(1, len(panels), squeeze=False)[0]), panels.items()):
         axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
         for index, (name, curve) in enumerate(curves.items()):

@@ -45,6 +45,16 @@ def picture(png: bytes, description: str, caption: str = "") -> str:
     return f'<figure><img width="{width}" alt="{escape(description)}" src="{source}">{caption}</figure>'
 
 
+def panels(pictures: Sequence[str]) -> str:
+    """Narrow pictures side by side, as many as the page is wide."""
+    return f'<div class="panels">{"".join(pictures)}</div>'
+
+
+def folded(title: str, html: str) -> str:
+    """A part that opens when its title is touched."""
+    return f"<details><summary>{escape(title)}</summary>{html}</details>"
+
+
 def tiles(values: Sequence[tuple[str, str, str]]) -> str:
     """Headline numbers ``(value, name, explanation)`` side by side."""
     cells = "".join(f'<div class="tile"><div class="value">{escape(value)}</div><div class="name">{escape(name)}</div>'

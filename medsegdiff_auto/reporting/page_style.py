@@ -27,6 +27,12 @@ td.text, .names td { white-space: normal; }
 .names td:first-child { color: var(--muted); white-space: nowrap; }
 th.number, td.number { text-align: right; }
 td.alert { color: #b3470a; font-weight: 600; }
+td.good { color: #00694d; font-weight: 600; }
+td .note { color: var(--muted); font-size: 11.5px; }
+.panels { display: flex; flex-wrap: wrap; gap: 4px 20px; align-items: flex-start; }
+.panels figure { margin: 6px 0; }
+details { margin: 8px 0; }
+summary { cursor: pointer; color: var(--accent); font-size: 13.5px; }
 code, pre { font: 12.5px/1.5 "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 pre { background: var(--soft); border-radius: 6px; padding: 12px 14px; white-space: pre-wrap; overflow-wrap: anywhere;
       margin: 6px 0 12px; }

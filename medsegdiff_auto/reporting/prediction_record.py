@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from medsegdiff_auto.evaluation.calibration import Reliability, reliability
-from medsegdiff_auto.decision.sizes import SIZE_COLUMNS, interval_check
 from medsegdiff_auto.evaluation.case import CaseArrays, StructureOfCase
 from medsegdiff_auto.evaluation.case_files import companion, read_map, read_posterior
 from medsegdiff_auto.evaluation.folder import TOLERANCE_MM, evaluate_cases, pair_with_references, read_case
-from medsegdiff_auto.evaluation.metrics_table import read_rows
+from medsegdiff_auto.evaluation.metrics_table import joined, read_rows
 from medsegdiff_auto.nnunet.structures import Structure, structures_of
 from medsegdiff_auto.files.prediction_folder import list_predictions
 from medsegdiff_auto.reporting.model_record import read_json
@@ -70,7 +69,7 @@ def read_predictions(prediction_folder: Path, reference_folder: Path | None, dat
     scores = read_rows(table) if table.is_file() and _is_current(table, predictions) else evaluate_cases(
         pairs, dataset_json)
     sizes = read_rows(prediction_folder / "cases.csv") if (prediction_folder / "cases.csv").is_file() else []
-    return PredictionRecord(prediction_folder, dataset_json, predictions, pairs, _joined(sizes, scores),
+    return PredictionRecord(prediction_folder, dataset_json, predictions, pairs, joined(sizes, scores),
                             read_json(prediction_folder / "metrics.json"))
 
 
@@ -134,21 +133,3 @@ def _is_current(table: Path, predictions: dict[str, Path]) -> bool:
     """The table is not older than any prediction and knows each of them."""
     newest = max(path.stat().st_mtime for path in predictions.values())
     return table.stat().st_mtime >= newest and set(predictions) == {row["case"] for row in read_rows(table)}
-
-
-def _joined(sizes: list[dict], scores: list[dict]) -> list[dict]:
-    rows = {(row["case"], row["structure"]): dict(row) for row in sizes}
-    for row in scores:
-        rows.setdefault((row["case"], row["structure"]), {}).update(row)
-    return [row | _interval_check(row) for row in rows.values()]
-
-
-def _interval_check(row: dict) -> dict:
-    """Whether the interval of cases.csv holds the reference, where it is not the samples' own or they were not saved.
-    """
-    for size in SIZE_COLUMNS:
-        check = interval_check(size)
-        if (check not in row
-                or row.get("interval") == "conformal") and f"reference_{size}" in row and f"{size}_p05" in row:
-            return {check: float(row[f"{size}_p05"] <= row[f"reference_{size}"] <= row[f"{size}_p95"])}
-    return {}

@@ -1,17 +1,21 @@
 """Tables as HTML."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its key in the rows, its heading, and the decimals of its numbers."""
+    """A column of a table: its key in the rows, its heading, and the decimals of its numbers.
+
+    ``marks`` are the classes of cells with these texts, ``good`` or ``alert``.
+    """
 
     key: str
     heading: str
     decimals: int = 3
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, value) -> str:
         """The cell's text: a dash where there is no number, yes or no for a truth value."""
@@ -23,7 +27,10 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Mapping]) -> str:
-    """A table with the columns that have a value in at least one row; numbers are set flush right."""
+    """A table with the columns that have a value in at least one row; numbers are set flush right.
+
+    What follows a line break in a cell is a note to it.
+    """
     columns = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     numeric = [any(isinstance(row.get(column.key), (int, float)) for row in rows) for column in columns]
     head = "".join(f"<th{_class(number)}>{escape(column.heading)}</th>" for column, number in zip(columns, numeric))
@@ -55,9 +62,12 @@ def plain(value) -> str:
 
 
 def _cell(column: Column, value, number: bool) -> str:
-    return f"<td{_class(number, alert=value is False)}>{escape(column.text(value))}</td>"
+    text, *notes = column.text(value).split("\n")
+    mark = "alert" if value is False else column.marks.get(text, "")
+    note = "".join(f'<br><span class="note">{escape(line)}</span>' for line in notes)
+    return f"<td{_class(number, mark)}>{escape(text)}{note}</td>"
 
 
-def _class(number: bool, alert: bool = False) -> str:
-    names = " ".join(name for name, present in (("number", number), ("alert", alert)) if present)
+def _class(number: bool, mark: str = "") -> str:
+    names = " ".join(name for name in ("number" * number, mark) if name)
     return f' class="{names}"' if names else ""

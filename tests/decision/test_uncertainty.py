@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from medsegdiff_auto.decision import uncertainty
-from medsegdiff_auto.decision.uncertainty import MutualInformation, normalised_entropy
+from medsegdiff_auto.decision.entropy import normalised_entropy
+from medsegdiff_auto.decision.uncertainty import MutualInformation
 from medsegdiff_auto.sampling.volume_store import in_memory
 
 

@@ -14,10 +14,13 @@ from medsegdiff_auto.evaluation.score import columns, evaluate_structure, scores
 from medsegdiff_auto.nnunet.structures import Structure
 
 ORGAN = Structure("organ", 1, (1,), 1)
-MASKS = ["dice", "iou", "nsd", "hd95_mm", "volume_ml", "reference_volume_ml", "volume_error_ml"]
-PROBABILITIES = ["ece", "brier", "nll"]
-SAMPLES = ["expected_dice_between_samples", "expected_dice_sample_reference", "reference_volume_in_interval"]
+MASKS = ["dice", "iou", "nsd", "hd95_mm", "volume_ml", "reference_volume_ml", "volume_error_ml",
+         "volume_absolute_error_ml"]
+PROBABILITIES = ["ece", "brier", "nll", "error_auroc", "mean_uncertainty", "soft_dice"]
+SAMPLES = ["expected_dice_between_samples", "expected_dice_sample_reference", "reference_volume_in_interval",
+           "interval_width"]
 PROPER = ["energy_score", "volume_crps_ml"]
+ADDED = {"volume_absolute_error_ml", "error_auroc", "mean_uncertainty", "soft_dice", "interval_width", *PROPER}
 RATERS = ["ged", "matched_iou", "sample_diversity", "rater_diversity", "ged_floor"]
 WRITTEN_BEFORE = """\
 a,organ,0.927536,0.864865,1,0.8,0.2048,0.2368,-0.032,0.0648649,0.0378378,0.112257,0.840212,0.900862,0,\
@@ -34,7 +37,7 @@ b,lesion,0.8,0.666667,1,0.8,0.0128,0.0192,-0.0064,0,0.0263158,0.0729638,0.777778
 def test_the_table_of_metrics_has_the_columns_and_digits_that_it_had_before_the_table_of_scores(scored):
     head, *rows = (scored[0] / "predictions" / "metrics.csv").read_text(encoding="utf-8").splitlines()
     assert head.split(",") == ["case", "structure", *MASKS, *PROBABILITIES, *SAMPLES, *PROPER, *RATERS]
-    added = {2 + len([*MASKS, *PROBABILITIES, *SAMPLES]) + number for number in range(len(PROPER))}
+    added = {number for number, column in enumerate(head.split(",")) if column in ADDED}
     rows = [",".join(value for number, value in enumerate(row.split(",")) if number not in added) for row in rows]
     for row, before in zip((row.split(",") for row in rows), (row.split(",") for row in WRITTEN_BEFORE), strict=True):
         assert row[:2] == before[:2]

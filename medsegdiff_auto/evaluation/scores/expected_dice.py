@@ -25,7 +25,7 @@ def values(found: StructureOfCase) -> dict[str, float]:
 
 
 BETWEEN = Column("expected_dice_between_samples", "Dice between samples", place=70, is_printed=True)
-TO_REFERENCE = Column("expected_dice_sample_reference", "Dice sample to reference", best=1, place=71, is_printed=True)
+TO_REFERENCE = Column("expected_dice_sample_reference", "Dice sample to reference", place=71, is_printed=True)
 SCORE = Score((BETWEEN, TO_REFERENCE), values,
               "mean Dice over pairs of samples, and of a sample and a reference; true samples have both equal",
               "two empty masks count as 1", "counted voxels", rank=50, needs=("samples",))

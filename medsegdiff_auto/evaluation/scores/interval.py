@@ -27,14 +27,28 @@ def nominal_coverage(num_samples: int, interval: tuple[float, float] = INTERVAL)
 
 
 def values(found: StructureOfCase) -> dict[str, float]:
-    """1 where it does, else 0."""
+    """Whether it does, 1 or 0, and its width; a single sample has no interval."""
+    if len(found.samples) < 2:
+        return check_of(found.grid.size_column, float("nan"), float("nan"), float("nan"))
     low, high = size_interval(found.samples.reshape(len(found.samples), -1).sum(1) * found.grid.size_of_voxel)
-    return {interval_check(found.grid.size_column): float(low <= found.size(found.reference) <= high)}
+    return check_of(found.grid.size_column, low, high, found.size(found.reference))
 
 
-SCORE = Score(tuple(Column(name, "in interval", place=60, is_claim=True,
+def check_of(size_column: str, low: float, high: float, reference: float) -> dict[str, float]:
+    """The columns of an interval [low, high] of sizes and the size in the reference, all in the unit of the column.
+
+    The width is over the size in the reference, so that structures and cases can be averaged; NaN where that is empty.
+    """
+    known = low == low and high == high and reference == reference
+    return {interval_check(size_column): float(low <= reference <= high) if known else float("nan"),
+            WIDTH.name: (high - low) / reference if known and reference > 0 else float("nan")}
+
+
+WIDTH = Column("interval_width", "width of the interval", place=61)
+SCORE = Score((*(Column(name, "in interval", place=60, is_claim=True,
                            tile=("References in interval", "5 to 95 % of the samples' sizes"))
-                    for name in dict.fromkeys(map(interval_check, SIZE_COLUMNS))), values,
-              "the reference's size lies between the samples' 5 and 95 % quantiles; in the report, where the interval "
-              "of cases.csv is conformal, in that", "an empty mask has size 0", "counted voxels", rank=60,
+                    for name in dict.fromkeys(map(interval_check, SIZE_COLUMNS))), WIDTH), values,
+              "the reference's size lies between the samples' 5 and 95 % quantiles; width over the reference's size; "
+              "in reports, where the interval of cases.csv is conformal, of that",
+              "an empty mask has size 0, and over an empty reference the width is NaN", "counted voxels", rank=60,
               needs=("samples",))
