@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/medsegdiff_demo -o demo_output
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check

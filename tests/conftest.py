@@ -9,6 +9,13 @@ os.environ.setdefault("nnUNet_def_n_proc", "1")  # nnU-Net reads it when it is i
 SHARED_DATA = Path(os.environ.get("MEDSEGDIFF_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_collection_modifyitems(items):
+    """Keeps a file in one process, and all of tests/pipeline, whose trained chains would be made twice."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "pipeline" else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of the development datasets; tests that need it are skipped where it is absent."""
