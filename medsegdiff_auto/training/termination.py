@@ -1,4 +1,6 @@
-"""What ends a training early: a STOP file, the clock, and SIGTERM, which a checkpoint after the step answers."""
+"""What ends a training early: a STOP file and the clock, for good; SIGTERM, which a checkpoint after the step answers,
+and the limit of a pause, until it is started again.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-EXIT_CODE = 128 + signal.SIGTERM
+EXIT_CODE = 75
+"""EX_TEMPFAIL of sysexits.h: paused, and the same command goes on. What is done ends with 0."""
 STOP_FILE = "STOP"
 
 
@@ -23,6 +26,11 @@ def reason_to_end(output_folder: str | Path, hours: float, max_hours: float | No
         stop_file.unlink()
         return "STOP file found"
     return f"{max_hours:g} hours are over" if max_hours and hours >= max_hours else None
+
+
+def end_paused() -> None:
+    """Ends the process, which begins again where its files say."""
+    raise SystemExit(EXIT_CODE)
 
 
 class TerminationRequest:
