@@ -91,12 +91,12 @@ def _train(args, command: list[str]) -> None:
     if checkpoint is not None:
         plans_identifier, usual_length = _prepare_upgrade(checkpoint, args, preprocessed / name, fold)
         length = length or usual_length
-    request = TrainingRequest(dataset_name=name, configuration=args.configuration, fold=fold,
-                              plans_identifier=plans_identifier, trainer=args.tr, device=args.device, length=length,
-                              max_hours=args.max_hours, pause_after_hours=args.pause_after, seed=args.seed, continue_training=args.c is not None,
-                              is_automatic=args.c == "auto",
-                              only_validate=args.val, validate_best=args.val_best, save_probabilities=args.npz,
-                              overwrite=args.overwrite, conditioner_checkpoint=checkpoint)
+    request = TrainingRequest(
+        dataset_name=name, configuration=args.configuration, fold=fold, plans_identifier=plans_identifier,
+        trainer=args.tr, device=args.device, length=length, max_hours=args.max_hours,
+        pause_after_hours=args.pause_after, seed=args.seed, continue_training=args.c is not None,
+        is_automatic=args.c == "auto", only_validate=args.val, validate_best=args.val_best,
+        save_probabilities=args.npz, overwrite=args.overwrite, conditioner_checkpoint=checkpoint)
     folder = request.fold_folder(results)
     results.mkdir(parents=True, exist_ok=True)
     lock = results / f".{name}_{folder.parent.name}_{folder.name}.lock"
@@ -124,9 +124,10 @@ def _said_when_paused() -> Iterator[None]:
 
 def _prepare_upgrade(checkpoint: Path, args, preprocessed_folder: Path, fold: int | str):
     """Name of the plans of an upgrade, and its length where none is given."""
-    if args.tr == "nnUNetTrainer" or args.c or args.val:
+    if args.tr == "nnUNetTrainer" or args.c is True or args.val:
         raise UserError("--upgrade begins a training of a denoiser.",
-                        found="--upgrade with -tr nnUNetTrainer, --c or --val", expected="--upgrade without them",
+                        found="--upgrade with -tr nnUNetTrainer, --c or --val",
+                        expected="--upgrade without them, or with --c auto",
                         fix="continue or validate an upgrade with -p and the name of its plans")
     from medsegdiff_auto.planning.upgrade import read_nnunet_model, require_fitting_model, write_upgrade_plans
     from medsegdiff_auto.training.checkpoints import epochs_of

@@ -1,5 +1,4 @@
-"""nnU-Net's training loop, numbered and seeded, that may be interrupted anywhere and goes on as if nothing had happened.
-"""
+"""nnU-Net's training loop, numbered and seeded: it may be interrupted, and goes on as if nothing had happened."""
 
 from __future__ import annotations
 

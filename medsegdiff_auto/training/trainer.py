@@ -30,7 +30,7 @@ from medsegdiff_auto.training.ema import EMA
 from medsegdiff_auto.training.interruptible import STEP_STREAM, InterruptibleTrainer
 from medsegdiff_auto.training.previews import Previews
 from medsegdiff_auto.training.raters import RaterDataset, rater_folders
-from medsegdiff_auto.training.schedule import (TrainingLength, polynomial_learning_rate, set_learning_rate,
+from medsegdiff_auto.training.schedule import (polynomial_learning_rate, set_learning_rate,
                                                training_progress)
 from medsegdiff_auto.training.skipped_steps import SkippedSteps, require_finite_weights
 from medsegdiff_auto.training.step import downloaded, half_precision, reference_state, undo_backoff, update_weights
