@@ -36,7 +36,7 @@ def end_paused() -> None:
 class TerminationRequest:
     """While active, SIGTERM sets ``asked`` instead of ending the process, and calls ``pass_on``.
 
-    Forked workers inherit the handler; in them SIGTERM ends the process as ever, so that pools can be closed.
+    In forked processes SIGTERM ends the process as ever, so that pools can be closed.
     """
 
     def __init__(self, pass_on: Callable[[], None] = lambda: None):
@@ -46,15 +46,43 @@ class TerminationRequest:
         self._owner = os.getpid()
         self._in_main_thread = threading.current_thread() is threading.main_thread()
         if self._in_main_thread:  # Python lets no other thread set handlers
+            _ACTIVE.append(self)
             self._previous = signal.signal(signal.SIGTERM, self._handle)
         return self
 
     def __exit__(self, *_) -> None:
         if self._in_main_thread:
             signal.signal(signal.SIGTERM, self._previous)
+            _ACTIVE.remove(self)
 
     def _handle(self, *_) -> None:
         if os.getpid() != self._owner:
             os._exit(EXIT_CODE)
         self.asked = True
         self.pass_on()
+
+
+_ACTIVE: list[TerminationRequest] = []
+_MASKS: list[set] = []
+
+
+def _hold_back() -> None:
+    if _ACTIVE:
+        _MASKS.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}))
+
+
+def _let_through() -> None:
+    if _MASKS:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _MASKS.pop())
+
+
+def _end_as_ever() -> None:
+    if _ACTIVE:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _ACTIVE.clear()
+    _let_through()
+
+
+if hasattr(os, "register_at_fork"):
+    # Python forgets a signal that comes to a forked process before it is ready: who joins its pool then waits for ever
+    os.register_at_fork(before=_hold_back, after_in_parent=_let_through, after_in_child=_end_as_ever)
