@@ -58,8 +58,19 @@ def main(argv=None) -> int:
     how.add_argument("--job", metavar="NAME", help="do this job alone, as batch files do; --dry_run shows the names")
     parser.add_argument("-raw", metavar="FOLDER", help="overrides nnUNet_raw")
     add_machine_flags(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(_with_options_of_sbatch(sys.argv[1:] if argv is None else argv, parser))
     return run(_cross_validate, args, command_line("medsegdiff_crossval", argv))
+
+
+def _with_options_of_sbatch(words: list[str], parser: CommandParser) -> list[str]:
+    """The words with what stands behind ``--slurm`` tied to it: it begins with dashes, as flags of ours do."""
+    found: list[str] = []
+    for word in words:
+        if found[-1:] == ["--slurm"] and word not in parser._option_string_actions:
+            found[-1] = f"--slurm={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _cross_validate(args, command: list[str]) -> int | None:

@@ -84,7 +84,8 @@ def _compare(request: Request) -> None:
     dataset_json = json.loads((request.preprocessed / "dataset.json").read_text(encoding="utf-8"))
     raters = request.raw / "labelsTr_raters"
     compare(request.comparison, references_folder(request.preprocessed), dataset_json, request.preprocessed,
-            [folder for folder in sorted(raters.iterdir()) if folder.is_dir()] if raters.is_dir() else [])
+            [folder for folder in sorted(raters.iterdir()) if folder.is_dir()] if raters.is_dir() else [],
+            request.num_processes)
 
 
 def write_methods(request: Request) -> None:
