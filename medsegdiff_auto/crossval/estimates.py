@@ -19,7 +19,7 @@ from medsegdiff_auto.training.schedule import TrainingLength
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one job; None where nothing tells.
+    """What one job takes; None where nothing tells.
 
     Attributes:
         hours: still to come.
@@ -31,7 +31,7 @@ class Estimate:
 
 
 def estimates_of(request: Request, jobs: Mapping[str, Job]) -> dict[str, Estimate]:
-    """Of every job that is not done."""
+    """Estimates every job that is not done."""
     memories: dict[tuple[str, str], float | None] = {}
     found = {}
     for name, job in jobs.items():

@@ -76,7 +76,7 @@ class Request:
         return self.results / METHODS[METHODS[method].training].model(self.plans, configuration)
 
     def checkpoint(self, method: str, configuration: str, fold: int) -> Path:
-        """Of a trained fold."""
+        """File of a trained fold."""
         return self.model(method, configuration) / f"fold_{fold}" / "checkpoint_final.pth"
 
 

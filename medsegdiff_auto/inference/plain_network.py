@@ -41,8 +41,7 @@ class PlainModel:
 
     @torch.inference_mode()
     def probabilities(self, image: np.ndarray) -> Tensor:
-        """Of a preprocessed image (C, *spatial): (K, *spatial) float32 in [0, 1] on the CPU, the mean over all mirrors.
-        """
+        """Predicts a preprocessed image (C, *spatial) with all mirrors: (K, *spatial) float32 in [0, 1], on the CPU."""
         logits = self.predictor.predict_sliding_window_return_logits(torch.from_numpy(np.asarray(image)).float())
         labels = self.plans_manager.get_label_manager(self.dataset_json)
         target = "regions" if labels.has_regions else "classes"

@@ -79,7 +79,8 @@ def test_the_shell_passes_sigterm_on_keeps_log_and_end_and_asks_again_after_a_pa
             time.sleep(0.01)
         shell.send_signal(signal.SIGTERM)
         assert shell.wait(60) == code
-    assert log.read_text(encoding="utf-8").startswith("-m medsegdiff_auto.cli train 921 2d 1 -tr nnUNetTrainer --c auto")
+    said = log.read_text(encoding="utf-8")
+    assert said.startswith("-m medsegdiff_auto.cli train 921 2d 1 -tr nnUNetTrainer --c auto")
     assert last_end(request, jobs["train/nnunet/2d/fold_1"])["exit_code"] == code
     assert (tmp_path / "asked").exists() == asks_again
     if asks_again:
