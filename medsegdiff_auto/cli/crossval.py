@@ -153,7 +153,9 @@ def _submit(request, jobs, options: str) -> None:
 def _run_here(request, jobs, number: int) -> int:
     from medsegdiff_auto.crossval.local import run_side_by_side, slots_of, usable_cores, visible_gpus
     from medsegdiff_auto.crossval.states import states_of, table_of
+    from medsegdiff_auto.training.run import require_device
 
+    require_device(request.device)
     gpus = visible_gpus() if request.device == "cuda" else None
     failed = run_side_by_side(request, jobs, slots_of(number, usable_cores(), gpus))
     if failed:

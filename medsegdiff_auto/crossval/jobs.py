@@ -47,14 +47,12 @@ class Job:
         needs: names of the jobs whose files it reads.
         command: words behind ``medsegdiff_``.
         is_done: asks the folders.
-        goes_on: whether it begins again where it was ended; else from its start.
     """
 
     name: str
     needs: tuple[str, ...]
     command: tuple[str, ...]
     is_done: Callable[[], bool]
-    goes_on: bool = True
 
     @property
     def file_name(self) -> str:
@@ -111,7 +109,7 @@ def _plans(request: Request) -> Iterator[Job]:
             command = ("plan_and_preprocess", "-d", request.number, "-c", *request.configurations, "--resources",
                        request.resources, "-np", str(request.num_processes), "-overwrite_plans_name", name,
                        *method.planning)
-            yield Job(f"{PLAN}/{name}", (), command, lambda name=name: is_planned(request, name), goes_on=False)
+            yield Job(f"{PLAN}/{name}", (), command, lambda name=name: is_planned(request, name))
 
 
 def is_planned(request: Request, plans_name: str) -> bool:
@@ -190,11 +188,11 @@ def _choices(request: Request) -> Iterator[Job]:
         command = ("calibrate", "-d", request.number, "-c", configuration, "-f", *folds, "-p",
                    ours.plans(request.plans), "-device", request.device)
         yield Job(f"{CALIBRATE}/{configuration}", needs, command,
-                  lambda configuration=configuration: is_calibrated(request, configuration), goes_on=False)
+                  lambda configuration=configuration: is_calibrated(request, configuration))
     ensembling = () if len(request.configurations) > 1 else ("--disable_ensembling",)
     yield Job(CHOOSE, tuple(of_all), ("find_best_configuration", request.number, "-c", *request.configurations, "-f",
                                       *folds, "-p", ours.plans(request.plans), "-np", str(request.num_processes),
-                                      *ensembling), lambda: is_chosen(request), goes_on=False)
+                                      *ensembling), lambda: is_chosen(request))
 
 
 def is_calibrated(request: Request, configuration: str) -> bool:
@@ -246,7 +244,7 @@ def _predictions(request: Request, words: tuple[str, ...]) -> Iterator[Job]:
 def is_predicted(request: Request, method: str, fold: int) -> bool:
     """Whether all cases of a fold are predicted with the checkpoints and folds of now."""
     record = request.predicted(method, fold)
-    if not record.is_file():
+    if not record.is_file() or not request.predictions(method).is_dir():
         return False
     found = json.loads(record.read_text(encoding="utf-8"))
     if not newer(record, [request.checkpoint(method, found["configuration"], other) for other in request.folds]):

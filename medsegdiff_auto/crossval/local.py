@@ -15,7 +15,7 @@ from medsegdiff_auto.crossval.processes import held, is_held, program
 from medsegdiff_auto.crossval.request import Request
 from medsegdiff_auto.crossval.states import lock_file, log_file, record_end
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest
+from medsegdiff_auto.training.termination import ENDED_EARLY, EXIT_CODE, TerminationRequest
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -173,9 +173,9 @@ class SideBySide:
         is_done = code == 0 and one.job.is_done()
         if is_done:
             self.done.add(name)
-        elif code != EXIT_CODE:  # one that paused is started again
+        elif code not in ENDED_EARLY:  # those are started again
             self.failed.add(name)
-        words = "done" if is_done else "paused" if code == EXIT_CODE else (
+        words = "done" if is_done else "paused" if code in ENDED_EARLY else (
             f"failed with exit code {code}, see {one.log.name}" if code else
             f"ended without its files, see {one.log.name}")
         print(f"{name}: {words}, {seconds:.0f} s", flush=True)

@@ -40,9 +40,11 @@ python={python}
 
 run() {{  # a job, whose log and end are kept under its name; SIGTERM is passed on to it
   name=$1; shift
+  asked= child=
+  trap 'asked=yes; [ -z "$child" ] || kill -TERM $child' TERM
   "$python" -m medsegdiff_auto.cli "$@" >>{folder}/"$name".log 2>&1 &
   child=$!
-  trap 'kill -TERM $child' TERM
+  [ -z "$asked" ] || kill -TERM $child
   wait $child; code=$?
   while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
   printf '{{"exit_code": %d, "seconds": %d, "memory_gb": null}}\\n' $code $SECONDS >{folder}/"$name".json

@@ -24,7 +24,7 @@ from medsegdiff_auto.crossval.processes import holder, is_held, resident_gb
 from medsegdiff_auto.crossval.queue import Queued
 from medsegdiff_auto.crossval.request import Request
 from medsegdiff_auto.training.run import CHECKPOINTS_TO_CONTINUE
-from medsegdiff_auto.training.termination import EXIT_CODE
+from medsegdiff_auto.training.termination import ENDED_EARLY
 from medsegdiff_auto.writing import write_json
 
 WAITING, RUNNING, PAUSED, FAILED, DONE = "waiting", "running", "paused", "failed", "done"
@@ -104,13 +104,13 @@ def state_of(request: Request, job: Job, jobs: Mapping[str, Job], queued: Queued
         memory = resident_gb(process) if process is not None else queued.memory_gb if queued is not None else None
         return State(job.name, RUNNING, said.progress, said.left, memory, said.last)
     code = end.get("exit_code")
-    begun = code == EXIT_CODE or has_begun(request, job)
+    begun = code in ENDED_EARLY or has_begun(request, job)
     if queued is not None and queued.is_waiting:
         return State(job.name, PAUSED if begun else WAITING, said.progress, said.left, end.get("memory_gb"),
                      queued.reason)
-    if queued is not None and queued.has_failed and code in (None, 0, EXIT_CODE):
+    if queued is not None and queued.has_failed and code in (None, 0, *ENDED_EARLY):
         return State(job.name, FAILED, said.progress, "", queued.memory_gb, f"{queued.reason}: {said.last}")
-    if code not in (None, 0, EXIT_CODE):
+    if code not in (None, 0, *ENDED_EARLY):
         return State(job.name, FAILED, said.progress, "", end.get("memory_gb"), f"exit code {code}: {said.error}")
     if begun:
         return State(job.name, PAUSED, said.progress, said.left, end.get("memory_gb"), said.last)

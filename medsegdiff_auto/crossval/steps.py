@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -89,7 +88,7 @@ def _compare(request: Request) -> None:
 
 
 def write_methods(request: Request) -> None:
-    """Writes ``methods.json``, and removes the predictions of methods that are no longer compared."""
+    """Writes ``methods.json``; predictions of methods that are no longer compared stay, and are not in it."""
     from medsegdiff_auto.crossval.predictions import seconds_per_case
 
     rows = {}
@@ -108,9 +107,6 @@ def write_methods(request: Request) -> None:
                      "training_seconds": trained["seconds"]}
     reference = next((name for name in (ADAMW, NNUNET) if name in rows), OURS)
     write_json({"reference": reference, "methods": rows}, request.comparison / "methods.json")
-    for folder in (request.comparison / "predictions").iterdir():
-        if folder.is_dir() and folder.name not in rows:
-            shutil.rmtree(folder)
 
 
 def _of_checkpoints(request: Request, method: Method, configuration: str) -> dict:

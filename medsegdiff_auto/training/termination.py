@@ -12,6 +12,8 @@ from pathlib import Path
 
 EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: paused, and the same command goes on. What is done ends with 0."""
+ENDED_EARLY = (EXIT_CODE, -signal.SIGTERM, 128 + signal.SIGTERM)
+"""Codes of processes that SIGTERM ended, of those that answer it and of those that do not, as Python and shells say."""
 STOP_FILE = "STOP"
 
 

@@ -69,6 +69,8 @@ def crossval(words: list[str]) -> int:
     kind, *rest = words[words.index("--job") + 1].split("/")
     record = {"configuration": "2d", "folds": list(range(FOLDS)), "cases": [], "seed": None}
     fits = RESULTS / "comparison" / "fits"
+    if kind in ("predict", "temperature"):
+        (RESULTS / "comparison" / "predictions" / rest[0]).mkdir(parents=True, exist_ok=True)
     if kind == "predict":
         write(fits / rest[0] / f"{rest[1]}_predicted.json", record)
     elif kind == "temperature":

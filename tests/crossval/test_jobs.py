@@ -110,6 +110,8 @@ def test_predictions_count_until_a_fold_is_trained_anew_or_the_folds_change(tmp_
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"configuration": "2d", "folds": [0, 1], "cases": ["a"], "seed": 7}), encoding="utf-8")
     name = "predict/auto/fold_0"
+    assert not jobs_of(request, WORDS)[name].is_done()
+    request.predictions("auto").mkdir(parents=True)
     assert jobs_of(request, WORDS)[name].is_done()
     assert not jobs_of(request_of(tmp_path, folds=(0, 1, 2)), WORDS)[name].is_done()
     assert not jobs_of(request_of(tmp_path, seed=8), WORDS)[name].is_done()

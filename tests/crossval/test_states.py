@@ -34,9 +34,10 @@ def test_a_job_waits_fails_pauses_and_is_done(place):
                    encoding="utf-8")
     record_end(request, job, 2, 60, 1.5)
     assert state_of(request, job, jobs) == State(NAME, "failed", "3/10", "", 1.5, "exit code 2: The disk is full.")
-    record_end(request, job, 75, 60, 1.5)
     log.write_text("epoch 3/10 | loss 0.5 | 31 s | 0:03:37 left\nPaused.\n", encoding="utf-8")
-    assert state_of(request, job, jobs) == State(NAME, "paused", "3/10", "0:03:37", 1.5, "Paused.")
+    for code in (75, -15, 143):
+        record_end(request, job, code, 60, 1.5)
+        assert state_of(request, job, jobs) == State(NAME, "paused", "3/10", "0:03:37", 1.5, "Paused.")
     trained(request, "auto", 0)
     assert state_of(request, job, jobs).state == "done"
 
@@ -52,10 +53,12 @@ def test_a_training_that_was_killed_is_paused_where_it_has_a_checkpoint(place):
 def test_a_job_runs_as_long_as_its_process_lives_whatever_became_of_who_started_it(place):
     request, jobs, job, _ = place
     lock = held(lock_file(request, job))
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
+    process = subprocess.Popen([sys.executable, "-c", "print(flush=True), input()"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, pass_fds=(lock,))
     os.pwrite(lock, str(process.pid).encode(), 0)
     os.close(lock)
     try:
+        process.stdout.readline()
         found = state_of(request, job, jobs)
         assert found.state == "running" and 0.001 < found.memory_gb < 1
         assert held(lock_file(request, job)) is None
