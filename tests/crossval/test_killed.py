@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import numpy as np
 import pytest
 from folds_place import CASES, FOLDS, use, write_dataset
 from forked import ended, fork_jobs, forked
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+from medsegdiff_auto.decision.temperature import at_temperature
+from medsegdiff_auto.nnunet.structures import structures_of
+from medsegdiff_auto.selection.temperature_fit import fit_temperature, nll_by_temperature
 
 LINE = ("crossval 921 -c 2d --against nnunet nnunet_adamw --resources tiny --iterations 10 --seed 1 -device cpu -np 1")
 METHODS = ["auto", "nnunet", "nnunet+T", "nnunet_adamw", "nnunet_adamw+T"]
@@ -47,8 +53,6 @@ def contents(folder: Path) -> dict:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The place of the whole command in one go, and the seconds that it took."""
-    import time
-
     place = write_dataset(tmp_path_factory.mktemp("whole"))
     with pytest.MonkeyPatch.context() as patch:
         use(place, patch)
@@ -77,6 +81,42 @@ def test_every_case_is_predicted_by_its_own_fold_and_all_methods_are_named_with_
         for case in CASES:
             assert (folder / f"{case}.nii.gz").is_file() and (folder / f"{case}_probabilities.nii.gz").is_file()
             assert (folder / f"{case}_samples.nii.gz").is_file() == (method == "auto")
+
+
+def test_what_is_fitted_for_a_fold_comes_from_the_other_fold_alone(undisturbed):
+    place, _ = undisturbed
+    comparison = place.results / "comparison"
+    for fold, other in ((0, 1), (1, 0)):
+        fit = json.loads((comparison / "fits" / "auto" / f"fold_{fold}.json").read_text(encoding="utf-8"))["fitted"]
+        assert list(fit["checkpoints"]) == [f"fold_{other}/checkpoint_final.pth"] and fit["num_cases"] == 3
+        plain = json.loads((comparison / "fits" / "nnunet" / f"fold_{fold}.json").read_text(encoding="utf-8"))
+        assert plain["fitted"] is None and list(plain["checkpoints"]) == [f"fold_{fold}"]
+
+
+def test_probabilities_at_a_temperature_are_those_of_the_method_at_the_temperature_of_the_other_fold(undisturbed):
+    place, _ = undisturbed
+    comparison, reader = place.results / "comparison", SimpleITKIO()
+    folders = [comparison / "predictions" / name for name in ("nnunet", "nnunet+T")]
+    curves = {}
+    for fold, split in enumerate(FOLDS):
+        curves[fold] = np.stack([curve_of(folders[0], place, case, reader) for case in split["val"]])
+    for fold, split in enumerate(FOLDS):
+        temperature = fit_temperature(curves[1 - fold])[0]
+        record = json.loads((comparison / "fits" / "nnunet+T" / f"fold_{fold}_predicted.json").read_text("utf-8"))
+        assert record["temperature"] == temperature != 1
+        for case in split["val"]:
+            before, after = (np.load(folder / f"{case}.npz")["probabilities"] for folder in folders)
+            np.testing.assert_allclose(after, at_temperature(before, temperature, regions=False), rtol=1e-6)
+            np.testing.assert_array_equal(*((reader.read_seg(str(folder / f"{case}.nii.gz"))[0]) for folder in folders))
+
+
+def curve_of(folder: Path, place, case: str, reader) -> np.ndarray:
+    """Negative log-likelihood of a case by temperature, from its files alone."""
+    labels, reference = (reader.read_seg(str(file))[0][0] for file in (
+        folder / f"{case}.nii.gz", place.raw / "labelsTr" / f"{case}.nii.gz"))
+    dataset_json = json.loads((place.raw / "dataset.json").read_text(encoding="utf-8"))
+    return nll_by_temperature(np.load(folder / f"{case}.npz")["probabilities"], labels, reference,
+                              structures_of(dataset_json), regions=False)
 
 
 def test_the_command_killed_ten_times_and_given_again_ends_with_the_same_predictions_and_tables(
