@@ -113,7 +113,7 @@ def table_of(jobs: Mapping[str, Job], estimates: Mapping[str, Estimate]) -> str:
     def words(value: float | None, digits: int) -> str:
         return "unknown" if value is None else f"{value:.{digits}f}"
 
-    rows = [f"{name}: {words(one.hours, 2)} h, {words(one.memory_gb, 1)} GB\n    medsegdiff_"
+    rows = [f"{name}: {words(one.hours, 2)} h, {words(one.memory_gb, 2)} GB\n    medsegdiff_"
             f"{' '.join(jobs[name].command)}" for name, one in estimates.items()]
     known = [one.hours for one in estimates.values() if one.hours is not None]
     unknown = len(estimates) - len(known)
