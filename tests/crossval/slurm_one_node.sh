@@ -5,7 +5,11 @@ set -euo pipefail
 folder=$(realpath -m "$2") conf=$(realpath -m "$2")/slurm.conf
 stop() {
   for name in slurmd slurmctld; do
-    if [ -s "$folder/$name.pid" ]; then kill "$(cat "$folder/$name.pid")" 2>/dev/null || true; fi
+    [ -s "$folder/$name.pid" ] || continue
+    daemon=$(cat "$folder/$name.pid")
+    kill "$daemon" 2>/dev/null || continue
+    for _ in $(seq 40); do kill -0 "$daemon" 2>/dev/null || continue 2; sleep 0.25; done
+    kill -KILL "$daemon" 2>/dev/null || true
   done
   if [ -s "$folder/munged.pid" ]; then kill "$(cat "$folder/munged.pid")" 2>/dev/null || true; fi
 }

@@ -33,6 +33,10 @@ def cluster(tmp_path_factory):
     yield folder / "slurm.conf"
     environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
     subprocess.run(["scancel", "--user=root"], env=environment)
+    deadline = time.monotonic() + 60  # the last step tells the controller that it has ended, or waits for it for ever
+    while subprocess.run(["squeue", "--noheader"], env=environment, capture_output=True).stdout.strip() and (
+            time.monotonic() < deadline):
+        time.sleep(0.5)
     subprocess.run([HERE / "slurm_one_node.sh", "stop", folder])
 
 
