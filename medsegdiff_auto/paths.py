@@ -14,6 +14,8 @@ FOLDER_CONTENTS = {
 }
 
 OUR_TRAINER, OUR_PLANS = "nnUNetTrainerMedSegDiff", "MedSegDiffPlans"
+UPGRADED_PLANS = "MedSegDiffUpgrade_"
+"""Before the name of the plans of the nnU-Net that is upgraded."""
 
 _DATASET_NAME = re.compile(r"Dataset(\d{3})_.+")
 

@@ -35,7 +35,7 @@ from medsegdiff_auto import paths
 from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset
 from medsegdiff_auto.phantoms.phantom import PhantomKind
 from medsegdiff_auto.run_record import RUN_FILE
-from medsegdiff_auto.training import trainer
+from medsegdiff_auto.training import interruptible
 from medsegdiff_auto.training.checkpoints import load_safely
 from medsegdiff_auto.training.run import CHECKPOINTS_TO_CONTINUE
 from medsegdiff_auto.writing import UNFINISHED
@@ -131,7 +131,7 @@ def started(work: Work, root: Path) -> int:
     try:
         output = os.open(root.parent / "output.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1), os.dup2(output, 2)
-        trainer.SECONDS_BETWEEN_CHECKPOINTS = SECONDS_BETWEEN_CHECKPOINTS
+        interruptible.SECONDS_BETWEEN_CHECKPOINTS = SECONDS_BETWEEN_CHECKPOINTS
         code = importlib.import_module(f"medsegdiff_auto.cli.{words[0]}").main(words[1:])
     except SystemExit as end:
         code = end.code

@@ -11,10 +11,8 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from medsegdiff_auto.planning.memory import training_peak_gb
 from medsegdiff_auto.nnunet.dataset_files import image_file
 from medsegdiff_auto.nnunet.managers import determine_num_input_channels
-from medsegdiff_auto.nnunet.plans import diffusion_configuration
 
 DATASET_JSON = "dataset.json"
 
@@ -58,15 +56,3 @@ def random_batch(trainer: nnUNetTrainer, seed: int) -> dict:
         shape = (batch_size, num_labels if regions else 1, *size)
         targets.append(torch.randint(0, 2 if regions else num_labels, shape, generator=generator).float())
     return {"data": torch.randn(batch_size, num_channels, *patch_size, generator=generator), "target": targets}
-
-
-def predicted_peak_gb(plans_manager, configuration_manager, dataset_json: dict, half_precision: bool) -> float:
-    """The planner's memory model for one configuration of finished plans, in 1e9 bytes."""
-    num_inputs = determine_num_input_channels(plans_manager, configuration_manager, dataset_json)
-    num_outputs = plans_manager.get_label_manager(dataset_json).num_segmentation_heads
-    with torch.device("meta"):
-        unet = nnUNetTrainer.build_network_architecture(plans_manager, configuration_manager, num_inputs, num_outputs,
-                                                        False)
-        return training_peak_gb(unet, num_inputs, num_outputs, configuration_manager.patch_size,
-                                configuration_manager.batch_size, diffusion_configuration(configuration_manager),
-                                half_precision)

@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 import torch
 
-from medsegdiff_auto.benchmarks.prediction_time import nnunet_of
+from medsegdiff_auto.inference.plain_network import plain_of_ours
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.inference.model import TrainedModel
@@ -82,7 +82,7 @@ def main() -> None:
     compute_on_cpu(1 if args.cpu_seconds else None)
     clock = process_time if args.cpu_seconds else perf_counter
     model = model_of(args, args.f)
-    nnunet, one = nnunet_of(model, 0, torch.device("cpu")), image_of(model, 1)
+    nnunet, one = plain_of_ours(model, 0, torch.device("cpu")).predictor, image_of(model, 1)
     nnunet.allowed_mirroring_axes = None
     forward = seconds_of(lambda: nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(one)), args.rounds,
                          clock)

@@ -11,8 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
@@ -21,9 +19,9 @@ from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.decision.fused_mean import FusedMean
 from medsegdiff_auto.inference.model import TrainedModel
+from medsegdiff_auto.inference.plain_network import plain_of_ours
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.decision.uncertainty import entropy_map
-from medsegdiff_auto.nnunet.managers import determine_num_input_channels
 
 NNUNET = "nnU-Net"
 
@@ -35,24 +33,10 @@ class Setting(NamedTuple):
     num_steps: int
 
 
-def nnunet_of(model: TrainedModel, fold: int, device: torch.device) -> nnUNetPredictor:
-    """nnU-Net's predictor with the conditioner's weights: what nnU-Net itself would have been."""
-    predictor = nnUNetPredictor(device=device, perform_everything_on_device=device.type == "cuda", allow_tqdm=False)
-    weights = {name.removeprefix("conditioner.unet."): value for name, value in model.fold_weights[fold].items()
-               if name.startswith("conditioner.unet.")}
-    unet = nnUNetTrainer.build_network_architecture(
-        model.plans_manager, model.configuration_manager,
-        determine_num_input_channels(model.plans_manager, model.configuration_manager, model.dataset_json),
-        model.plans_manager.get_label_manager(model.dataset_json).num_segmentation_heads, enable_deep_supervision=False)
-    predictor.manual_initialization(unet.to(device), model.plans_manager, model.configuration_manager, [weights],
-                                    model.dataset_json, "", model.mirroring_axes)
-    return predictor
-
-
 def competitors(model: TrainedModel, device: torch.device, counts: list[int],
                 steps: list[int]) -> dict[str | Setting, Callable]:
     """What is timed: nnU-Net, and ours by samples and steps."""
-    nnunet = nnunet_of(model, 0, device)
+    nnunet = plain_of_ours(model, 0, device).predictor
 
     def ours(setting: Setting) -> Callable:
         predictor = MedSegDiffPredictor(model, SamplingOptions(*setting), device)

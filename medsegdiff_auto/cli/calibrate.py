@@ -35,21 +35,14 @@ def _calibrate(args, command: list[str]) -> None:
 
 
 def _fit(place: ModelPlace, args):
-    from medsegdiff_auto.evaluation.audit import validation_cases
-    from medsegdiff_auto.selection.dispersion import FoldCases
-    from medsegdiff_auto.selection.sampling_fit import fit_sampling
-    from medsegdiff_auto.decision.fitted_sampling import FittedSampling, checkpoint_checksums
-    from medsegdiff_auto.inference.model import load_model
-    from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
+    from medsegdiff_auto.inference.options import SamplingOptions
+    from medsegdiff_auto.selection.cross_fitting import fit_on, fold_cases
 
-    folds = []
-    for fold in args.f:
-        model = load_model(place.folder, [fold], args.chk, use_fitted=False)
-        predictor = MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps, seed=args.seed), place.device)
-        folds.append(FoldCases(predictor, model, list(validation_cases(model, place.preprocessed, fold))[:args.cases]))
-    num_cases = sum(len(fold.cases) for fold in folds)
+    options = SamplingOptions(args.samples, args.steps, seed=args.seed)
+    folds = [fold_cases(place.folder, place.preprocessed, fold, options, place.device, args.chk, args.cases)
+             for fold in args.f]
     print("| dispersion | Dice between samples | Dice sample-reference | gap |\n|---|---|---|---|")
-    fit = fit_sampling(folds, lambda tau, found: print(
+    stored, fit = fit_on(folds, lambda tau, found: print(
         f"| {tau:.3f} | {found.between_samples:.4f} | {found.sample_reference:.4f} | {found.gap:+.4f} |", flush=True))
     print("\n| weight of the plain network | Dice of the fused mask | negative log-likelihood at the best temperature "
           "|\n|---|---|---|")
@@ -67,13 +60,9 @@ def _fit(place: ModelPlace, args):
     if not fit.margins:
         print("Too few cases for volume intervals that hold 90 %: at least 9 with the structure are needed.")
     print(_quality(fit.quality))
-    print(f"\nChosen on {num_cases} cases: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature "
+    print(f"\nChosen on {stored.num_cases} cases: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature "
           f"{fit.temperature:.2f}.")
-    at_best = fit.tried[fit.dispersion]
-    return FittedSampling(fit.dispersion, fit.weight, predictor.num_samples, args.steps
-                          or model.diffusion.sampling.num_steps, num_cases, at_best.between_samples,
-                          at_best.sample_reference, fit.margins, fit.temperature, fit.quality,
-                          checkpoint_checksums(place.folder, args.f, args.chk))
+    return stored
 
 
 def _quality(quality) -> str:

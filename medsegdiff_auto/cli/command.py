@@ -1,6 +1,7 @@
 """What every command shares: strict parsing, four-line errors, logging and exit codes.
 
-Exit codes: 0 done, 1 a failure of ours (traceback), 2 what the user can repair, 130 ended by Ctrl-C.
+Exit codes: 0 done, 1 a failure of ours (traceback), 2 what the user can repair, 75 paused with what it takes to go
+on (``medsegdiff_train``, ``medsegdiff_crossval``), 130 ended by Ctrl-C.
 """
 
 import argparse

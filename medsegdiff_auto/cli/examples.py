@@ -30,6 +30,11 @@ EXAMPLES = {
     "medsegdiff_calibrate": ("-d 902 -c 2d -f 0 1 2 3 4", "-d 902 -c 2d --cases 10 -device cpu"),
     "medsegdiff_store_samples": ("-d 902 -c 2d", "-d 902 -c 2d -f 0 --samples 16 --steps 1 2"),
     "medsegdiff_report": ("-d 902 -c 2d", "-m model_folder -p predictions --references labelsTs --images imagesTs"),
+    "medsegdiff_crossval": ("902 -c 2d --against nnunet nnunet_adamw",
+                            "902 -c 2d --iterations 1000 --local 2 -device cpu",
+                            "902 -c 3d_fullres --slurm '--time=24:00:00 --gres=gpu:1'"),
+    "medsegdiff_compare": ("auto=predictions nnunet=nnunet_predictions -ref labelsTs -o compared",
+                           "a=first b=second -ref labelsTs -o compared --reference b"),
     "medsegdiff_info": ("", "--json"),
 }
 

@@ -1,10 +1,15 @@
-"""``medsegdiff_train``: one fold of one configuration."""
+"""``medsegdiff_train``: one fold of one configuration.
+
+Exit codes beside those of every command: 75 paused by SIGTERM or ``--pause_after``, start me again; 0 all is done.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from medsegdiff_auto import paths
@@ -19,7 +24,10 @@ from medsegdiff_auto.run_record import command_line, write_run
 
 def main(argv=None) -> int:
     parser = CommandParser(prog="medsegdiff_train",
-                           description="Trains and validates one fold of a planned configuration.")
+                           description="Trains and validates one fold of a planned configuration.",
+                           epilog="Exit codes: 0 trained and validated; 75 paused, by SIGTERM or --pause_after, with a "
+                                  "checkpoint: the same command with --c auto goes on; 2 what you can repair; 130 "
+                                  "Ctrl-C. A batch file asks its scheduler for another start on 75.")
     parser.add_argument("dataset", help="dataset ID or name")
     parser.add_argument("configuration", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres")
     parser.add_argument("fold", help="0 to 4, or all")
@@ -35,6 +43,9 @@ def main(argv=None) -> int:
     length.add_argument("--iterations", type=ITERATIONS, metavar="N", help="training iterations in all")
     parser.add_argument("--max_hours", type=POSITIVE, metavar="H",
                         help="end after this time; the learning rate decays towards it")
+    parser.add_argument("--pause_after", type=POSITIVE, metavar="H",
+                        help="after this time of this start write a checkpoint and end with code 75; unlike "
+                        "--max_hours the learning rate stays as it is, and --c goes on as if nothing had happened")
     parser.add_argument(
         "--c", nargs="?", const=True, type=_auto, metavar="auto",
         help="continue from the latest checkpoint; with --epochs or --iterations to a new end. --c auto: whatever is "
@@ -81,16 +92,16 @@ def _train(args, command: list[str]) -> None:
     if checkpoint is not None:
         plans_identifier, usual_length = _prepare_upgrade(checkpoint, args, preprocessed / name, fold)
         length = length or usual_length
-    request = TrainingRequest(dataset_name=name, configuration=args.configuration, fold=fold,
-                              plans_identifier=plans_identifier, trainer=args.tr, device=device, length=length,
-                              max_hours=args.max_hours, seed=args.seed, continue_training=args.c is not None,
-                              is_automatic=args.c == "auto",
-                              only_validate=args.val, validate_best=args.val_best, save_probabilities=args.npz,
-                              overwrite=args.overwrite, conditioner_checkpoint=checkpoint)
+    request = TrainingRequest(
+        dataset_name=name, configuration=args.configuration, fold=fold, plans_identifier=plans_identifier,
+        trainer=args.tr, device=device, length=length, max_hours=args.max_hours,
+        pause_after_hours=args.pause_after, seed=args.seed, continue_training=args.c is not None,
+        is_automatic=args.c == "auto", only_validate=args.val, validate_best=args.val_best,
+        save_probabilities=args.npz, overwrite=args.overwrite, conditioner_checkpoint=checkpoint)
     folder = request.fold_folder(results)
     results.mkdir(parents=True, exist_ok=True)
     lock = results / f".{name}_{folder.parent.name}_{folder.name}.lock"
-    with alone(lock, f"{folder} is being trained or validated by another command"):
+    with alone(lock, f"{folder} is being trained or validated by another command"), _said_when_paused():
         if args.num_gpus > 1:
             from medsegdiff_auto.training.distributed import train_distributed
 
@@ -100,11 +111,24 @@ def _train(args, command: list[str]) -> None:
         _report(folder, command)
 
 
+@contextmanager
+def _said_when_paused() -> Iterator[None]:
+    from medsegdiff_auto.training.termination import EXIT_CODE
+
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == EXIT_CODE:
+            print("Paused: the same command with --c auto goes on.", flush=True)
+        raise
+
+
 def _prepare_upgrade(checkpoint: Path, args, preprocessed_folder: Path, fold: int | str):
     """Name of the plans of an upgrade, and its length where none is given."""
-    if args.tr == "nnUNetTrainer" or args.c or args.val:
+    if args.tr == "nnUNetTrainer" or args.c is True or args.val:
         raise UserError("--upgrade begins a training of a denoiser.",
-                        found="--upgrade with -tr nnUNetTrainer, --c or --val", expected="--upgrade without them",
+                        found="--upgrade with -tr nnUNetTrainer, --c or --val",
+                        expected="--upgrade without them, or with --c auto",
                         fix="continue or validate an upgrade with -p and the name of its plans")
     from medsegdiff_auto.planning.upgrade import read_nnunet_model, require_fitting_model, write_upgrade_plans
     from medsegdiff_auto.training.checkpoints import epochs_of

@@ -15,7 +15,7 @@ from medsegdiff_auto.files.unreadable import UnreadableScan, not_an_image
 from medsegdiff_auto.nnunet.properties import header_of, spacing_of
 from medsegdiff_auto.nnunet.readers import BaseReaderWriter, reads_by_itk
 
-__all__ = ["Geometry", "Scan", "UnreadableScan", "count_nonfinite", "read_scan"]
+__all__ = ["Geometry", "Scan", "UnreadableScan", "count_nonfinite", "is_whole_scan", "read_scan"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,15 @@ def read_scan(path: Path, reader: BaseReaderWriter, shown: str, is_label: bool =
     if is_read_by_itk:
         require_grid(geometry, stored, shown)
     return Scan(voxels, geometry, stored.num_nonfinite or count_nonfinite(voxels))
+
+
+def is_whole_scan(path: Path, reader: BaseReaderWriter) -> bool:
+    """Whether a file can be read to its end."""
+    try:
+        read_scan(path, reader, path.name)
+    except UnreadableScan:
+        return False
+    return True
 
 
 def count_nonfinite(voxels: np.ndarray) -> int:

@@ -14,12 +14,12 @@ import numpy as np
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.files.provenance import checksum, checksum_of
-from medsegdiff_auto.files.scans import UnreadableScan, read_scan
+from medsegdiff_auto.files.scans import is_whole_scan
 from medsegdiff_auto.inference.case_table import LOCK, read_case_table
 from medsegdiff_auto.inference.export import Outputs
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.locks import alone
-from medsegdiff_auto.nnunet.readers import BaseReaderWriter, find_reader
+from medsegdiff_auto.nnunet.readers import find_reader
 from medsegdiff_auto.run_record import Run, read_run, write_run
 
 logger = logging.getLogger(__name__)
@@ -99,19 +99,11 @@ def finished_cases(folder: Path, outputs: Outputs, dataset_json: dict, images: d
     finished = set()
     for case in {row["case"] for row in read_case_table(folder)} & images.keys():
         label_map = folder / f"{case}{dataset_json['file_ending']}"
-        if of_then.get(case, images[case]) == images[case] and label_map.is_file() and _is_whole_label_map(
+        if of_then.get(case, images[case]) == images[case] and label_map.is_file() and is_whole_scan(
                 label_map, find_reader(dataset_json, [label_map])) and all(
                     _is_whole(folder / f"{case}{ending}") for ending in companions):
             finished.add(case)
     return finished
-
-
-def _is_whole_label_map(file: Path, reader: BaseReaderWriter) -> bool:
-    try:
-        read_scan(file, reader, file.name)
-    except UnreadableScan:
-        return False
-    return True
 
 
 def _is_whole(file: Path) -> bool:

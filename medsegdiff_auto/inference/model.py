@@ -51,6 +51,15 @@ class TrainedModel:
         """Temperature of the fused probabilities, as fitted; 1 where nothing is."""
         return self.fitted.temperature if self.fitted is not None else 1.0
 
+    def with_fitted(self, fitted: FittedSampling) -> TrainedModel:
+        """The model that samples and fuses as fitted; its network too, which is the same one.
+
+        Raises:
+            UserError: the plan does not allow one of the values.
+        """
+        diffusion = self.network.configuration = fitted.applied_to(self.diffusion)
+        return replace(self, fitted=fitted, diffusion=diffusion)
+
 
 def trained_folds(folder: Path, checkpoint_name: str) -> list[int | str]:
     """Folds whose checkpoint lies in the model folder; ``all`` only where it is the only one."""
@@ -118,16 +127,15 @@ def _assembled(folder: Path, folds: tuple[int | str, ...], plans: dict, dataset_
         determine_num_input_channels(plans_manager, configuration_manager, dataset_json),
         plans_manager.get_label_manager(dataset_json).num_segmentation_heads, enable_deep_supervision=False)
     diffusion = diffusion_configuration(configuration_manager)
-    fitted = read_fitted_sampling(folder) if use_fitted else None
-    if fitted is not None:
-        diffusion = network.configuration = fitted.applied_to(diffusion)
     for file, checkpoint in checkpoints.items():
         require_fitting_weights(network, checkpoint, file)
     mirroring_axes = [require_mirroring(checkpoint, len(configuration_manager.patch_size), file)
                       for file, checkpoint in checkpoints.items()]
-    return TrainedModel(folder, folds, plans_manager, configuration_manager, diffusion, dataset_json, network,
-                        [checkpoint["network_weights"] for checkpoint in checkpoints.values()], mirroring_axes[0],
-                        fitted, validation_dice=validation_dice(checkpoints.values(), dataset_json))
+    model = TrainedModel(folder, folds, plans_manager, configuration_manager, diffusion, dataset_json, network,
+                         [checkpoint["network_weights"] for checkpoint in checkpoints.values()], mirroring_axes[0],
+                         validation_dice=validation_dice(checkpoints.values(), dataset_json))
+    fitted = read_fitted_sampling(folder) if use_fitted else None
+    return model if fitted is None else model.with_fitted(fitted)
 
 
 def validation_dice(checkpoints: Iterable[dict], dataset_json: dict) -> dict[str, float]:

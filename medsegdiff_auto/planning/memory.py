@@ -21,6 +21,9 @@ from medsegdiff_auto.diffusion.objective import denoiser_loss
 from medsegdiff_auto.networks.build import build_network
 from medsegdiff_auto.networks.cost import LiveMemory
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
+from medsegdiff_auto.nnunet.managers import (ConfigurationManager, PlansManager, determine_num_input_channels,
+                                             planned_network)
+from medsegdiff_auto.nnunet.plans import diffusion_configuration
 
 BYTES_PER_GB = 1e9
 KEPT_PER_WEIGHT = 3  # the weight average and AdamW's two moments
@@ -81,3 +84,15 @@ def training_peak_gb(unet: nn.Module, num_inputs: int, num_outputs: int, patch_s
         loss.backward()
         del kept
     return memory.peak_bytes / BYTES_PER_GB
+
+
+def predicted_peak_gb(plans_manager: PlansManager, configuration_manager: ConfigurationManager, dataset_json: dict,
+                      half_precision: bool) -> float:
+    """The planner's memory model for one configuration of finished plans, in 1e9 bytes."""
+    num_inputs = determine_num_input_channels(plans_manager, configuration_manager, dataset_json)
+    num_outputs = plans_manager.get_label_manager(dataset_json).num_segmentation_heads
+    with torch.device("meta"):
+        unet = planned_network(configuration_manager.configuration, num_inputs, num_outputs)
+        return training_peak_gb(unet, num_inputs, num_outputs, configuration_manager.patch_size,
+                                configuration_manager.batch_size, diffusion_configuration(configuration_manager),
+                                half_precision)

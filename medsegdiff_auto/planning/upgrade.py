@@ -10,12 +10,11 @@ from medsegdiff_auto.diffusion.configuration import PLANS_KEY
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.nnunet.inheritance import NETWORK, holder, resolved
 from medsegdiff_auto.nnunet.known_names import read_plans
+from medsegdiff_auto.paths import UPGRADED_PLANS
 from medsegdiff_auto.planning.fingerprint import MedSegDiffFingerprintExtractor
 from medsegdiff_auto.planning.planner import MedSegDiffPlanner
 from medsegdiff_auto.planning.resources import RESOURCES
 from medsegdiff_auto.writing import write_json
-
-PLANS_PREFIX = "MedSegDiffUpgrade_"
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def write_upgrade_plans(model: NnUNetModel, preprocessed_folder: Path, configura
     MedSegDiffFingerprintExtractor(name, 1).run(overwrite_existing=False)
     planner = MedSegDiffPlanner(name, "auto", RESOURCES["gpu"])
     plans = copy.deepcopy(model.plans)
-    plans["plans_name"] = PLANS_PREFIX + model.plans["plans_name"]
+    plans["plans_name"] = UPGRADED_PLANS + model.plans["plans_name"]
     owner = holder(plans, configuration, NETWORK)
     plans["configurations"][owner][PLANS_KEY] = planner.diffusion_section(resolved(
         plans, owner)).changed(frozen_conditioner=True).to_plan()

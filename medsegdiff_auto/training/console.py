@@ -17,7 +17,7 @@ def epoch_line(trainer, epoch: int) -> str:
     if trainer.max_hours:
         left = min(left, max(0.0, (trainer.max_hours - trainer.hours) * 3600))
     dice = " ".join(f"{value:.3f}" for value in log.get_value("dice_per_class_or_region", step=-1))
+    denoiser = [f"denoiser loss {loss:.4f} | " for loss in getattr(trainer, "denoiser_losses", ())[-1:]]
     return (f"epoch {epoch + 1}/{trainer.num_epochs} | loss {log.get_value('train_losses', step=-1):.3f} | "
-            f"validation loss {log.get_value('val_losses', step=-1):.3f} | "
-            f"denoiser loss {trainer.denoiser_losses[-1]:.4f} | "
+            f"validation loss {log.get_value('val_losses', step=-1):.3f} | {''.join(denoiser)}"
             f"patch Dice {dice} | {seconds:.0f} s | {clock(left)} left")

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY
@@ -27,7 +26,10 @@ from medsegdiff_auto.planning.made_from import require_preprocessed
 from medsegdiff_auto.training.batches import seed_everything
 from medsegdiff_auto.training.checkpoints import load_nnunet
 from medsegdiff_auto.training.folds import folds_of, require_same_folds
+from medsegdiff_auto.training.interruptible import InterruptibleTrainer
+from medsegdiff_auto.training.plain import nnUNetTrainer
 from medsegdiff_auto.training.schedule import TrainingLength
+from medsegdiff_auto.training.termination import TerminationRequest, end_paused
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 from medsegdiff_auto.training.twin import nnUNetTrainerMedSegDiffTwin, without_state
 
@@ -54,6 +56,7 @@ class TrainingRequest:
     device: str
     length: TrainingLength | None = None
     max_hours: float | None = None
+    pause_after_hours: float | None = None
     seed: int | None = None
     continue_training: bool = False
     is_automatic: bool = False
@@ -134,7 +137,7 @@ def require_fold(preprocessed_folder: Path, fold: int | str) -> None:
                         fix=f"choose one of these, or add the fold to {splits_file}")
 
 
-def build_trainer(request: TrainingRequest, preprocessed_folder: Path, model_folder: Path) -> nnUNetTrainer:
+def build_trainer(request: TrainingRequest, preprocessed_folder: Path, model_folder: Path) -> InterruptibleTrainer:
     """A trainer of the requested class with the requested length; nothing is trained yet."""
     plans = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)
     require_fold(preprocessed_folder, request.fold)
@@ -214,17 +217,15 @@ def require_same_plan(model_folder: Path, plans: dict, configuration: str) -> No
                             "or move the old model away")
 
 
-def set_length(trainer: nnUNetTrainer, length: TrainingLength | None, max_hours: float | None) -> None:
+def set_length(trainer: InterruptibleTrainer, length: TrainingLength | None, max_hours: float | None) -> None:
     """Sets the length of either trainer; nnU-Net's own knows no limit in hours."""
-    if isinstance(trainer, nnUNetTrainerMedSegDiff):
-        trainer.max_hours = max_hours
-        if length is not None:
-            trainer.set_length(length)
-        return
-    if max_hours is not None:
+    if max_hours is not None and isinstance(trainer, nnUNetTrainer):
         raise UserError("nnUNetTrainer cannot end by the clock.", found=f"--max_hours {max_hours:g}",
-                        expected="--epochs or --iterations with -tr nnUNetTrainer", fix="leave out --max_hours")
-    (length or TrainingLength()).give_to(trainer)
+                        expected="--epochs or --iterations with -tr nnUNetTrainer",
+                        fix="leave out --max_hours; --pause_after stops it until it is continued")
+    trainer.max_hours = max_hours
+    if length is not None:
+        trainer.set_length(length)
 
 
 def checkpoint_to_load(fold_folder: Path, request: TrainingRequest) -> Path | None:
@@ -303,7 +304,16 @@ def is_validated(fold_folder: Path, num_cases: int) -> bool:
 
 
 def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> Path:
-    """Trains and validates one fold as nnU-Net does and returns its folder."""
+    """Trains and validates one fold as nnU-Net does and returns its folder.
+
+    Raises:
+        SystemExit: SIGTERM came, or it is to pause; the code is that of a pause.
+    """
+    with TerminationRequest(end_paused):  # a training answers it with a checkpoint first
+        return _train(request, preprocessed_folder, results_folder)
+
+
+def _train(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path) -> Path:
     if request.device == "cuda":
         torch.backends.cudnn.benchmark = True  # as nnU-Net sets it: all patches are of one size
     elif request.device == "cpu" and not torch.distributed.is_initialized():
@@ -323,6 +333,7 @@ def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: P
         return fold_folder
     if request.seed is not None:
         trainer.seed = request.seed
+    trainer.pause_after_hours = request.pause_after_hours
     if checkpoint is not None:
         trainer.load_checkpoint(str(checkpoint))
     if not request.only_validate:
@@ -330,5 +341,6 @@ def train(request: TrainingRequest, preprocessed_folder: Path, results_folder: P
             trainer.run_training()
         if request.validate_best:
             trainer.load_checkpoint(str(fold_folder / "checkpoint_best.pth"))
+    trainer.keeps_validated = request.is_automatic
     trainer.perform_actual_validation(request.save_probabilities)
     return fold_folder

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import secrets
-from itertools import chain, repeat
 from time import monotonic
 
 import numpy as np
@@ -12,7 +10,6 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import join
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,27 +23,22 @@ from medsegdiff_auto.nnunet.known_names import require_known_names
 from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager, with_faster_norm
 from medsegdiff_auto.nnunet.plans import diffusion_configuration
 from medsegdiff_auto.networks.cpu_speed import channels_last
-from medsegdiff_auto.training.agreement import Agreement
-from medsegdiff_auto.training.batches import batches, nnunet_loaders, seed_everything
+from medsegdiff_auto.training.batches import seed_everything
 from medsegdiff_auto.training.checkpoint_content import content_of, restore
 from medsegdiff_auto.training.checkpoints import load_safely, nnunet_weights, save_atomically
-from medsegdiff_auto.training.console import epoch_line
 from medsegdiff_auto.training.ema import EMA
+from medsegdiff_auto.training.interruptible import STEP_STREAM, InterruptibleTrainer
 from medsegdiff_auto.training.previews import Previews
 from medsegdiff_auto.training.raters import RaterDataset, rater_folders
-from medsegdiff_auto.training.schedule import (TrainingLength, polynomial_learning_rate, set_learning_rate,
+from medsegdiff_auto.training.schedule import (polynomial_learning_rate, set_learning_rate,
                                                training_progress)
 from medsegdiff_auto.training.skipped_steps import SkippedSteps, require_finite_weights
-from medsegdiff_auto.training.step import (averaged, downloaded, half_precision, reference_state, undo_backoff,
-                                           update_weights)
-from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest, TrainingEnded, reason_to_end
+from medsegdiff_auto.training.step import downloaded, half_precision, reference_state, undo_backoff, update_weights
 
-SECONDS_BETWEEN_CHECKPOINTS = 30 * 60
 SHORT_TRAINING_ITERATIONS, SHORT_TRAINING_LEARNING_RATE = 10_000, 3e-3
-TRAINING_STREAM, VALIDATION_STREAM, STEP_STREAM = range(3)
 
 
-class nnUNetTrainerMedSegDiff(nnUNetTrainer):
+class nnUNetTrainerMedSegDiff(InterruptibleTrainer):
     """nnU-Net's training of nnU-Net's network, and beside it the training of the denoiser on its features.
 
     The two share the batch and nothing else: the conditioner has nnU-Net's loss, optimizer (AdamW in short trainings),
@@ -61,32 +53,14 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
                  device: torch.device = torch.device("cuda")):
         require_known_names(plans)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        if self.is_ddp and device.type == "cpu":
-            self.device, self.grad_scaler = device, None
-        self.agreement = Agreement()
-        self.seed = secrets.randbits(32)
         self.diffusion = diffusion_configuration(self.configuration_manager)
-        self.max_hours: float | None = None
-        self.length_is_given = False
         self.conditioner_checkpoint: str | None = None
-        self.hours_before_resuming = 0.0
         self.denoiser_losses: list[float] = []
-        self.num_train_steps_done = 0
-        self.outputs_of_epoch: list[dict] = []
-        self.outputs_to_repeat: list[dict] = []
-        self.cases_of_epoch: list[list[str]] = []
         self.skipped_steps = SkippedSteps()
-        self.termination = TerminationRequest()
         self.denoiser_optimizer: torch.optim.Optimizer | None = None
         self.ema: EMA | None = None
         self.previews: Previews | None = None
         self._is_short_training: bool | None = None
-        self._start_time = self._checkpoint_time = monotonic()
-
-    def set_length(self, length: TrainingLength) -> None:
-        """Sets epochs and iterations, before :meth:`initialize`; a checkpoint loaded later does not change them."""
-        self.length_is_given = True
-        length.give_to(self)
 
     @staticmethod
     def build_network_architecture(plans_manager: PlansManager, configuration_manager: ConfigurationManager,
@@ -139,19 +113,6 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
                                     self.folder_with_segs_from_previous_stage, raters)
         return training, validation
 
-    def get_dataloaders(self):
-        """nnU-Net's loaders, whose batches are numbered and seeded, drawn by as many workers as nnU-Net would start."""
-        num_workers = get_allowed_n_proc_DA()
-        with nnunet_loaders():
-            train, validation = (augmenter.data_loader for augmenter in super().get_dataloaders())
-        on_gpu, rank = self.device.type == "cuda", self.local_rank
-        num_repeated = len(self.outputs_to_repeat)
-        first = self.current_epoch * self.num_iterations_per_epoch + num_repeated
-        of_training = batches(train, (self.seed, TRAINING_STREAM, rank), first, num_workers, on_gpu)
-        of_validation = batches(validation, (self.seed, VALIDATION_STREAM, rank),
-                                self.current_epoch * self.num_val_iterations_per_epoch, (num_workers + 1) // 2, on_gpu)
-        return chain(repeat({}, num_repeated), of_training), of_validation
-
     def configure_optimizers(self):
         """nnU-Net's SGD and schedule on the conditioner; AdamW on the denoiser, kept as ``denoiser_optimizer``.
 
@@ -201,10 +162,6 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         """Never: the network changes its graph between training, validation and sampling."""
         return False
 
-    def print_to_log_file(self, *args, also_print_to_console: bool = True, add_timestamp: bool = True) -> None:
-        """nnU-Net's log, in the file only; the console gets one line per epoch."""
-        super().print_to_log_file(*args, also_print_to_console=False, add_timestamp=add_timestamp)
-
     def conditioner_loss(self, logits: list[Tensor], target: list[Tensor], x_start: Tensor,
                          valid: Tensor | None) -> Tensor:
         """nnU-Net's deep-supervised loss, or MedSegDiff-V2's anchor loss at every few iterations."""
@@ -213,32 +170,6 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             return self.loss(logits, target)
         due = self.num_train_steps_done % interval == 0
         return anchor_loss(logits[0].float(), x_start, self.diffusion.target, valid=valid) * float(due)
-
-    def train_step(self, batch: dict) -> dict:
-        """One step of both networks on one batch; ``loss`` is nnU-Net's (without conditioner: the denoiser's).
-
-        Steps that the checkpoint had behind it give their losses again. Saves every 30 minutes by the first process's
-        clock, and when any process is asked to end: then all of them do.
-        """
-        self.cases_of_epoch.append([str(case) for case in batch.get("keys", ())])
-        if self.outputs_to_repeat:
-            return self.outputs_to_repeat.pop(0)
-        self.outputs_of_epoch.append(self.new_train_step(batch))
-        is_due = self.local_rank == 0 and monotonic() - self._checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS
-        ends, saves = self.agreement.any(self.termination.asked, is_due)
-        if ends or saves:
-            self.save_within_epoch()
-        if ends:
-            self.agreement.wait()
-            raise SystemExit(EXIT_CODE)
-        return self.outputs_of_epoch[-1]
-
-    def save_within_epoch(self) -> None:
-        """A checkpoint from which every process goes on within the epoch, with the losses so far as means over all."""
-        self.outputs_of_epoch = averaged(downloaded(self.outputs_of_epoch), self.agreement)
-        self.current_epoch -= 1  # save_checkpoint stores the number of the next epoch as current + 1
-        self.save_checkpoint(join(self.output_folder, "checkpoint_latest.pth"))
-        self.current_epoch += 1
 
     def new_train_step(self, batch: dict) -> dict:
         """Forward, backward, both optimizers."""
@@ -268,16 +199,9 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         self.ema.update(self.bare_network)
         return {"loss": loss.detach(), "denoiser_loss": of_denoiser.detach()}
 
-    @property
-    def hours(self) -> float:
-        """Hours of training so far, those before a resumption included."""
-        return self.hours_before_resuming + (monotonic() - self._start_time) / 3600
-
     def on_train_start(self) -> None:
         """nnU-Net's preparations and the cases of the previews."""
-        self.seed = self.agreement.of_first(self.seed)
         super().on_train_start()
-        self._start_time = self._checkpoint_time = monotonic()
         if self.local_rank == 0:
             _, validation = self.get_tr_and_val_datasets()
             self.previews = Previews(join(self.output_folder, "previews"), self.num_epochs, validation,
@@ -304,45 +228,15 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
         losses = [step for step, is_skipped in zip(losses, skipped) if not is_skipped] or losses
         super().on_train_epoch_end(losses)
         self.denoiser_losses.append(float(np.mean(self.agreement.mean([step["denoiser_loss"] for step in losses]))))
-        self.outputs_of_epoch, self.cases_of_epoch = [], []
 
     def on_epoch_end(self) -> None:
         """nnU-Net's bookkeeping, one line on the console, previews."""
         epoch = self.current_epoch
         super().on_epoch_end()
         if self.local_rank == 0:
-            print(epoch_line(self, epoch), flush=True)
             self.previews.draw_if_due(epoch, self.ema.network)
         if self.current_epoch < self.num_epochs:
             self.end_if_asked()
-
-    def end_if_asked(self) -> None:
-        """Raises :class:`TrainingEnded` in all processes where the first one has a reason to end."""
-        is_first = self.local_rank == 0
-        reason = reason_to_end(self.output_folder, self.hours, self.max_hours) if is_first else None
-        reason = self.agreement.of_first(reason)
-        if reason is not None:
-            raise TrainingEnded(reason)
-
-    def run_training(self) -> None:
-        """nnU-Net's loop; an early end still writes the final checkpoint, SIGTERM one to continue from."""
-        try:
-            with self.termination:
-                self.run_to_an_end()
-                if self.agreement.any(self.termination.asked)[0]:  # after the last step, with the final checkpoint
-                    raise SystemExit(EXIT_CODE)
-        finally:
-            self.dataloader_train = self.dataloader_val = None  # ends their workers
-
-    def run_to_an_end(self) -> None:
-        """nnU-Net's loop, to its end or to an earlier one; either way the final checkpoint is written."""
-        try:
-            super().run_training()
-        except TrainingEnded as reason:
-            self.print_to_log_file(f"Training ended after epoch {self.current_epoch}: {reason}")
-            if self.local_rank == 0:
-                print(f"Training ended after epoch {self.current_epoch} of {self.num_epochs}: {reason}.")
-            self.on_train_end()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's own validation on whole volumes, with the averaged weights."""
@@ -387,9 +281,7 @@ class nnUNetTrainerMedSegDiff(nnUNetTrainer):
             require_finite_weights(network, f"The weights in {file} are not finite.")
 
     def _restore(self, checkpoint: dict) -> None:
-        if not self.length_is_given:
-            length = checkpoint["length"]
-            self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = length
+        self.take_length_of(checkpoint)
         if not self.was_initialized:
             self._is_short_training = checkpoint["is_short_training"]
             self.initialize()

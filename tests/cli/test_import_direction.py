@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE, CONVERSION, TOP = "medsegdiff_auto", "dataset_conversion", "top"
 
 LAYERS = [TOP, "diffusion", "networks", "nnunet", "files", "checks", "planning", "training", "sampling", "decision",
-          "inference", "evaluation", "selection", "reporting", "comparison", "explanation"]
+          "inference", "evaluation", "selection", "reporting", "explanation", "comparison", "crossval"]
 MAY_IMPORT = {room: set(LAYERS[:height + 1]) for height, room in enumerate(LAYERS)} | {
     "phantoms": {*LAYERS[:LAYERS.index("nnunet")], "phantoms"},
     "explanation": {*LAYERS, "phantoms"},  # its notebook learns from them

@@ -5,7 +5,7 @@ import json
 import pytest
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from medsegdiff_auto.benchmarks.planned_training import predicted_peak_gb
+from medsegdiff_auto.planning.memory import predicted_peak_gb
 from medsegdiff_auto.benchmarks.training_memory import allocated_peak_gb, train
 
 

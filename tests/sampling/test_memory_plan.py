@@ -244,8 +244,8 @@ def test_4_billion_voxels_are_refused_however_many_the_image_has():
 
 
 def test_without_a_state_one_volume_and_label_maps_take_the_place_of_those_of_every_sample(tmp_path):
-    """Of probabilities: the fused mean (two of five folds), where a model with a state holds eight samples, the plain
-    network and two sums; what is resampled, or asked for its mutual information, needs its samples' probabilities.
+    """The fused mean is one (two of five folds), where a model with a state holds eight samples, the plain network and
+    two sums; what is resampled, or asked for its mutual information, needs its samples' probabilities.
     """
     latent = STATE.changed(latent_scales=(0.25, 4.0), latent_channels=2, name="energy_score", num_training_draws=2,
                           sees_state=False, num_steps=1, dispersion=1.0, structure_diameter_vox=(8.0, 8.0, 8.0))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from medsegdiff_auto.training.console import epoch_line
-from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
+from medsegdiff_auto.training.interruptible import InterruptibleTrainer
 
 LOGGED = {"epoch_start_timestamps": 1000.0, "train_losses": 0.5, "val_losses": 0.25, "dice_per_class_or_region": [0.75]}
 
@@ -23,4 +23,4 @@ def test_a_clock_that_is_set_back_shows_no_negative_time(end, shown):
 def test_the_hours_of_a_training_go_on_by_a_clock_that_nobody_sets(monkeypatch):
     trainer = SimpleNamespace(hours_before_resuming=2.0, _start_time=time.monotonic() - 1800)
     monkeypatch.setattr(time, "time", lambda: 0.0)
-    assert nnUNetTrainerMedSegDiff.hours.fget(trainer) == pytest.approx(2.5, abs=0.1)
+    assert InterruptibleTrainer.hours.fget(trainer) == pytest.approx(2.5, abs=0.1)

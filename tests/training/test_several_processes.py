@@ -95,7 +95,7 @@ def wait_for(termination: TerminationRequest) -> None:
 
 
 @pytest.mark.parametrize("asked, patience_s, answer", [("parent", PATIENCE_S, ["0", "1"]), ("itself", 0.1, ["1"])])
-def test_sigterm_to_the_parent_or_to_a_child_ends_all_with_the_exit_code_of_sigterm(asked, patience_s, answer, tmp_path,
+def test_sigterm_to_the_parent_or_to_a_child_ends_all_with_the_exit_code_of_a_pause(asked, patience_s, answer, tmp_path,
                                                                                     monkeypatch):
     monkeypatch.setattr(distributed, "SECONDS_TO_LEAVE", patience_s)
     os.mkfifo(tmp_path / "both_are_here")
@@ -105,7 +105,7 @@ def test_sigterm_to_the_parent_or_to_a_child_ends_all_with_the_exit_code_of_sigt
             run_together(leave_when_asked, (asked, tmp_path), NUM_PROCESSES)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert end.value.code == EXIT_CODE == 143
+    assert end.value.code == EXIT_CODE == 75
     assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == answer
 
 

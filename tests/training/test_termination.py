@@ -34,3 +34,15 @@ def test_forked_workers_still_end_at_sigterm():
         ended = not worker.is_alive()
         worker.kill()
         assert ended and not request.asked
+
+
+def test_a_process_that_is_ended_as_soon_as_it_is_forked_ends():
+    """Its SIGTERM is not forgotten, or whoever joins a pool of such processes waits for ever."""
+    with TerminationRequest():
+        for _ in range(200):
+            pid = os.fork()
+            if not pid:
+                time.sleep(5)
+                os._exit(0)
+            os.kill(pid, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM

@@ -20,23 +20,22 @@ import numpy as np
 import torch
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.benchmarks.prediction_time import nnunet_of
-from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser
+from medsegdiff_auto.benchmarks.trained_model import case_means, folder_of, model_parser
 from medsegdiff_auto.benchmarks.uncertainty.upgrade import certain, intervals, tempered
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.decision.conformal import Margins
 from medsegdiff_auto.decision.quality import QualityFit
-from medsegdiff_auto.diffusion.state import probabilities_from_logits
-from medsegdiff_auto.evaluation.audit import scores, validation_cases
+from medsegdiff_auto.evaluation.audit import scores
 from medsegdiff_auto.evaluation.paired import compare_paired
 from medsegdiff_auto.evaluation.risk_coverage import aurc, best_aurc
-from medsegdiff_auto.inference.predictor import CaseDistribution, MedSegDiffPredictor, SamplingOptions
+from medsegdiff_auto.inference.options import SamplingOptions
+from medsegdiff_auto.inference.plain_network import plain_of_ours
 from medsegdiff_auto.overlap import mean_without_nan
 from medsegdiff_auto.selection.dispersion import FoldCases
 from medsegdiff_auto.selection.drawn_cases import DrawnCase, nll_curves
 from medsegdiff_auto.selection.quality_fit import JudgedMask
+from medsegdiff_auto.selection.cross_fitting import fold_cases, of_other_folds, temperature_of_others
 from medsegdiff_auto.selection.sampling_fit import fit_sampling
-from medsegdiff_auto.selection.temperature_fit import fit_temperature
 
 NNUNET = "nnU-Net, all mirrors"
 COLUMNS = {
@@ -44,21 +43,14 @@ COLUMNS = {
     "expected_dice_between_samples": "between samples", "expected_dice_sample_reference": "sample-reference",
     "in_interval": "in the samples' interval", "conformal": "in the conformal interval", "conformal_width": "its width"
 }
-COMPARED = ("dice", "ece", "nll")
+COMPARED, CHECKPOINT = ("dice", "ece", "nll"), "checkpoint_final.pth"
 
 
 def drawn_by_nnunet(fold: FoldCases) -> list[DrawnCase]:
     """nnU-Net's own probabilities of the fold's cases, without samples."""
-    predictor, target = nnunet_of(fold.model, 0, torch.device("cpu")), fold.model.diffusion.target
-    predictor.network.load_state_dict(predictor.list_of_parameters[0])
-
-    def of_case(image: np.ndarray) -> CaseDistribution:
-        logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(image).float())
-        return certain(probabilities_from_logits(logits.float()[None], target)[0])
-
-    with torch.inference_mode():
-        return [DrawnCase(case, of_case(image), reference, properties, fold.model)
-                for case, image, reference, properties in fold.cases]
+    plain = plain_of_ours(fold.model, 0, torch.device("cpu"))
+    return [DrawnCase(case, certain(plain.probabilities(image)), reference, properties, fold.model)
+            for case, image, reference, properties in fold.cases]
 
 
 def drawn_by_ours(fold: FoldCases, dispersion: float, weight: float) -> list[DrawnCase]:
@@ -156,19 +148,19 @@ def main() -> None:
     compute_on_cpu()
     folds = {}
     for fold in args.f:
-        model = model_of(args, fold)
-        cases = list(validation_cases(model, paths.preprocessed_folder(args.d), fold))[:args.cases]
-        folds[fold] = FoldCases(MedSegDiffPredictor(model, SamplingOptions(args.samples, args.steps)), model, cases)
+        folds[fold] = fold_cases(folder_of(args), paths.preprocessed_folder(args.d), fold,
+                                 SamplingOptions(args.samples, args.steps), torch.device("cpu"), CHECKPOINT, args.cases)
     nnunet = {fold: drawn_by_nnunet(of_fold) for fold, of_fold in folds.items()}
+    curves = {fold: nll_curves(drawn, 1.0) for fold, drawn in nnunet.items()}
     tables, masks, found = defaultdict(list), [], defaultdict(list)
     for judge in args.judge or args.f:
-        others = [fold for fold in args.f if fold != judge]
-        fit, planned = fit_sampling([folds[fold] for fold in others]), folds[judge].model.diffusion.sampling
+        others = of_other_folds(folds, judge)
+        fit, planned = fit_sampling(others), folds[judge].model.diffusion.sampling
         margins = {name: round(of_structure[-1], 3) for name, of_structure in fit.margins.items()}
-        temperature, _ = fit_temperature(np.concatenate([nll_curves(nnunet[fold], 1.0) for fold in others]))
+        temperature = temperature_of_others(curves, judge)
         print(f"fold {judge}: dispersion {fit.dispersion:.3f}, weight {fit.weight:g}, temperature "
               f"{fit.temperature:.2f} (nnU-Net {temperature:.2f}), margins {margins}, {fit.quality}, fitted on "
-              f"{sum(len(folds[fold].cases) for fold in others)} cases", flush=True)
+              f"{sum(len(fold.cases) for fold in others)} cases", flush=True)
         target = folds[judge].model.diffusion.target
         scaled = [replace(one, distribution=certain(tempered(one.distribution.conditioner, temperature, target)))
                   for one in nnunet[judge]]
