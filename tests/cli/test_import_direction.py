@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE, CONVERSION, TOP = "medsegdiff_auto", "dataset_conversion", "top"
 
 LAYERS = [TOP, "diffusion", "networks", "nnunet", "files", "checks", "planning", "training", "sampling", "decision",
-          "inference", "evaluation", "selection", "reporting", "explanation"]
+          "inference", "evaluation", "selection", "reporting", "explanation", "handover"]
 MAY_IMPORT = {room: set(LAYERS[:height + 1]) for height, room in enumerate(LAYERS)} | {
     "phantoms": {*LAYERS, "phantoms"},
     "ext_trainers": {*LAYERS, "ext_trainers"},
