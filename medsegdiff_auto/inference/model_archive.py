@@ -269,7 +269,7 @@ def _require_members(file: Path, parts: zipfile.ZipFile, manifest: Manifest) -> 
     for name in sorted(there):
         with parts.open(name) as stream:
             found = checksum_and_size(stream)
-        if found != manifest.files[name]:
+        if found != manifest.files[name] or found.size != parts.getinfo(name).file_size:
             raise _refused(file, f"another content of {name}: {found.size} bytes, SHA-256 {found.sha256[:12]}...",
                            f"{manifest.files[name].size} bytes, SHA-256 {manifest.files[name].sha256[:12]}...")
 

@@ -170,15 +170,14 @@ def _facts(file: Path, archive: Archive, plans: dict) -> FoldFacts:
 
 
 def _weights(file: Path, facts: FoldFacts) -> dict[str, torch.Tensor]:
-    name = f"{file.parent.name}/{file.name}"
     try:
         weights = load_file(file)
     except SafetensorError as failure:
-        raise UserError(f"{name} cannot be read.", found=str(failure)[:200], expected="tensors in safetensors' format",
+        raise UserError(f"{file} cannot be read.", found=str(failure)[:200], expected="tensors in safetensors' format",
                         fix="have the model exported again") from failure
     missing = sorted({target for target in facts.same_as.values() if target not in weights})
     if missing or facts.same_as.keys() & weights.keys():
-        raise UserError(f"{name} does not hold what {FACTS} says.",
+        raise UserError(f"{file} does not hold what {FACTS} says.",
                         found=f"no {missing[0]}" if missing else "a tensor both held and said to be another one",
                         expected="every tensor once", fix="have the model exported again")
     return weights | {alias: weights[target] for alias, target in facts.same_as.items()}
@@ -214,7 +213,7 @@ def _write_fit(file: Path, checksums: dict[str, tuple[str, str]], folder: Path) 
 def _write_steps(file: Path, folder: Path) -> None:
     steps = read_json_object(file).get("steps")
     if not isinstance(steps, list) or not all(map(are_arguments, steps)):
-        raise UserError(f"{file.parent.name}/{file.name} is no postprocessing of nnU-Net.", found=f"{steps!r:.200}",
+        raise UserError(f"{file} is no postprocessing of nnU-Net.", found=f"{steps!r:.200}",
                         expected="steps with labels_or_regions and background_label",
                         fix="have the model exported again")
     folder.mkdir()
@@ -225,7 +224,7 @@ def _validated(schema: type, content: dict, file: Path) -> Any:
     try:
         return validated(schema, content)
     except ValueError as failure:
-        raise UserError(f"{file.parent.name}/{file.name} cannot be read.", found=str(failure)[:300],
+        raise UserError(f"{file} cannot be read.", found=str(failure)[:300],
                         expected="what medsegdiff_export of this version writes",
                         fix="have the model exported again") from failure
 
