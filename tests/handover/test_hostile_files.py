@@ -3,21 +3,19 @@ refused in four lines, and leaves nothing.
 """
 
 import json
-import os
 import pickle
 import stat
 import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from hostile_file import contents, entry_of, rewritten
 from safetensors.torch import load, save
+from watched import MakesFolder, nothing_runs
 
 from medsegdiff_auto.cli import import_model
 from medsegdiff_auto.errors import UserError
@@ -26,35 +24,6 @@ from medsegdiff_auto.inference.model import load_model
 
 WEIGHTS, FACTS = "fold_0/weights.safetensors", "fold_0/fold.json"
 FIRST = "conditioner.unet.encoder.stages.0.0.convs.0.conv.weight"
-_running: list[str] = []
-_watched: list[bool] = []
-
-
-def _watch(event: str, arguments: tuple) -> None:
-    if _watched and event in ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class"):
-        _running.append(f"{event} {arguments}")
-
-
-sys.addaudithook(_watch)
-
-
-@contextmanager
-def nothing_runs() -> Iterator[None]:
-    """Python itself reports every process that is started and every name that a pickle asks for."""
-    _running.clear()
-    _watched.append(True)
-    try:
-        yield
-    finally:
-        _watched.clear()
-    assert _running == []
-
-
-class MakesFolder:
-    def __reduce__(self):
-        return os.mkdir, ("made_by_a_pickle", )
-
-
 PICKLE = pickle.dumps(MakesFolder())
 
 
