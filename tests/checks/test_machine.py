@@ -63,7 +63,7 @@ FAULTS = [
      "/p, 0.5 GB free", "make room"),
     ({"caches": {"TMPDIR": Place("/tmp", is_writable=False)}}, "TMPDIR", ERROR, "/tmp cannot be written",
      "export TMPDIR="),
-    ({"caches": {"XDG_CACHE_HOME": Place("/.c", is_writable=False)}}, "XDG_CACHE_HOME", WARNING, "/.c cannot be written",
+    ({"caches": {"XDG_CACHE_HOME": Place("/c", is_writable=False)}}, "XDG_CACHE_HOME", WARNING, "/c cannot be written",
      "export XDG_CACHE_HOME="),
 ]
 
