@@ -1,6 +1,7 @@
 """The phantom is the same everywhere, and an answer that is another model's is refused."""
 
 import hashlib
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,9 @@ from small_model import KEPT
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.handover.self_test import Answer, answer_of, phantom, read_answer, require_same_answer
 from medsegdiff_auto.inference.model import load_model
+from medsegdiff_auto.nnunet.managers import PlansManager, determine_num_input_channels
+from medsegdiff_auto.nnunet.plans import diffusion_configuration
+from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +73,30 @@ def test_another_phantom_cannot_be_compared(model, answer):
 def test_a_damaged_answer_is_named(text, labels):
     with pytest.raises(UserError, match="self-test of the model cannot be read"):
         read_answer(text, save({"labels": labels}))
+
+
+@pytest.mark.parametrize("kind", ["cascade", "regions"])
+def test_a_cascade_gets_a_first_stage_and_regions_their_own_masks(kind, model):
+    """Networks that were not trained."""
+    plans, dataset_json = (json.loads((KEPT / name).read_text(encoding="utf-8")) for name in (
+        "plans.json", "dataset.json"))
+    if kind == "cascade":
+        plans["configurations"]["2d"]["previous_stage"] = "2d"
+    else:
+        plans["configurations"]["2d"]["diffusion"]["target"] = "regions"
+        dataset_json |= {"labels": {"background": 0, "whole": [1, 2], "lesion": [2]}, "regions_class_order": [1, 2]}
+    plans_manager = PlansManager(plans)
+    configuration, labels = plans_manager.get_configuration("2d"), plans_manager.get_label_manager(dataset_json)
+    num_inputs = determine_num_input_channels(plans_manager, configuration, dataset_json)
+    assert num_inputs == (3 if kind == "cascade" else 1)
+    torch.manual_seed(0)
+    network = nnUNetTrainerMedSegDiff.build_network_architecture(plans_manager, configuration, num_inputs,
+                                                                 labels.num_segmentation_heads, False)
+    other = replace(model, plans_manager=plans_manager, configuration_manager=configuration, network=network,
+                    dataset_json=dataset_json, fold_weights=[network.state_dict()],
+                    diffusion=diffusion_configuration(configuration))
+    answer = answer_of(other)
+    assert len(answer.facts.mean_probabilities) == (3 if kind == "cascade" else 2)
+    assert answer.label_map.shape == (1, 32, 32) and set(np.unique(answer.label_map)) <= {0, 1, 2}
+    assert require_same_answer(other, answer).endswith("in all 1024 voxels")
+    assert (answer.facts.image == answer_of(model).facts.image) is (kind == "regions")
