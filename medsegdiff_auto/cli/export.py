@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
+from medsegdiff_auto.errors import UserError
 
 
 def main(argv=None) -> int:
@@ -21,7 +22,8 @@ def command_parser() -> CommandParser:
         "weights, plans, what was fitted, a card, and a self-test that medsegdiff_import runs.")
     parser.add_argument("-m", required=True, metavar="FOLDER",
                         help="model folder, .../DatasetXXX_Name/Trainer__Plans__CONFIGURATION")
-    parser.add_argument("-o", required=True, metavar="FILE", help="the model file, for example model.zip")
+    parser.add_argument("-o", required=True, metavar="FILE",
+                        help="the model file, for example model.zip; with --challenge a new folder")
     parser.add_argument("-f", nargs="+", metavar="FOLD", help="folds (default: all that are trained)")
     parser.add_argument("--weights_licence", metavar="NAME", help="of the weights, for example CC-BY-4.0")
     parser.add_argument("--data_licence", metavar="NAME",
@@ -29,11 +31,43 @@ def command_parser() -> CommandParser:
     parser.add_argument("--citation", metavar="TEXT", help="what who uses the model should cite")
     parser.add_argument("--push_to_hub", metavar="OWNER/NAME",
                         help="upload the file and its card to this repository of the Hugging Face Hub")
+    parser.add_argument("--challenge", choices=("grand-challenge", ),
+                        help="write the folder of a challenge's container: Dockerfile, program, weights, a test case")
+    parser.add_argument("--sockets", metavar="FILE",
+                        help="sockets.json: slugs and paths of the challenge's inputs and outputs; with --challenge")
+    parser.add_argument("--base_image", metavar="NAME@sha256:DIGEST",
+                        help="image with Python that the container is built on; with --challenge")
     return parser
 
 
 def _export(args) -> None:
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
+    if args.challenge or args.sockets or args.base_image:
+        _export_challenge(args)
+    else:
+        _export_file(args)
+
+
+def _export_challenge(args) -> None:
+    if not (args.challenge and args.sockets and args.base_image):
+        raise UserError("A challenge's container is not named whole.", found=" and ".join(
+            flag for flag, value in (("--challenge", args.challenge), ("--sockets", args.sockets),
+                                     ("--base_image", args.base_image)) if value),
+            expected="--challenge grand-challenge --sockets FILE --base_image NAME@sha256:DIGEST",
+            fix="add what is missing, or leave out all three")
+    from medsegdiff_auto.handover.challenge_folder import write_challenge_folder
+
+    compute_on_cpu()
+    measured = write_challenge_folder(Path(args.m), Path(args.o), Path(args.sockets), args.base_image, _folds(args))
+    print(f"{args.o}: its test case of {' x '.join(map(str, measured.size))} voxels took {measured.seconds:.1f} s here")
+    print(f"Read {Path(args.o) / 'README.md'}, then: {Path(args.o) / 'do_test_run.sh'}")
+
+
+def _folds(args) -> list[int | str] | None:
+    return [int(fold) if fold.isdigit() else fold for fold in args.f] if args.f else None
+
+
+def _export_file(args) -> None:
     from medsegdiff_auto.handover.exporting import export_model
     from medsegdiff_auto.handover.hub import push_to_hub, require_hub
     from medsegdiff_auto.inference.model_archive import Terms
@@ -41,9 +75,8 @@ def _export(args) -> None:
     if args.push_to_hub:
         require_hub()
     compute_on_cpu()
-    folds = [int(fold) if fold.isdigit() else fold for fold in args.f] if args.f else None
-    file = Path(args.o)
-    manifest = export_model(Path(args.m), file, folds, Terms(args.weights_licence, args.data_licence, args.citation))
+    file, terms = Path(args.o), Terms(args.weights_licence, args.data_licence, args.citation)
+    manifest = export_model(Path(args.m), file, _folds(args), terms)
     for flag, licence in (("--weights_licence", manifest.terms.weights_licence),
                           ("--data_licence", manifest.terms.data_licence)):
         if licence is None:

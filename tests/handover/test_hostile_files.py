@@ -55,7 +55,7 @@ def link_in_the_place_of_weights(source: Path, target: Path) -> None:
 def same_name_twice(source: Path, target: Path) -> None:
     rewritten(source, target, {})
     with zipfile.ZipFile(target, "a") as parts, pytest.warns(UserWarning, match="Duplicate name"):
-        parts.writestr("plans.json", "{}")
+        parts.writestr("plans.json", contents(source)["plans.json"])
 
 
 def packed(name: str, size: int, kind: int = zipfile.ZIP_DEFLATED):
@@ -84,10 +84,10 @@ def edited_entry(name: str, offset: int, value: bytes):
 
 def members_over_each_other(source: Path, target: Path) -> None:
     """Every fold's weights are the same bytes of the file."""
-    with zipfile.ZipFile(source) as parts:
-        entry = parts.getinfo(WEIGHTS)
-    rewritten(source, target, {f"fold_{fold}/{name}": contents(source)[f"fold_0/{name}"] for fold in range(2, 40)
-                               for name in ("fold.json",)})
+    weights = contents(source)[WEIGHTS]
+    rewritten(source, target, {f"fold_{fold}/fold.json": contents(source)[FACTS] for fold in range(2, 40)},
+              lambda manifest: manifest["files"].update({f"fold_{fold}/weights.safetensors": entry_of(weights)
+                                                         for fold in range(2, 40)}))
     with zipfile.ZipFile(target, "a") as parts:
         first = parts.getinfo(WEIGHTS)
         for fold in range(2, 40):
@@ -97,7 +97,6 @@ def members_over_each_other(source: Path, target: Path) -> None:
             parts.filelist.append(double)
             parts.NameToInfo[double.filename] = double
         parts._didModify = True
-    assert entry.file_size == first.file_size
 
 
 NAMES = ["../evil.json", "/tmp/evil.json", "fold_0/../../evil.json", "..\\evil.json", "C:\\evil.json", "./plans.json",
@@ -126,6 +125,12 @@ MEMBERS = {name: added(name) for name in NAMES} | {
     "nothing": lambda source, target: target.write_bytes(b""),
     "a folder": lambda source, target: target.unlink(missing_ok=True) or target.mkdir(),
 }
+
+REASONS = {
+    "a link": "plans_link.json", "weights that are a link": "a link or a device", "a device": "is a link or a device",
+    "a name twice": "'plans.json' twice", "weights that are packed": "is packed: ", "a text of 100 MB": "of 104857600 ",
+    "packed by bzip2": "packed in another way", "encrypted": "is encrypted", "2000 members": "2007 members",
+    "members over each other": "members that lie over each other", "smaller than it says": "another content of plans"}
 
 # ---- the manifest ----------------------------------------------------------------------------------------------------
 
@@ -278,6 +283,9 @@ def test_it_is_refused_in_four_lines_nothing_runs_and_nothing_is_left(kind, expo
         assert import_model.main([str(inside / "model.zip")]) == 2
     printed = capsys.readouterr()
     assert [line.split(":")[0].strip() for line in printed.err.splitlines()] == ["error", "found", "expected", "fix"]
+    which, _, name = kind.partition(": ")
+    assert which != "member" or "is not taken for a model." in printed.err
+    assert (REASONS if which == "member" else {}).get(name, "found:") in printed.err
     after = tree(tmp_path)
     assert after.keys() == before.keys()
     assert {path for path in after if after[path] != before[path]} <= {str(inside)}
