@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PROGRAM = '''"""Segments the image in /input with the model in /opt/ml/model and writes to /output, as sockets.json says."""
+PROGRAM = '''"""Segments the image in /input with the model in /opt/ml/model and writes to /output (sockets.json)."""
 
 from medsegdiff_auto.handover.challenge import main
 

@@ -33,7 +33,7 @@ import os, resource, runpy, sys
 allowed = [os.path.realpath(folder) for folder in sys.argv[1:3]]
 said = []
 def watch(event, arguments):
-    if event in ("socket.connect", "subprocess.Popen", "os.fork", "os.posix_spawn") and arguments[0] != "fc-list":
+    if event in ("socket.connect", "subprocess.Popen", "os.fork", "os.posix_spawn") and arguments[:1] != ("fc-list",):
         said.append(f"{event} {arguments[:2]}")
     if event == "open" and isinstance(arguments[0], (str, bytes)) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
         path = os.path.realpath(os.fsdecode(arguments[0]))
