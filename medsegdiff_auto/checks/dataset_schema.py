@@ -34,7 +34,7 @@ class DatasetJson:
     """Types of the keys that nnU-Net reads; those that are missing are named elsewhere, others are nobody's concern."""
 
     numTraining: Annotated[StrictInt, Field(ge=0)] = 0
-    file_ending: StrictStr = ".nii.gz"
+    file_ending: Annotated[StrictStr, Field(pattern=r"^[^/\\\x00]*$")] = ".nii.gz"  # no path, which leads elsewhere
     dataset: Annotated[dict[StrictStr, ListedCase], Field(min_length=1)] | None = None
     regions_class_order: list[StrictInt] | None = None
 

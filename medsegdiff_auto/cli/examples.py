@@ -35,6 +35,10 @@ EXAMPLES = {
                             "902 -c 3d_fullres --slurm '--time=24:00:00 --gres=gpu:1'"),
     "medsegdiff_compare": ("auto=predictions nnunet=nnunet_predictions -ref labelsTs -o compared",
                            "a=first b=second -ref labelsTs -o compared --reference b"),
+    "medsegdiff_export": ("-m model_folder -o model.zip",
+                          "-m model_folder -o model.zip --weights_licence CC-BY-4.0 --citation 'Us 2026'"),
+    "medsegdiff_import": ("model.zip", "model.zip -o model_folder"),
+    "medsegdiff_doctor": ("", "--json"),
     "medsegdiff_info": ("", "--json"),
 }
 

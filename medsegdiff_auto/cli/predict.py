@@ -32,7 +32,8 @@ def command_parser() -> CommandParser:
     parser.add_argument("-o", required=True, metavar="FOLDER", help="where the predictions go")
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("-d", metavar="DATASET", help="dataset ID or name")
-    model.add_argument("-m", metavar="FOLDER", help="model folder, instead of -d -c -p; needs no environment variable")
+    model.add_argument("-m", metavar="FOLDER", help="model folder, or file of medsegdiff_export, instead of -d -c -p: "
+                       "needs no environment variable")
     parser.add_argument("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres; with -d")
     parser.add_argument("-p", default="MedSegDiffPlans", metavar="PLANS",
                         help="name of the plans (default: MedSegDiffPlans)")

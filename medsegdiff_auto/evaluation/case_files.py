@@ -12,6 +12,7 @@ from medsegdiff_auto.checks.dataset_json import label_names
 from medsegdiff_auto.checks.scan_findings import geometry_findings, label_findings, label_values, nonfinite_findings
 from medsegdiff_auto.decision.sizes import size_column, size_of_voxel
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.arrays import read_arrays
 from medsegdiff_auto.files.geometry import Geometry
 from medsegdiff_auto.files.pictures import PICTURE_ENDINGS
 from medsegdiff_auto.files.scans import Scan, count_nonfinite
@@ -124,8 +125,7 @@ def read_npz(path: Path, grid: Grid) -> np.ndarray:
 
 def read_posterior(path: Path, grid: Grid) -> np.ndarray:
     """The known P(label | image) of a phantom: float32 `(num_labels, *grid.shape)`, background first."""
-    with np.load(path, allow_pickle=False) as stored:
-        array = stored["probabilities"].astype(np.float32)
+    array = read_arrays(path, "probabilities")[0].astype(np.float32)
     if array.shape[1:] != grid.shape:
         raise _other_grid(path, array.shape[1:], grid)
     return array

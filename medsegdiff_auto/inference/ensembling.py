@@ -3,8 +3,6 @@
 import contextlib
 import io
 import shutil
-import zipfile
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -61,16 +59,15 @@ def ensemble(input_folders: Sequence[Path], output_folder: Path, save_probabilit
 
 def _decode(stage: Path, model_files: Path, fusion: str, keep_probabilities: bool) -> None:
     """Replaces the label maps of a folder by those of another fusion of the probabilities beside them."""
-    import numpy as np
-
     from medsegdiff_auto.decision.decoder import decode
+    from medsegdiff_auto.files.arrays import read_arrays
     from medsegdiff_auto.nnunet.managers import PlansManager
 
     dataset_json = read_json_object(model_files / "dataset.json")
     plans_manager = PlansManager(read_plans(model_files / "plans.json"))
     labels, writer = plans_manager.get_label_manager(dataset_json), plans_manager.image_reader_writer_class()
     for file in sorted(stage.glob("*.npz")):
-        segmentation = decode(fusion, np.load(file)["probabilities"], None, labels)
+        segmentation = decode(fusion, read_arrays(file, "probabilities")[0], None, labels)
         properties_file = file.with_suffix(".pkl")
         writer.write_seg(segmentation, str(stage / f"{file.stem}{dataset_json['file_ending']}"),
                          load_plain(properties_file))
@@ -92,11 +89,12 @@ def _require_harmless(folders: Sequence[Path], num_processes: int) -> None:
 def _require_probabilities(file: Path) -> None:
     import numpy as np
 
+    from medsegdiff_auto.files.arrays import read_arrays
+
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            found = "" if np.isfinite(stored["probabilities"]).all() else "NaN or infinite values"
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as failure:
-        found = f"{type(failure).__name__}: {failure}"
+        found = "" if np.isfinite(read_arrays(file, "probabilities")[0]).all() else "NaN or infinite values"
+    except (UserError, TypeError) as failure:
+        found = failure.found if isinstance(failure, UserError) else f"TypeError: {failure}"
     if found:
         raise UserError(f"{file} holds no probabilities.", found=found,
                         expected="an array named probabilities, of finite numbers",

@@ -1,12 +1,14 @@
-"""A trained model folder, loaded without running code from its files."""
+"""A trained model, a folder or a file of ``medsegdiff_export``, loaded without running code from its files."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
@@ -16,6 +18,7 @@ from medsegdiff_auto.findings import errors_among
 from medsegdiff_auto.decision.fitted_sampling import FittedSampling, checkpoint_checksums, read_fitted_sampling
 from medsegdiff_auto.inference.model_integrity import (read_trained_fold, require_fitting_weights, require_mirroring,
                                                        require_one_training)
+from medsegdiff_auto.inference.model_unpacking import unpacked
 from medsegdiff_auto.nnunet.known_names import read_plans, require_known_reader
 from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager, determine_num_input_channels
 from medsegdiff_auto.nnunet.plans import diffusion_configuration
@@ -93,10 +96,14 @@ def load_model(folder: Path, folds: list[int | str] | None = None,
                checkpoint_name: str = "checkpoint_final.pth", use_fitted: bool = True) -> TrainedModel:
     """Loads every fold's averaged weights on the CPU, and what ``medsegdiff_calibrate`` fitted unless told otherwise.
 
+    Args:
+        folder: or a model file, which is unpacked when it is used for the first time.
+
     Raises:
         UserError: the model or a fold is missing, a file is damaged, or the files are not of one training by this
             package.
     """
+    folder = unpacked(folder) if folder.is_file() else folder
     folds = require_folds(folder, folds, checkpoint_name)
     plans, (dataset_json, findings) = read_plans(folder / "plans.json"), read_dataset_json(folder)
     for error in errors_among(findings):
@@ -122,13 +129,15 @@ def _assembled(folder: Path, folds: tuple[int | str, ...], plans: dict, dataset_
     configuration = require_one_training(checkpoints, plans, dataset_json)
     plans_manager = PlansManager(plans)
     configuration_manager = plans_manager.get_configuration(configuration)
-    network = nnUNetTrainerMedSegDiff.build_network_architecture(
-        plans_manager, configuration_manager,
-        determine_num_input_channels(plans_manager, configuration_manager, dataset_json),
-        plans_manager.get_label_manager(dataset_json).num_segmentation_heads, enable_deep_supervision=False)
-    diffusion = diffusion_configuration(configuration_manager)
+    build = partial(nnUNetTrainerMedSegDiff.build_network_architecture, plans_manager, configuration_manager,
+                    determine_num_input_channels(plans_manager, configuration_manager, dataset_json),
+                    plans_manager.get_label_manager(dataset_json).num_segmentation_heads, enable_deep_supervision=False)
+    with torch.device("meta"):  # plans of a network that is too large for the machine have no such weights
+        planned = build()
     for file, checkpoint in checkpoints.items():
-        require_fitting_weights(network, checkpoint, file)
+        require_fitting_weights(planned, checkpoint, file)
+    network = build()
+    diffusion = diffusion_configuration(configuration_manager)
     mirroring_axes = [require_mirroring(checkpoint, len(configuration_manager.patch_size), file)
                       for file, checkpoint in checkpoints.items()]
     model = TrainedModel(folder, folds, plans_manager, configuration_manager, diffusion, dataset_json, network,

@@ -5,21 +5,16 @@ companions.
 import shutil
 from pathlib import Path
 
-import numpy as np
-
-from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.inference.case_table import read_case_table, with_sizes_of, write_case_table
 from medsegdiff_auto.checks.inputs import require_other_folder, require_writable
 from medsegdiff_auto.files.nifti_geometry import copy_geometries
-from medsegdiff_auto.nnunet.plain_pickle import load_plain
+from medsegdiff_auto.nnunet.postprocessing_steps import load_postprocessing
 from medsegdiff_auto.nnunet.known_names import require_known_names
 from medsegdiff_auto.files.prediction_folder import CASES_FILE, list_companions, staged_predictions
 from medsegdiff_auto.locks import alone_in
 from medsegdiff_auto.writing import staged_output
 
 EVALUATIONS = ("summary.json", "metrics.csv", "metrics.json")  # of the predictions before postprocessing
-_STEP = ("nnunetv2.postprocessing.remove_connected_components", "remove_all_but_largest_component_from_segmentation")
-_ARGUMENTS = {"labels_or_regions", "background_label"}
 
 
 def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Path, plans: dict, dataset_json: dict,
@@ -53,33 +48,3 @@ def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Pa
         if (input_folder / CASES_FILE).is_file():
             write_case_table(with_sizes_of(read_case_table(input_folder), stage, dataset_json), stage)
     return [function.__name__ for function in functions]
-
-
-def load_postprocessing(path: Path) -> tuple[list, list]:
-    """The functions of a ``postprocessing.pkl`` and their keyword arguments; nothing but nnU-Net's own steps is loaded.
-
-    Raises:
-        UserError: the file is missing, unreadable, or names anything else, which would run when loaded.
-    """
-    if not path.is_file():
-        raise UserError("The postprocessing file does not exist.", found=str(path),
-                        expected="the postprocessing.pkl of medsegdiff_find_best_configuration",
-                        fix="correct -pp_pkl_file")
-    content = load_plain(path, {_STEP})
-    try:
-        functions, arguments = content
-        fits = len(functions) == len(arguments) and all(
-            callable(function) and given.keys() <= _ARGUMENTS and all(map(_are_labels, given.values()))
-            for function, given in zip(functions, arguments))
-    except (ValueError, TypeError, AttributeError):
-        fits = False
-    if not fits:
-        raise UserError(f"{path} is no postprocessing of nnU-Net.", found=f"{content!r:.200}",
-                        expected=f"a list of {_STEP[1]}, and a list of as many sets of {', '.join(sorted(_ARGUMENTS))}",
-                        fix="run medsegdiff_find_best_configuration again")
-    return functions, arguments
-
-
-def _are_labels(value: object) -> bool:
-    """Whole numbers, or lists of them."""
-    return all(map(_are_labels, value)) if isinstance(value, (list, tuple)) else isinstance(value, (int, np.integer))

@@ -35,7 +35,8 @@ class Segmenter:
     """A trained model that segments images; no environment variable is needed.
 
     Args:
-        model_folder: written by ``medsegdiff_train``, with ``plans.json`` and ``fold_0``, ...
+        model_folder: written by ``medsegdiff_train``, with ``plans.json`` and ``fold_0``, ...; or a file of
+            ``medsegdiff_export``.
         folds: a fold or several; None for all that are trained.
         device: ``cuda``, ``cpu`` or ``mps``; None for cuda where there is one, else cpu.
         samples: per fold, at least 1.

@@ -8,6 +8,7 @@
     resampling     from a file's grid to the network's: order of axes, spacing, shape
     windows        the tiles of its sliding window, and the weights of their voxels
     dataset_files  names and content of the preprocessed folder
+    postprocessing_steps    its postprocessing.pkl, and its steps as plain values
     readers        which of its readers reads a dataset
     structures     what ``dataset.json`` calls a label or a region
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from medsegdiff_auto.errors import UserError
+
 NUM_FOLDS = 5  # nnU-Net's, where there is no split
 SPLITS_FILE, FINGERPRINT_FILE = "splits_final.json", "dataset_fingerprint.json"
 
@@ -25,8 +27,26 @@ def references_folder(preprocessed_folder: Path) -> Path:
 
 
 def read_splits(preprocessed_folder: Path) -> list[dict[str, list[str]]]:
-    """Cases ``train`` and ``val`` of every fold."""
-    return json.loads((preprocessed_folder / SPLITS_FILE).read_text(encoding="utf-8"))
+    """Cases ``train`` and ``val`` of every fold.
+
+    Raises:
+        UserError: the file is damaged, or a name is a path, which would lead out of the folders of the results.
+    """
+    file = preprocessed_folder / SPLITS_FILE
+    content = json.loads(file.read_text(encoding="utf-8"))
+    names = [name for fold in content for part in fold.values() for name in part] if _are_splits(content) else [None]
+    wrong = [name for name in names if not isinstance(name, str) or not name or set(name) & set("/\\\0")]
+    if wrong:
+        raise UserError(f"{file} does not hold the folds of a dataset.",
+                        found="another content" if wrong == [None] else f"a case named {wrong[0]!r:.100}",
+                        expected='[{"train": [CASE, ...], "val": [CASE, ...]}, ...]',
+                        fix="put back the file that the preprocessing or you have written, or delete it")
+    return content
+
+
+def _are_splits(content: object) -> bool:
+    return isinstance(content, list) and all(isinstance(fold, dict) and fold.keys() >= {"train", "val"} and all(
+        isinstance(part, list) for part in fold.values()) for fold in content)
 
 
 def is_divisible(preprocessed_folder: Path) -> bool:

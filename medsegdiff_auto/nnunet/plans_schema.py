@@ -56,7 +56,7 @@ class Plans:
     transpose_forward: Order | None = None
     transpose_backward: Order | None = None
     foreground_intensity_properties_per_channel: dict[str, dict[str, float]] = field(default_factory=dict)
-    configurations: Annotated[dict[str, Configuration], Field(min_length=1)] = field(default_factory=dict)
+    configurations: Annotated[dict[FileName, Configuration], Field(min_length=1)] = field(default_factory=dict)
 
 
 def require_plans(plans: dict, shown: str) -> None:

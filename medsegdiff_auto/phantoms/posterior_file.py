@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.arrays import read_arrays
 from medsegdiff_auto.phantoms.posterior import Posterior
 
 
@@ -22,9 +23,8 @@ def load_posterior(path: str | Path) -> Posterior:
         UserError: no such file, or not a posterior.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return Posterior.from_dict(json.loads(str(archive["parameters"])))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        return Posterior.from_dict(json.loads(str(read_arrays(Path(path), "parameters")[0])))
+    except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path} is not the posterior of a phantom.", found=f"{type(error).__name__}: {error}",
                         expected="an npz file with probabilities and parameters, written by medsegdiff_phantoms",
                         fix="check the path, or write the phantoms anew") from error

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-
-from nnunetv2.postprocessing.remove_connected_components import remove_all_but_largest_component_from_segmentation
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.nnunet.dataset_files import read_splits
 from medsegdiff_auto.nnunet.managers import PlansManager
 from medsegdiff_auto.nnunet.plans import diffusion_configuration
+from medsegdiff_auto.nnunet.postprocessing_steps import FILE as POSTPROCESSING_FILE, write_postprocessing
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.files.provenance import checksum
 from medsegdiff_auto.selection.choice import Scores, Selection, candidates, select
@@ -23,9 +21,9 @@ from medsegdiff_auto.nnunet.structures import ignore_label_of, structures_of
 from medsegdiff_auto.decision.fitted_sampling import read_fitted_sampling
 from medsegdiff_auto.selection.instructions import Sampling
 from medsegdiff_auto.training.folds import require_same_fold
-from medsegdiff_auto.writing import atomically, write_json
+from medsegdiff_auto.writing import write_json
 
-CHOICE_FILE, POSTPROCESSING_FILE = "choice.json", "postprocessing.pkl"
+CHOICE_FILE = "choice.json"
 FEWEST_SAMPLES = 4  # an interval, an expected Dice and a mutual information of fewer say next to nothing
 
 
@@ -109,9 +107,7 @@ def _written(selection: Selection, scores: Scores, seed: int, folder: Path) -> S
     folder.mkdir(exist_ok=True)
     choice = selection.choice
     steps = [scores.steps[number] for number in choice.postprocessing]
-    with atomically(folder / POSTPROCESSING_FILE) as unfinished:
-        unfinished.write_bytes(
-            pickle.dumps(([remove_all_but_largest_component_from_segmentation] * len(steps), steps)))
+    write_postprocessing(steps, folder / POSTPROCESSING_FILE)
     content = {
         "choice": asdict(choice), "held_out": {str(fold): asdict(one)
                                                for fold, one in selection.held_out.items()},

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.arrays import read_arrays
 from medsegdiff_auto.files.provenance import checksum
 from medsegdiff_auto.evaluation.audit import validation_cases
 from medsegdiff_auto.nnunet.dataset_files import references_folder
@@ -72,9 +73,12 @@ class StoredCase:
 
 
 def read_stored_case(file: Path) -> StoredCase:
-    """Reads what :meth:`StoredCase.write` wrote."""
-    with np.load(file, allow_pickle=False) as stored:
-        return StoredCase(stored["samples"], stored["means"], stored["nll"])
+    """Reads what :meth:`StoredCase.write` wrote.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return StoredCase(*read_arrays(file, "samples", "means", "nll"))
 
 
 def samples_folder(model_folder: Path, fold: int, num_steps: int) -> Path:

@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGE, CONVERSION, TOP = "medsegdiff_auto", "dataset_conversion", "top"
 
 LAYERS = [TOP, "diffusion", "networks", "nnunet", "files", "checks", "planning", "training", "sampling", "decision",
-          "inference", "evaluation", "selection", "reporting", "explanation", "comparison", "crossval"]
+          "inference", "evaluation", "selection", "reporting", "explanation", "handover", "comparison", "crossval"]
 MAY_IMPORT = {room: set(LAYERS[:height + 1]) for height, room in enumerate(LAYERS)} | {
-    "phantoms": {*LAYERS[:LAYERS.index("nnunet")], "phantoms"},
+    "phantoms": {*LAYERS[:LAYERS.index("checks")], "phantoms"},
     "explanation": {*LAYERS, "phantoms"},  # its notebook learns from them
     "ext_trainers": {*LAYERS, "ext_trainers"},
     "benchmarks": {*LAYERS, "phantoms", "benchmarks", CONVERSION, "cli"},

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from chain import FOLDS, command
 
 from medsegdiff_auto.selection.stored_samples import read_stored_case, samples_folder
-from medsegdiff_auto.inference.postprocessing import load_postprocessing
+from medsegdiff_auto.nnunet.postprocessing_steps import load_postprocessing
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 
 STORE = "store_samples -d 902 -c 2d -f 0 1 -device cpu --samples 2"
