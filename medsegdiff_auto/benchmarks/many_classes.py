@@ -21,11 +21,12 @@ from medsegdiff_auto.benchmarks.prediction_time import competitors, paired_secon
 from medsegdiff_auto.benchmarks.training_time import median_ratio
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.inference.expected_cost import CallCost, case_cost
-from medsegdiff_auto.inference.model import load_model
+from medsegdiff_auto.inference.model import TrainedModel, load_model
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
 from medsegdiff_auto.sampling.case_size import CaseSize
 from medsegdiff_auto.sampling.memory_plan import GB
 
+IMPOSSIBLE = -30.0  # as a logit
 ALL_VIEWS = 8  # of nnU-Net's mirroring in 3-D
 
 
@@ -33,6 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[4, 30, 60, 104])
     parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--possible", type=int, metavar="N",
+                        help="classes that are possible, as in a tile of a trained network (default: all)")
     parser.add_argument("--resources", choices=("gpu", "cpu", "tiny"), default="tiny",
                         help="that the model is planned for")
     parser.add_argument("-size", type=int, nargs=3, default=(96, 96, 96), metavar=("Z", "Y", "X"), help="that is timed")
@@ -50,6 +53,8 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             model = load_model(untrained_model(Path(folder) / "model", num_classes, args.resources), [0])
             model = replace(model, mirroring_axes=(0, 1, 2))  # an untrained checkpoint names none
+            if args.possible:
+                without_others(model, args.possible)
             methods = competitors(model, torch.device("cpu"), [args.samples], [model.diffusion.sampling.num_steps])
             rows = paired_seconds(methods, [image], args.rounds, process_time if args.cpu_seconds else perf_counter)
             ratio, low, high = median_ratio(rows)
@@ -61,6 +66,14 @@ def main() -> None:
         print(f"| {num_classes} | {np.median(rows[:, 0]):.1f} | {ratio:.3f} ({low:.3f} to {high:.3f}) | "
               f"{plan.peak_bytes / GB:.1f} | {plan.disk_bytes / GB:.0f} | {plan.samples_together} | {forwards:.2f} |",
               flush=True)
+
+
+def without_others(model: TrainedModel, number: int) -> None:
+    """Makes all but the first classes impossible to the network of a model."""
+    for weights in model.fold_weights:
+        for name in weights:
+            if "seg_layers" in name and name.endswith("bias"):
+                weights[name][number:] = IMPOSSIBLE
 
 
 if __name__ == "__main__":

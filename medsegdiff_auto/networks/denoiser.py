@@ -34,6 +34,7 @@ from medsegdiff_auto.networks.transformer import Transformer
 
 EMBEDDING_PER_FEATURE = 4
 VALUES_PER_BLOCK = 2 ** 17  # of what is computed voxel by voxel on a CPU: they stay in its cache
+FEW_CLASSES, POSSIBLE_FROM = 8, 1e-6  # of more classes, those that are nowhere in a tile so probable are left out of it
 
 
 class ImageTerms(NamedTuple):
@@ -222,34 +223,47 @@ class Denoiser(nn.Module):
         """The mean mask over latent noise of this standard deviation, (B, K, *spatial) float32, of a denoiser that
         sees no state.
         """
-        logits, gains = self._response(image)
-        expected = torch.empty(logits.shape, device=logits.device)
-        for number in range(len(logits)):
-            one = slice(number, number + 1)
-            partly = [between_cells_but_last(dispersion * gain[one], self.cell) for gain in gains]
+        of_all, gains = self._response(image)
+        expected = torch.zeros(of_all.shape, device=of_all.device)
+        for number, logits in enumerate(of_all):
+            classes = self._possible(logits)
+            logits = logits[classes]
+            partly = [between_cells_but_last(dispersion * gain[number, classes][None], self.cell) for gain in gains]
             for rows in _blocks(logits):
                 of_voxels = (along_last(gain[:, :, rows], self.cell[-1]) for gain in partly)
-                expected[one, :, rows] = expected_probabilities(logits[one, :, rows], of_voxels, self.target)
+                of_rows = expected_probabilities(logits[None, :, rows], of_voxels, self.target)
+                expected[number, classes, rows] = of_rows[0]
         return expected
 
-    def drawn_outputs(self, image: ImageTerms, latent: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
-        """Logits of draws of one image by a denoiser that sees no state: the number of the draw, rows of the first
-        spatial axis, and the logits there, (K, rows, *rest). A call for all voxels of many classes would wait for the
-        memory at every operation.
+    def _possible(self, logits: Tensor) -> slice | Tensor:
+        """The classes, of logits (K, *spatial), that are worth computing with: all, or of many those that are possible
+        somewhere.
+        """
+        if self.target == "regions" or len(logits) <= FEW_CLASSES or logits.is_meta:
+            return slice(None)
+        above_others = (logits - logits.logsumexp(0, keepdim=True)).flatten(1).amax(1)
+        return (~(above_others < math.log(POSSIBLE_FROM))).nonzero()[:, 0]  # NaN is for others to find
+
+    def drawn_outputs(self, image: ImageTerms,
+                      latent: Tensor) -> Iterator[tuple[tuple[int, slice | Tensor, slice], Tensor]]:
+        """Logits of draws of one image by a denoiser that sees no state, in parts: the number of the draw, the classes
+        that are possible and rows of the first spatial axis, and the logits there, (classes, rows, *rest). A call for
+        all voxels of many classes would wait for the memory at every operation.
 
         Args:
             latent: (S, fields, *cells), of a denoiser without latent noise no fields.
         """
-        logits, gains = self._response(image)
-        assert len(logits) == 1, logits.shape
+        (logits, ), gains = self._response(image)
+        classes = self._possible(logits)
+        logits, gains = logits[classes], [gain[:, classes] for gain in gains]
         for draw, fields in enumerate(latent):
             moved = [gain * field.to(gain.dtype) for gain, field in zip(gains, fields)]
             partly = between_cells_but_last(torch.stack(moved).sum(0), self.cell) if moved else None
             for rows in _blocks(logits):
-                output = logits[0, :, rows]
+                output = logits[:, rows]
                 if partly is not None:
                     output = output + along_last(partly[0, :, rows], self.cell[-1]).to(logits.dtype)
-                yield draw, rows, output
+                yield (draw, classes, rows), output
 
     def latent_response(self, image: ImageTerms) -> tuple[Tensor, Tensor]:
         """Logits without latent noise (B, K, *spatial), and what each field adds per unit (B, fields, K, *spatial)."""
@@ -288,7 +302,7 @@ class Denoiser(nn.Module):
 
 
 def _blocks(logits: Tensor) -> list[slice]:
-    """Rows of the first spatial axis of logits (B, K, *spatial), few at a time on a CPU, all at once elsewhere."""
-    of_row, num_rows = logits[0, :, 0].numel(), logits.shape[2]
+    """Rows of the first spatial axis of logits (K, *spatial), few at a time on a CPU, all at once elsewhere."""
+    of_row, num_rows = max(1, logits[:, 0].numel()), logits.shape[1]
     thickness = max(1, VALUES_PER_BLOCK // of_row) if logits.device.type in ("cpu", "meta") else num_rows
     return [slice(start, min(start + thickness, num_rows)) for start in range(0, num_rows, thickness)]

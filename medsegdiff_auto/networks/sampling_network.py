@@ -196,11 +196,10 @@ class SamplingNetwork(nn.Module, ABC):
         """
         assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
         target, shape = self.configuration.target, terms.logits.shape[1:]
-        states = torch.empty((len(latent), *shape), device=latent.device)
-        for draw, rows, output in self.denoiser.drawn_outputs(terms, latent):
+        states = torch.full((len(latent), *shape), -1.0, device=latent.device)
+        for place, output in self.denoiser.drawn_outputs(terms, latent):
             output = at_least_float32(output)[None]
-            states[draw, :, rows] = where_finite(
-                state_from_probabilities(probabilities_from_logits(output, target)), output)[0]
+            states[place] = where_finite(state_from_probabilities(probabilities_from_logits(output, target)), output)[0]
         return states
 
     def x_start_of(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

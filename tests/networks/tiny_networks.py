@@ -36,12 +36,13 @@ LATENT = STATE.changed(latent_scales=(0.5, 2.0), latent_channels=2, name="energy
 PRESETS = {c.preset: c for c in (STATE, PAPER, PAPER_V2, SIMPLE_DIFFUSION)} | {"latent": LATENT}
 
 
-def tiny_unet(dimension: int, residual: bool = False, strides=None, deep_supervision: bool = False) -> nn.Module:
+def tiny_unet(dimension: int, residual: bool = False, strides=None, deep_supervision: bool = False,
+              num_outputs: int = NUM_OUTPUTS) -> nn.Module:
     """nnU-Net's plain or residual-encoder U-Net with three stages."""
     torch.manual_seed(0)
     common = dict(
         input_channels=NUM_INPUTS, n_stages=3, features_per_stage=FEATURES, kernel_sizes=[(3,) * dimension] * 3,
-        conv_op={2: nn.Conv2d, 3: nn.Conv3d}[dimension], conv_bias=True, num_classes=NUM_OUTPUTS,
+        conv_op={2: nn.Conv2d, 3: nn.Conv3d}[dimension], conv_bias=True, num_classes=num_outputs,
         strides=strides or [(1,) * dimension] + [(2,) * dimension] * 2, n_conv_per_stage_decoder=1,
         norm_op={2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dimension], norm_op_kwargs={"eps": 1e-5, "affine": True},
         nonlin=nn.LeakyReLU, nonlin_kwargs={"inplace": True}, deep_supervision=deep_supervision)
@@ -51,10 +52,10 @@ def tiny_unet(dimension: int, residual: bool = False, strides=None, deep_supervi
 
 
 def tiny_network(dimension: int, configuration: DiffusionConfiguration = STATE, deep_supervision: bool = False,
-                 **unet_options) -> nn.Module:
+                 num_outputs: int = NUM_OUTPUTS, **unet_options) -> nn.Module:
     """The network of the configuration's preset."""
-    unet = tiny_unet(dimension, deep_supervision=deep_supervision, **unet_options)
-    return build_network(unet, NUM_OUTPUTS, configuration, deep_supervision, num_inputs=NUM_INPUTS)
+    unet = tiny_unet(dimension, deep_supervision=deep_supervision, num_outputs=num_outputs, **unet_options)
+    return build_network(unet, num_outputs, configuration, deep_supervision, num_inputs=NUM_INPUTS)
 
 
 def randomised(network: nn.Module, seed: int = 1) -> nn.Module:
