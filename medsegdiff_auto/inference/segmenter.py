@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import nibabel
+import numpy as np
 import SimpleITK as sitk
 import torch
 
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.tables import DECODERS
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.failures import FULL_DISK, as_user_error
 from medsegdiff_auto.heap import give_back_freed_memory
 from medsegdiff_auto.sampling.case_size import CaseSize
 from medsegdiff_auto.files.grid import ItkGrid
@@ -27,12 +31,15 @@ from medsegdiff_auto.nnunet.properties import whole_shape
 from medsegdiff_auto.numeric_flags import COUNT, POSITIVE, SEED, Numbers, OutOfRange
 from medsegdiff_auto.training.run import require_device
 
-Image = PathLike | sitk.Image | Sequence[PathLike | sitk.Image]
+OneImage = PathLike | sitk.Image | nibabel.spatialimages.SpatialImage
+Image = OneImage | Sequence[OneImage] | np.ndarray
 CASE_IN_MEMORY = "case"
 
 
 class Segmenter:
     """A trained model that segments images; no environment variable is needed.
+
+    ``with Segmenter(...) as segmenter:`` gives the memory of model and device back at the end of the block.
 
     Args:
         model_folder: written by ``medsegdiff_train``, with ``plans.json`` and ``fold_0``, ...; or a file of
@@ -67,30 +74,50 @@ class Segmenter:
         self.mutual_information = mutual_information
         self.predictor = MedSegDiffPredictor(self.model, at_speed(speed, options, self.model), torch_device)
 
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(self, *failure) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the memory of model and device back; predictions stay, and the segmenter predicts no more."""
+        self.model = self.predictor = None
+        gc.collect()  # networks and their hooks refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        give_back_freed_memory()
+
     def __repr__(self) -> str:
         p = self.predictor
+        if p is None:
+            return "Segmenter(closed)"
         return (f"Segmenter({str(self.model.folder)!r}, folds={list(self.model.folds)}, device={p.device.type!r}, "
                 f"samples={p.num_samples}, steps={p.num_steps}, mirrors={len(p.views)}, fusion={p.fusion!r}, "
                 f"seed={p.options.seed})")
 
     def predict(self, image: Image, case: str | None = None,
-                previous_stage: PathLike | sitk.Image | None = None) -> Prediction:
+                previous_stage: PathLike | sitk.Image | None = None,
+                spacing_mm: Sequence[float] | None = None) -> Prediction:
         """Segments one image.
 
         Args:
-            image: a file, or one per channel in their order, or as many SimpleITK images.
+            image: a file, a folder of one DICOM series, or an image of SimpleITK or nibabel; for several channels a
+                list of them, in the channels' order. Or an array, (z, y, x), (y, x), or either with channels first.
             case: seeds the noise together with the seed. None for what ``medsegdiff_predict`` takes: the name of the
-                first file without ``_0000`` and ending; ``case`` for images in memory.
+                first file or DICOM folder without ``_0000`` and ending; ``case`` for images in memory.
             previous_stage: label map of the first stage, for a cascade.
+            spacing_mm: of an array, one number for each axis of its image, in their order.
 
         Raises:
             UserError: an image does not pass the checks of ``medsegdiff_predict``, or the cascade lacks its first
             stage.
         """
+        self._require_open()
         ending = self.model.dataset_json["file_ending"]
         self._require_previous_stage(previous_stage)
         with TemporaryDirectory(prefix="medsegdiff_image_") as folder, _computing(self.predictor.device):
-            files = image_files(image, ending, Path(folder))
+            files = image_files(image, self.model.dataset_json, Path(folder), spacing_mm)
             check_case(files.paths, self.model.dataset_json, files.shown)
             if isinstance(previous_stage, sitk.Image):
                 previous_stage = written(previous_stage, Path(folder) / f"previous_stage{ending}")
@@ -101,6 +128,41 @@ class Segmenter:
             drawn = self.predictor.draw_case(data, source.case, plan)
             del data  # large images lie on disk from here on
             return fused_case(self.predictor, source, drawn, self.mutual_information, plan.storage.on_cpu())
+
+    def predict_many(self, images: Iterable[Image] | Mapping[str, Image], spacing_mm: Sequence[float] | None = None,
+                     raise_errors: bool = False) -> Iterator[Prediction | UserError]:
+        """Segments one image after the other, when each is asked for; memory holds one prediction of ours at a time.
+
+        An image that cannot be segmented does not stop the others: its error comes in the place of its prediction.
+
+        Args:
+            images: of :meth:`predict`; with the names of their cases as the keys of a mapping.
+            spacing_mm: of arrays, for all of them.
+            raise_errors: raise the first error instead.
+
+        Raises:
+            UserError: the segmenter is closed, an error where it is asked for, or the disk is full.
+        """
+        self._require_open()
+        named = images.items() if isinstance(images, Mapping) else ((None, image) for image in images)
+        return (self._prediction_or_error(image, case, spacing_mm, raise_errors) for case, image in named)
+
+    def _prediction_or_error(self, image: Image, case: str | None, spacing_mm: Sequence[float] | None,
+                             raise_errors: bool) -> Prediction | UserError:
+        try:
+            return self.predict(image, case, spacing_mm=spacing_mm)
+        except Exception as failure:
+            error = as_user_error(failure, case or "The image")
+            if error is None or getattr(failure, "errno", None) in FULL_DISK:
+                raise error or failure from None
+            if raise_errors:
+                raise error from failure
+            return error.with_traceback(None)
+
+    def _require_open(self) -> None:
+        if self.predictor is None:
+            raise UserError("The segmenter is closed.", found="a call after close(), or after its with block",
+                            expected="a Segmenter with its model", fix="load the model again: Segmenter(model_folder)")
 
     def _require_previous_stage(self, previous_stage: PathLike | sitk.Image | None) -> None:
         stage = self.model.configuration_manager.previous_stage_name
@@ -114,9 +176,10 @@ class Segmenter:
                             expected="a model of 3d_cascade_fullres", fix="leave out previous_stage")
 
 
-def predict(image: Image, model_folder: PathLike, case: str | None = None, **options) -> Prediction:
+def predict(image: Image, model_folder: PathLike, case: str | None = None, spacing_mm: Sequence[float] | None = None,
+            **options) -> Prediction:
     """Segments one image; the options are those of :class:`Segmenter`, which loads the model once for many images."""
-    return Segmenter(model_folder, **options).predict(image, case)
+    return Segmenter(model_folder, **options).predict(image, case, spacing_mm=spacing_mm)
 
 
 def _listed(folds: int | str | Sequence[int | str] | None) -> list[int | str] | None:
@@ -130,7 +193,7 @@ def _listed(folds: int | str | Sequence[int | str] | None) -> list[int | str] | 
 def _source(case: str, properties: dict, files: ImageFiles) -> Source:
     if files.image is None:
         return Source(case, properties, files.paths[0].absolute())
-    return Source(case, properties, None, ItkGrid.of_image(files.image))
+    return Source(case, properties, None, ItkGrid.of_image(files.image), files.series)
 
 
 @contextmanager
