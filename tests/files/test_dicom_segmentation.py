@@ -11,7 +11,7 @@ from medsegdiff_auto.files.dicom_series import read_series_of_slices
 from medsegdiff_auto.nnunet.structures import structures_of
 
 SHAPE = (6, 9, 7)
-LABELS = {"background": 0, "liver": 1, "Läsion": 2}
+LABELS = {"background": 0, "liver": 1, "Läsion 肝": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": [2]}
 LIVER = {"value": "10200004", "scheme": "SCT", "meaning": "Liver"}
 STRAIGHT = Place()
@@ -39,21 +39,23 @@ def test_masks_come_back_voxel_for_voxel_at_the_positions_of_the_series(tmp_path
 
 
 def test_patient_study_frame_and_sources_are_those_of_the_series(tmp_path):
-    slices, file = slices_of(tmp_path / "s"), tmp_path / "case.dcm"
+    slices = slices_of(tmp_path / "s", SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Anna")
+    file = tmp_path / "case.dcm"
     write_dicom_masks(LABEL_MAP, structures_of({"labels": LABELS}), {"liver": LIVER}, slices, file)
     content = frames_of(file)[0]
     for keyword in ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "FrameOfReferenceUID"):
         assert getattr(content, keyword) == getattr(slices[0], keyword)
     assert content.SeriesInstanceUID != slices[0].SeriesInstanceUID and content.Modality == "SEG"
+    assert str(content.PatientName) == "Müller^Anna"
     [referenced] = content.ReferencedSeriesSequence
     found = {one.ReferencedSOPInstanceUID for one in referenced.ReferencedInstanceSequence}
     assert found == {one.SOPInstanceUID for one in slices}
     liver, lesion = content.SegmentSequence
-    assert (liver.SegmentLabel, lesion.SegmentLabel) == ("liver", "Läsion")
+    assert (liver.SegmentLabel, lesion.SegmentLabel) == ("liver", "Läsion 肝")
     code = liver.SegmentedPropertyTypeCodeSequence[0]
     assert (code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning) == tuple(LIVER.values())
     code = lesion.SegmentedPropertyTypeCodeSequence[0]
-    assert (code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning) == ("structure_2", "99MEDSEGDIFF", "Läsion")
+    assert (code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning) == ("structure_2", "99MEDSEGDIFF", "Läsion 肝")
     assert liver.SegmentAlgorithmType == "AUTOMATIC"
     assert liver.RecommendedDisplayCIELabValue != lesion.RecommendedDisplayCIELabValue
 

@@ -94,6 +94,13 @@ def test_an_image_of_nibabel_is_what_its_file_is(file_ending, slope, tmp_path):
         np.testing.assert_allclose(getattr(read_again, name)(), getattr(expected, name)(), atol=1e-6)
 
 
+def test_the_numbers_of_an_unsaved_image_of_nibabel_are_not_rounded_to_a_scale_of_its_header(tmp_path):
+    voxels = (VOLUME[0].T * 100).astype(np.int16)
+    image = nibabel.Nifti1Image(voxels, np.eye(4))
+    image.header.set_slope_inter(0.37, -1)
+    np.testing.assert_array_equal(read(image_files(image, model_of(".nii.gz", 1), tmp_path))[0].T, voxels)
+
+
 def test_a_sheared_image_of_nibabel_is_refused(tmp_path):
     affine = np.array([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
     with pytest.raises(UserError, match="image 0 has"):
