@@ -67,7 +67,6 @@ def nibabel_file(image: nibabel.spatialimages.SpatialImage, file: Path) -> Path:
         header.set_sform(image.affine, code=1)
         header.set_qform(image.affine, code=1)
     header.set_data_dtype(voxels.dtype)
-    header.set_slope_inter(1, 0)
     nibabel.save(nibabel.Nifti1Image(voxels, None, header), file)
     return file
 
