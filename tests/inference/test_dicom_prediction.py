@@ -94,6 +94,17 @@ def test_from_python_a_series_gives_the_voxels_and_files_of_the_command(series, 
         np.testing.assert_array_equal(one.position_mm, other.position_mm)
 
 
+def test_a_lone_slice_is_a_series_too(tmp_path):
+    folder = write_series(tmp_path / "lone", voxels()[:1], PLACE)
+    assert command("-i", folder, "-o", tmp_path / "out", *FORMATS) == 0
+    mask = array_of(tmp_path / "out" / "lone.nii.gz")
+    mask = mask.reshape(1, *mask.shape[-2:])
+    for label in (1, 2):
+        np.testing.assert_array_equal(volume_of(tmp_path / "out" / "lone.dcm", label, mask.shape, PLACE), mask == label)
+    found = sitk.ReadImage(str(tmp_path / "out" / "lone.seg.nrrd"))
+    np.testing.assert_allclose(found.TransformIndexToPhysicalPoint((7, 5, 0)), PLACE.position(0, 5, 7), atol=1e-3)
+
+
 def test_continuing_makes_what_is_missing_or_cut_and_nothing_else(series, predictions, tmp_path, capsys):
     folder = Path(shutil.copytree(predictions, tmp_path / "out"))
     again = ["-i", series, "-o", folder, *FORMATS, "--save_probabilities", "--continue_prediction"]
