@@ -6,7 +6,7 @@ import gc
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import nibabel
 import numpy as np
@@ -18,10 +18,12 @@ from medsegdiff_auto.tables import DECODERS
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.failures import FULL_DISK, as_user_error
 from medsegdiff_auto.heap import give_back_freed_memory
-from medsegdiff_auto.sampling.case_size import CaseSize
+from medsegdiff_auto.sampling.case_size import CaseSize, size_of_file
+from medsegdiff_auto.sampling.memory_plan import MemoryPlan
 from medsegdiff_auto.files.grid import ItkGrid
 from medsegdiff_auto.inference.image_input import ImageFiles, PathLike, image_files, written
 from medsegdiff_auto.checks.inputs import check_case
+from medsegdiff_auto.inference.many_images import in_turn
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.options import SPEEDS, SamplingOptions
 from medsegdiff_auto.inference.prediction import Prediction, Source, fused_case, prepare_case
@@ -114,24 +116,14 @@ class Segmenter:
             stage.
         """
         self._require_open()
-        ending = self.model.dataset_json["file_ending"]
         self._require_previous_stage(previous_stage)
-        with TemporaryDirectory(prefix="medsegdiff_image_") as folder, _computing(self.predictor.device):
-            files = image_files(image, self.model.dataset_json, Path(folder), spacing_mm)
-            check_case(files.paths, self.model.dataset_json, files.shown)
-            if isinstance(previous_stage, sitk.Image):
-                previous_stage = written(previous_stage, Path(folder) / f"previous_stage{ending}")
-            data, properties = prepare_case(self.model, files.paths, previous_stage)
-            source = _source(case or files.case or CASE_IN_MEMORY, properties, files)
-            plan = self.predictor.memory_plan(CaseSize(len(data), self.predictor.label_manager.num_segmentation_heads,
-                                                       whole_shape(properties), data.shape[1:]))
-            drawn = self.predictor.draw_case(data, source.case, plan)
-            del data  # large images lie on disk from here on
-            return fused_case(self.predictor, source, drawn, self.mutual_information, plan.storage.on_cpu())
+        with _computing(self.predictor.device):
+            prepared = [self._prepared(image, case, spacing_mm, previous_stage)]
+            return self._predicted(prepared, self._plan(*prepared[0]))
 
     def predict_many(self, images: Iterable[Image] | Mapping[str, Image], spacing_mm: Sequence[float] | None = None,
                      raise_errors: bool = False) -> Iterator[Prediction | UserError]:
-        """Segments one image after the other, when each is asked for; memory holds one prediction of ours at a time.
+        """Segments one image after the other; the next one is prepared meanwhile, where the memory holds both.
 
         An image that cannot be segmented does not stop the others: its error comes in the place of its prediction.
 
@@ -141,23 +133,54 @@ class Segmenter:
             raise_errors: raise the first error instead.
 
         Raises:
-            UserError: the segmenter is closed, an error where it is asked for, or the disk is full.
+            UserError: the segmenter is closed, the model is a cascade, an error where it is asked for, or the disk is
+                full.
         """
         self._require_open()
+        self._require_previous_stage(None)
         named = images.items() if isinstance(images, Mapping) else ((None, image) for image in images)
-        return (self._prediction_or_error(image, case, spacing_mm, raise_errors) for case, image in named)
+        return self._predictions(iter(named), spacing_mm, raise_errors)
 
-    def _prediction_or_error(self, image: Image, case: str | None, spacing_mm: Sequence[float] | None,
-                             raise_errors: bool) -> Prediction | UserError:
-        try:
-            return self.predict(image, case, spacing_mm=spacing_mm)
-        except Exception as failure:
-            error = as_user_error(failure, case or "The image")
-            if error is None or getattr(failure, "errno", None) in FULL_DISK:
-                raise error or failure from None
-            if raise_errors:
-                raise error from failure
-            return error.with_traceback(None)
+    def _predictions(self, named: Iterator[tuple[str | None, Image]], spacing_mm: Sequence[float] | None,
+                     raise_errors: bool) -> Iterator[Prediction | UserError]:
+        def prepare(one: tuple[str | None, Image], wait_for_memory: Callable[[MemoryPlan], None]):
+            case, image = one
+            return self._prepared(image, case, spacing_mm, wait_for_memory=wait_for_memory)
+
+        def use(prepared: list, plan: MemoryPlan) -> Prediction:
+            with _computing(self.predictor.device):
+                return self._predicted(prepared, plan)
+
+        for (case, _), result in in_turn(named, prepare, lambda prepared: self._plan(*prepared), use):
+            yield _as_error(result, case, raise_errors) if isinstance(result, Exception) else result
+
+    def _prepared(self, image: Image, case: str | None, spacing_mm: Sequence[float] | None,
+                  previous_stage: PathLike | sitk.Image | None = None,
+                  wait_for_memory: Callable[[MemoryPlan], None] | None = None) -> tuple[np.ndarray, Source]:
+        """The preprocessed image and where it comes from; ``wait_for_memory`` is called before the image is read."""
+        model, predictor = self.model, self.predictor
+        with TemporaryDirectory(prefix="medsegdiff_image_") as folder:
+            files = image_files(image, model.dataset_json, Path(folder), spacing_mm)
+            if wait_for_memory is not None and files.paths[0].is_file():
+                wait_for_memory(predictor.memory_plan(size_of_file(
+                    files.paths[0], predictor.num_inputs, predictor.label_manager.num_segmentation_heads,
+                    model.plans_manager, model.configuration_manager)))
+            check_case(files.paths, model.dataset_json, files.shown)
+            if isinstance(previous_stage, sitk.Image):
+                ending = model.dataset_json["file_ending"]
+                previous_stage = written(previous_stage, Path(folder) / f"previous_stage{ending}")
+            data, properties = prepare_case(model, files.paths, previous_stage)
+            return data, _source(case or files.case or CASE_IN_MEMORY, properties, files)
+
+    def _plan(self, data: np.ndarray, source: Source) -> MemoryPlan:
+        return self.predictor.memory_plan(CaseSize(len(data), self.predictor.label_manager.num_segmentation_heads,
+                                                   whole_shape(source.properties), data.shape[1:]))
+
+    def _predicted(self, prepared: list[tuple[np.ndarray, Source]], plan: MemoryPlan) -> Prediction:
+        data, source = prepared.pop()
+        drawn = self.predictor.draw_case(data, source.case, plan)
+        del data  # large images lie on disk from here on
+        return fused_case(self.predictor, source, drawn, self.mutual_information, plan.storage.on_cpu())
 
     def _require_open(self) -> None:
         if self.predictor is None:
@@ -188,6 +211,15 @@ def _listed(folds: int | str | Sequence[int | str] | None) -> list[int | str] | 
         return None
     folds = [folds] if isinstance(folds, (int, str)) else folds
     return [int(fold) if str(fold).isdecimal() else fold for fold in folds]
+
+
+def _as_error(failure: Exception, case: str | None, is_raised: bool) -> UserError:
+    """The error of an image; what is a mistake of ours, or would meet the next image too, is raised."""
+    error = as_user_error(failure, case or "The image")
+    if is_raised or error is None or getattr(failure, "errno", None) in FULL_DISK:
+        raise error or failure from None
+    failure.__traceback__ = None  # its frames hold arrays
+    return error.with_traceback(None)
 
 
 def _source(case: str, properties: dict, files: ImageFiles) -> Source:

@@ -2,6 +2,7 @@
 
 import weakref
 from pathlib import Path
+from threading import Event
 
 import nibabel
 import numpy as np
@@ -10,6 +11,7 @@ import SimpleITK as sitk
 
 from medsegdiff_auto import Prediction, Segmenter
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.inference import many_images, segmenter as module
 from medsegdiff_auto.inference.image_input import image_files
 from medsegdiff_auto.inference.segmenter import predict
 
@@ -137,6 +139,42 @@ def test_many_images_come_one_by_one_and_an_error_stands_in_the_place_of_its_ima
     assert (first.samples != last.samples).any()  # the case seeds the noise
     with pytest.raises(UserError, match="does not exist"):
         list(segmenter.predict_many([FILE, "missing.nii.gz"], raise_errors=True))
+
+
+@pytest.mark.parametrize("is_room", [True, False], ids=["room for both", "room for one"])
+def test_the_next_image_is_prepared_beside_the_one_in_use_where_the_memory_holds_both(segmenter, monkeypatch, is_room):
+    """The first image waits for the preparation of the second where there is room; else it is over before."""
+    events, second = [], Event()
+    prepare, fuse = module.prepare_case, module.fused_case
+
+    def prepare_case(*rest):
+        events.append("prepared")
+        if events.count("prepared") == 2:
+            second.set()
+        return prepare(*rest)
+
+    def fused_case(*rest):
+        assert not is_room or events.count("prepared") == 2 or second.wait(60)
+        prediction = fuse(*rest)
+        events.append("over")
+        return prediction
+
+    monkeypatch.setattr(module, "prepare_case", prepare_case)
+    monkeypatch.setattr(module, "fused_case", fused_case)
+    monkeypatch.setattr(many_images, "fit_beside", lambda in_use, following: is_room)
+    found = list(segmenter.predict_many([FILE, FILE]))
+    assert events == (["prepared"] * 2 + ["over"] * 2 if is_room else ["prepared", "over"] * 2)
+    expected = segmenter.predict(FILE)
+    for prediction in found:
+        np.testing.assert_array_equal(prediction.samples, expected.samples)
+
+
+def test_images_that_are_not_asked_for_are_not_looked_at(segmenter):
+    asked = []
+    images = (asked.append(number) or FILE for number in range(100))
+    found = segmenter.predict_many(images)
+    assert next(found).segmentation.any() and asked == [0, 1]
+    found.close()
 
 
 def test_a_mistake_of_ours_is_no_error_of_the_image(segmenter, monkeypatch):
