@@ -17,3 +17,8 @@ def as_bytes(hexadecimal: str) -> tuple[int, int, int]:
     """Red, green and blue, 0 to 255, of ``#rrggbb``."""
     red, green, blue = bytes.fromhex(hexadecimal.removeprefix("#"))
     return red, green, blue
+
+
+def tinted(hexadecimal: str, share: float) -> str:
+    """A colour mixed with this share of white, [0, 1]."""
+    return "#" + "".join(f"{round(value + share * (255 - value)):02x}" for value in as_bytes(hexadecimal))

@@ -19,7 +19,7 @@ from medsegdiff_auto.files.slicer_segmentation import Segment, itksnap_labels, w
 from medsegdiff_auto.files.viewer_library import require_library
 from medsegdiff_auto.nnunet.readers import turns_images
 from medsegdiff_auto.nnunet.structures import structures_of
-from medsegdiff_auto.palette import structure_colour
+from medsegdiff_auto.palette import structure_colour, tinted
 from medsegdiff_auto.writing import write_text
 
 if TYPE_CHECKING:
@@ -90,5 +90,6 @@ def _segments(prediction: ImageGridPrediction, with_inclusion: bool) -> Iterator
     if with_inclusion:
         for index, (structure, inclusion) in enumerate(zip(structures, inclusion_maps(prediction))):
             for percent in reversed(PERCENTS):
-                yield Segment(f"{structure.name} in {percent} % of the samples", inclusion >= percent,
-                              structure_colour(index), codes.get(structure.name))
+                paler = tinted(structure_colour(index), (100 - percent) / 150)
+                yield Segment(f"{structure.name} in {percent} % of the samples", inclusion >= percent, paler,
+                              codes.get(structure.name))

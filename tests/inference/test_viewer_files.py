@@ -69,6 +69,9 @@ def test_each_region_and_each_of_its_shares_is_a_segment_of_the_slicer_file(fold
         np.testing.assert_array_equal(held[name], mask)
         for percent, fewest in ((5, 1), (50, 10), (95, 19)):
             np.testing.assert_array_equal(held[f"{name} in {percent} % of the samples"], samples.sum(0) >= fewest)
+    colours = {one["name"]: one["color"] for one in found["segments"]}
+    np.testing.assert_allclose(colours["whole"], (230 / 255, 159 / 255, 0), atol=1e-5)
+    np.testing.assert_allclose(colours["whole in 5 % of the samples"], (246 / 255, 220 / 255, 162 / 255), atol=1e-5)
     core = next(one for one in found["segments"] if one["name"] == "core")
     assert core["terminology"]["type"] == ["SCT", CORE["value"], CORE["meaning"]]
 
