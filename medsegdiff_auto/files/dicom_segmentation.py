@@ -58,13 +58,18 @@ def write_dicom_masks(label_map: np.ndarray, structures: Sequence[Structure], co
         codes: by structure ``value``, ``scheme`` and ``meaning``; a structure without gets a code of our own scheme.
         slices: of :func:`source_slices`.
     """
-    masks = np.stack([structure.mask(label_map) for structure in structures], axis=-1).astype(np.uint8)
-    _write(masks, "BINARY", "mask", structures, codes, slices, file)
+    if all(len(structure.labels) == 1 for structure in structures):  # without a volume for each of perhaps a hundred
+        numbers = np.zeros(max(structure.labels[0] for structure in structures) + 1, np.uint16)
+        numbers[[structure.labels[0] for structure in structures]] = np.arange(1, len(structures) + 1)
+        pixels = numbers[label_map]
+    else:
+        pixels = np.stack([structure.mask(label_map) for structure in structures], axis=-1).astype(np.uint8)
+    _write(pixels, "BINARY", "mask", structures, codes, slices, file)
 
 
 def write_dicom_probabilities(probabilities: Sequence[np.ndarray], structures: Sequence[Structure],
                               codes: Mapping[str, Mapping[str, str]], slices: list[Dataset], file: Path) -> None:
-    """Writes a FRACTIONAL segmentation, probabilities in 255 steps.
+    """Writes a FRACTIONAL segmentation, probabilities in 255 steps; those of all structures are in memory at once.
 
     Args:
         probabilities: of every structure, (z, y, x) in [0, 1].

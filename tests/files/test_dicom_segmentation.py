@@ -26,7 +26,8 @@ def slices_of(folder, place: Place = STRAIGHT, **changes):
 
 
 @pytest.mark.parametrize("axes", [AXIAL, SAGITTAL, OBLIQUE], ids=["axial", "sagittal", "oblique"])
-@pytest.mark.parametrize("labels", [LABELS, REGIONS], ids=["labels", "regions"])
+@pytest.mark.parametrize("labels", [LABELS, {"b": 2, "a": 1, "background": 0}, REGIONS],
+                         ids=["labels", "labels in another order", "regions"])
 def test_masks_come_back_voxel_for_voxel_at_the_positions_of_the_series(tmp_path, axes, labels):
     place, file = Place(axes=axes), tmp_path / "case.dcm"
     structures = structures_of({"labels": labels})
