@@ -18,6 +18,7 @@ KEYS_OF_VERSION_1 = ("modality", "training", "test", "numTest", "tensorImageSize
 EXAMPLES = {
     "numTraining": "numTraining: 20", "file_ending": 'file_ending: ".nii.gz"',
     "regions_class_order": "regions_class_order: [1, 2]",
+    "codes": 'codes: {"liver": {"value": "10200004", "scheme": "SCT", "meaning": "Liver"}}',
     "dataset": 'dataset: {"CASE": {"images": ["imagesTr/CASE_0000.nii.gz"], "label": "labelsTr/CASE.nii.gz"}}'}
 
 
@@ -30,6 +31,15 @@ class ListedCase:
 
 
 @dataclass(frozen=True)
+class Code:
+    """What a structure is called in a terminology, with DICOM's limits: ``SCT``, ``10200004``, ``Liver``."""
+
+    value: Annotated[StrictStr, Field(min_length=1, max_length=16)]
+    scheme: Annotated[StrictStr, Field(min_length=1, max_length=16)]
+    meaning: Annotated[StrictStr, Field(min_length=1, max_length=64)]
+
+
+@dataclass(frozen=True)
 class DatasetJson:
     """Types of the keys that nnU-Net reads; those that are missing are named elsewhere, others are nobody's concern."""
 
@@ -37,6 +47,7 @@ class DatasetJson:
     file_ending: Annotated[StrictStr, Field(pattern=r"^[^/\\\x00]*$")] = ".nii.gz"  # no path, which leads elsewhere
     dataset: Annotated[dict[StrictStr, ListedCase], Field(min_length=1)] | None = None
     regions_class_order: list[StrictInt] | None = None
+    codes: dict[StrictStr, Code] | None = None
 
 
 def the_cause(content: dict) -> Finding | None:
@@ -51,7 +62,16 @@ def the_cause(content: dict) -> Finding | None:
 
 def type_findings(content: dict) -> list[Finding]:
     """What is not of the type that nnU-Net expects, beside labels and the names of channels."""
-    return _type_findings(content, "numTraining", "regions_class_order")
+    findings = _type_findings(content, "numTraining", "regions_class_order", "codes")
+    return findings or _codes_findings(content)
+
+
+def _codes_findings(content: dict) -> list[Finding]:
+    """Codes of what is no label."""
+    labels = content.get("labels")
+    strange = [name for name in content.get("codes") or {} if isinstance(labels, dict) and name not in labels]
+    return strange and [Finding(FILE, "has codes of what is no label", ", ".join(strange), ", ".join(labels),
+                                "name the labels in codes as in labels")]
 
 
 def region_order_findings(labels: dict[str, Any], order: list[int]) -> list[Finding]:

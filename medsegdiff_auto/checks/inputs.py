@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 def check_inputs(input_folder: str | Path, dataset_json: dict,
-                 num_processes: int = 2) -> tuple[dict[str, list[Path]], list[str]]:
+                 num_processes: int = 2, shown: Callable[[Path], str] = str) -> tuple[dict[str, list[Path]], list[str]]:
     """The image files of each intact case of a folder, in the order of the channels, and the cases that are left out.
 
-    Every file is read, by ``num_processes`` threads; ``dataset_json`` is that of the model. All findings are logged as
-    a table. A case is left out for a channel that is missing, empty, truncated, not an image, 4-D, NaN, constant, or on
-    another grid than its first channel.
+    Every file is read, by ``num_processes`` threads; ``dataset_json`` is that of the model, ``shown`` turns a
+    path into the name that findings give to it. All findings are logged as a table. A case is left out for a channel
+    that is missing, empty, truncated, not an image, 4-D, NaN, constant, or on another grid than its first channel.
 
     Raises:
         UserError: the folder is missing or holds no image of the model's file ending, or no case is intact.
@@ -31,7 +31,7 @@ def check_inputs(input_folder: str | Path, dataset_json: dict,
     folder = Path(input_folder)
     cases, findings = _list_cases(folder, dataset_json["file_ending"])
     reader = find_reader(dataset_json, [path for files in cases.values() for path in files.values()])
-    check = functools.partial(_case_findings, reader, dataset_json, str)
+    check = functools.partial(_case_findings, reader, dataset_json, shown)
     with ThreadPoolExecutor(max(1, num_processes)) as pool:
         of_cases = dict(zip(cases, pool.map(check, cases.values())))
     left_out = [finding.file for finding in errors_among(findings)]  # files that belong to no case

@@ -12,6 +12,7 @@ from medsegdiff_auto.cli.model_flags import add_device_flag
 from medsegdiff_auto.numeric_flags import COUNT, POSITIVE, SHARE, STEP_SIZE
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.viewer_library import LIBRARY_OF
 from medsegdiff_auto.inference.options import SPEEDS
 from medsegdiff_auto.locks import alone_in
 from medsegdiff_auto.run_record import command_line
@@ -28,7 +29,9 @@ def command_parser() -> CommandParser:
     """The flags of ``medsegdiff_predict``."""
     parser = CommandParser(prog="medsegdiff_predict",
                            description="Segments a folder of images: folds x mirrors x samples, fused into one mask.")
-    parser.add_argument("-i", required=True, metavar="FOLDER", help="images, named CASE_0000.ENDING as for training")
+    parser.add_argument("-i", required=True, metavar="FOLDER",
+                        help="images, named CASE_0000.ENDING as for training; or one DICOM series, or a folder of "
+                        "folders with one each")
     parser.add_argument("-o", required=True, metavar="FOLDER", help="where the predictions go")
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("-d", metavar="DATASET", help="dataset ID or name")
@@ -82,6 +85,13 @@ def command_parser() -> CommandParser:
     parser.add_argument("--save_samples", action="store_true", help="write CASE_samples.nii.gz")
     parser.add_argument("--save_probabilities", action="store_true",
                         help="write CASE_probabilities.nii.gz, and CASE.npz for ensembling")
+    parser.add_argument(
+        "--save_inclusion", action="store_true",
+        help="write CASE_inclusion.nii.gz: 95, 50 and 5 where at least so many percent of the samples hold a structure")
+    parser.add_argument(
+        "--output_format", nargs="+", choices=LIBRARY_OF, default=[], metavar="FORMAT",
+        help="beside the label maps: dicom-seg writes CASE.dcm for the PACS, of a DICOM series; seg.nrrd "
+        "CASE.seg.nrrd for 3D Slicer; itk-snap labels_itksnap.txt")
     add_device_flag(parser)
     parser.add_argument("-results", metavar="FOLDER", help="overrides nnUNet_results")
     return parser
@@ -92,34 +102,46 @@ def _predict(args, command: list[str]) -> int:
     model_folder = _model_folder(args)
     folds = [int(fold) if fold.isdigit() else fold for fold in args.f] if args.f else None
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
-    from medsegdiff_auto.checks.inputs import check_inputs, require_other_folder, require_writable
+    from medsegdiff_auto.checks.inputs import require_other_folder
+    from medsegdiff_auto.inference.dicom_folder import as_images
     from medsegdiff_auto.inference.model import load_model
     from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
-    from medsegdiff_auto.inference.previous_stage import previous_stage_files
     from medsegdiff_auto.inference.speed import at_speed
     from medsegdiff_auto.training.run import require_device
 
     require_other_folder(args.i, args.o)
     device = require_device(args.device)
     model = load_model(model_folder, folds, args.chk)
-    cases, left_out = check_inputs(Path(args.i), model.dataset_json)
     if device.type == "cpu":
         compute_on_cpu()
     options = SamplingOptions(args.samples, args.steps, args.mirrors, args.solver, args.fusion, args.seed,
                               max_memory_gb=args.max_memory, temperature=args.temperature)
     predictor = MedSegDiffPredictor(model, at_speed(args.speed, options, model), device, args.step_size)
-    cases = {case: cases[case] for case in list(cases)[args.part_id::args.num_parts]}
-    previous = previous_stage_files(model.configuration_manager, args.prev_stage_predictions, list(cases),
-                                    model.dataset_json["file_ending"])
-    with alone_in(require_writable(Path(args.o)), f"Another command predicts into {args.o}", args.part_id,
-                  args.num_parts):
-        left_out = [*left_out, *_predict_cases(args, predictor, cases, previous, command)]
+    with as_images(Path(args.i), model.dataset_json["file_ending"]) as images:
+        left_out = _predict_images(args, predictor, images, command)
     if left_out:
         print(f"Left out, see above: {', '.join(left_out)}", file=sys.stderr)
     return EXIT_LEFT_OUT if left_out else 0
 
 
-def _predict_cases(args, predictor, cases: dict, previous: dict | None, command: list[str]) -> list[str]:
+def _predict_images(args, predictor, images, command: list[str]) -> list[str]:
+    """Checks the images, predicts them, and returns the cases that are left out."""
+    from medsegdiff_auto.checks.inputs import check_inputs, require_writable
+    from medsegdiff_auto.inference.previous_stage import previous_stage_files
+    from medsegdiff_auto.inference.viewer_files import require_viewer_formats
+
+    model = predictor.model
+    cases, left_out = check_inputs(images.folder, model.dataset_json, shown=images.shown)
+    cases = {case: cases[case] for case in list(cases)[args.part_id::args.num_parts]}
+    previous = previous_stage_files(model.configuration_manager, args.prev_stage_predictions, list(cases),
+                                    model.dataset_json["file_ending"])
+    require_viewer_formats(args.output_format, {case: images.series.get(case) for case in cases}, model.plans_manager)
+    with alone_in(require_writable(Path(args.o)), f"Another command predicts into {args.o}", args.part_id,
+                  args.num_parts):
+        return [*images.left_out, *left_out, *_predict_cases(args, predictor, cases, previous, command, images.series)]
+
+
+def _predict_cases(args, predictor, cases: dict, previous: dict | None, command: list[str], series: dict) -> list[str]:
     """Predicts what is not there yet, and returns the cases that failed."""
     from medsegdiff_auto.inference.continuation import finished_cases, images_checksum, require_same_origin
     from medsegdiff_auto.inference.export import Outputs
@@ -127,14 +149,15 @@ def _predict_cases(args, predictor, cases: dict, previous: dict | None, command:
 
     if not args.overwrite or args.num_parts > 1:  # parts that replace would replace each other's
         require_same_origin(Path(args.o), predictor)
-    outputs = Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities, args.save_mutual_information)
+    outputs = Outputs(args.save_uncertainty, args.save_samples, args.save_probabilities, args.save_mutual_information,
+                      args.save_inclusion, tuple(args.output_format))
     images = {case: images_checksum([*files, *([previous[case]] if previous else [])]) for case, files in cases.items()}
     finished = set()
     if args.continue_prediction:
         finished = finished_cases(Path(args.o), outputs, predictor.model.dataset_json, images)
     cases = {case: files for case, files in cases.items() if case not in finished}
     failed = predict_folder(predictor, cases, Path(args.o), outputs, previous, command,
-                            keep_table=args.continue_prediction or args.num_parts > 1) if cases else []
+                            keep_table=args.continue_prediction or args.num_parts > 1, series=series) if cases else []
     print(f"{len(cases) - len(failed)} predictions in {args.o}" +
           (f", {len(finished)} were there before" if finished else ""))
     if args.flag_below is not None:

@@ -7,8 +7,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
 from medsegdiff_auto.explanation.case import Tile
+from medsegdiff_auto.palette import structure_colour
 from medsegdiff_auto.reporting.figures import INK
-from medsegdiff_auto.reporting.pictures import structure_colour
 
 MASK_OPACITY = 0.55
 

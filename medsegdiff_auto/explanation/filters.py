@@ -11,7 +11,8 @@ from medsegdiff_auto.explanation.layout import Panels, title
 from medsegdiff_auto.explanation.responses import Response, profile
 from medsegdiff_auto.explanation.words import Section, equation, number, section, source, text, upright
 from medsegdiff_auto.reporting import page
-from medsegdiff_auto.reporting.figures import INK, LINE, MUTED, PALETTE, plot_style
+from medsegdiff_auto.palette import PALETTE
+from medsegdiff_auto.reporting.figures import INK, LINE, MUTED, plot_style
 
 BAND = (5, 95)
 SMALLEST_REACH = 0.01

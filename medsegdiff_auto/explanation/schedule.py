@@ -14,7 +14,8 @@ from medsegdiff_auto.diffusion.schedules import Schedule, trailing_times
 from medsegdiff_auto.explanation.layout import WIDTH_INCHES
 from medsegdiff_auto.explanation.words import Section, equation, number, section, source, text, upright
 from medsegdiff_auto.planning.fingerprint import STRUCTURES_KEY
-from medsegdiff_auto.reporting.figures import INK, MUTED, PALETTE, plot_style, to_png
+from medsegdiff_auto.palette import PALETTE
+from medsegdiff_auto.reporting.figures import INK, MUTED, plot_style, to_png
 from medsegdiff_auto.reporting.tables import Column, table
 
 SHOWN_LOG_SNR = 14.0

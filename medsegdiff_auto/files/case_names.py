@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-COMPANION_SUFFIXES = ("_uncertainty", "_mutual_information", "_samples", "_probabilities")
+COMPANION_SUFFIXES = ("_uncertainty", "_mutual_information", "_samples", "_probabilities", "_inclusion", ".seg")
 LABELS_SUFFIX = "_seg"  # nnU-Net stores the preprocessed labels of CASE as CASE_seg
 EXPECTED = "a name that is no path, does not begin with a dot and does not end like a companion file"
 

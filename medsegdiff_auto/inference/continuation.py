@@ -10,8 +10,10 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import SimpleITK as sitk
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.dicom_segmentation import is_whole_segmentation
 from medsegdiff_auto.files.prediction_folder import CASES_FILE
 from medsegdiff_auto.files.provenance import checksum, checksum_of
 from medsegdiff_auto.files.scans import is_whole_scan
@@ -93,25 +95,26 @@ def finished_cases(folder: Path, outputs: Outputs, dataset_json: dict, images: d
     if not (folder / CASES_FILE).is_file():
         return set()
     of_then = (read_run(folder) or Run()).images
-    companions = ["_uncertainty.nii.gz"] * outputs.uncertainty + ["_samples.nii.gz"] * outputs.samples
-    companions += ["_probabilities.nii.gz", ".npz"] * outputs.probabilities
-    companions += ["_mutual_information.nii.gz"] * outputs.mutual_information
     finished = set()
     for case in {row["case"] for row in read_case_table(folder)} & images.keys():
         label_map = folder / f"{case}{dataset_json['file_ending']}"
         if of_then.get(case, images[case]) == images[case] and label_map.is_file() and is_whole_scan(
                 label_map, find_reader(dataset_json, [label_map])) and all(
-                    _is_whole(folder / f"{case}{ending}") for ending in companions):
+                    _is_whole(folder / f"{case}{ending}") for ending in outputs.endings()):
             finished.add(case)
     return finished
 
 
 def _is_whole(file: Path) -> bool:
-    """Whether a companion, NIfTI or npz, can be read to its end."""
+    """Whether a companion, NIfTI, NRRD, DICOM or npz, can be read to its end."""
     try:
         if file.suffix == ".npz":
             with zipfile.ZipFile(file) as archive:
                 return archive.testzip() is None
+        if file.suffix == ".nrrd":
+            return sitk.ReadImage(str(file)).GetNumberOfPixels() > 0
+        if file.suffix == ".dcm":
+            return is_whole_segmentation(file)
         np.asanyarray(nibabel.Nifti1Image.from_filename(file).dataobj)
     except Exception:  # a damaged file fails in any way
         return False

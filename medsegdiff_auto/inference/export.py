@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
 
+from medsegdiff_auto.files.dicom_series import Series
 from medsegdiff_auto.files.companion_files import write_npz, write_volumes
 from medsegdiff_auto.decision.fused_mean import LABELS, SAMPLE, FusedMean
 from medsegdiff_auto.decision.decoder import decode
 from medsegdiff_auto.inference.image_grid import ImageGrid
+from medsegdiff_auto.inference.viewer_files import inclusion_maps, write_viewer_files
 from medsegdiff_auto.files.nifti_geometry import NIFTI_ENDINGS, copy_geometry
 from medsegdiff_auto.decision.quality import soft_dices
 from medsegdiff_auto.decision.temperature import at_temperature
@@ -27,12 +29,28 @@ from medsegdiff_auto.writing import staged_output
 
 @dataclass(frozen=True)
 class Outputs:
-    """What to write beside the label maps."""
+    """What to write beside the label maps.
+
+    Attributes:
+        formats: rows of :data:`~medsegdiff_auto.files.viewer_library.LIBRARY_OF`.
+    """
 
     uncertainty: bool = False
     samples: bool = False
     probabilities: bool = False
     mutual_information: bool = False
+    inclusion: bool = False
+    formats: tuple[str, ...] = ()
+
+    def endings(self) -> list[str]:
+        """Endings of the files that lie beside the label map of a case, behind its name."""
+        is_asked_for = {
+            "_uncertainty.nii.gz": self.uncertainty, "_samples.nii.gz": self.samples,
+            "_probabilities.nii.gz": self.probabilities, ".npz": self.probabilities,
+            "_mutual_information.nii.gz": self.mutual_information, "_inclusion.nii.gz": self.inclusion,
+            ".seg.nrrd": "seg.nrrd" in self.formats, ".dcm": "dicom-seg" in self.formats,
+            "_probabilities.dcm": "dicom-seg" in self.formats and self.probabilities}
+        return [ending for ending, asked_for in is_asked_for.items() if asked_for]
 
 
 @dataclass
@@ -136,10 +154,10 @@ def _kept(labels: np.ndarray, grid: ImageGrid) -> VolumeStore:
 
 
 def write_case(prediction: ImageGridPrediction, folder: Path, case: str, image_file: Path | None,
-               outputs: Outputs) -> None:
+               outputs: Outputs, series: Series | None = None) -> None:
     """Writes a case's files into a folder of their own and moves them when all are whole, the label map last.
 
-    NIfTI files get the geometry of ``image_file`` to the last bit.
+    NIfTI files get the geometry of ``image_file`` to the last bit; a DICOM segmentation is of ``series``.
     """
     grid = prediction.grid
     label_name = f"{case}{grid.dataset_json['file_ending']}"
@@ -159,8 +177,12 @@ def write_case(prediction: ImageGridPrediction, folder: Path, case: str, image_f
             write([prediction.mutual_information], "mutual_information")
         if outputs.samples:
             write((one.read().numpy() for one in prediction.sampled), "samples", len(prediction.sampled))
+        if outputs.inclusion:
+            num_structures = len(structures_of(grid.dataset_json))
+            write(inclusion_maps(prediction), "inclusion", num_structures if num_structures > 1 else None)
         if outputs.probabilities:
             num_channels = prediction.fused.shape[0]
             write(prediction.channels(), "probabilities", num_channels)
             write_npz(prediction.channels(), num_channels, stage / f"{case}.npz")
             save_pickle(grid.properties, str(stage / f"{case}.pkl"))
+        write_viewer_files(prediction, stage, case, outputs, series)

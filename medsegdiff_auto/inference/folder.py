@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.dicom_series import Series
 from medsegdiff_auto.failures import FULL_DISK, as_user_error
 from medsegdiff_auto.sampling.case_size import size_of_file
 from medsegdiff_auto.inference.continuation import images_checksum, record_prediction
@@ -56,7 +57,7 @@ def preprocessed_cases(cases: dict[str, list[Path]], model: TrainedModel, previo
 
 def predict_folder(predictor: MedSegDiffPredictor, cases: dict[str, list[Path]], output_folder: Path, outputs: Outputs,
                    previous_stage: dict[str, Path] | None = None, command: Sequence[str] = (),
-                   keep_table: bool = False) -> list[str]:
+                   keep_table: bool = False, series: dict[str, Series] | None = None) -> list[str]:
     """Predicts every case, writes its files and ``cases.csv``, and returns the cases that could not be predicted.
 
     A case that fails does not stop the others; its error is logged.
@@ -66,6 +67,7 @@ def predict_folder(predictor: MedSegDiffPredictor, cases: dict[str, list[Path]],
         keep_table: rows of other cases stay in ``cases.csv``, those of another part's process among them.
         previous_stage: case to the label map of the cascade's first stage.
         command: the command line, kept in ``run.json``.
+        series: case to the DICOM series that its image was read from.
 
     Raises:
         UserError: no case could be predicted.
@@ -106,7 +108,7 @@ def predict_folder(predictor: MedSegDiffPredictor, cases: dict[str, list[Path]],
         cost = case_cost(predictor, data.shape, calls, plan)
         if is_first:
             logger.info("%s", cost_statement(case, cost, calls, predictor, len(cases)))
-        source = Source(case, properties, cases[case][0])
+        source = Source(case, properties, cases[case][0], series=(series or {}).get(case))
         drawn = drawn_for_image(predictor, source, data, plan)
         del data  # large images lie on disk from here on
         with progress.of_case(case, predictor, cost, calls):

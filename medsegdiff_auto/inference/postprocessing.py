@@ -5,6 +5,7 @@ companions.
 import shutil
 from pathlib import Path
 
+from medsegdiff_auto.files.case_names import ends_like_a_companion
 from medsegdiff_auto.inference.case_table import read_case_table, with_sizes_of, write_case_table
 from medsegdiff_auto.checks.inputs import require_other_folder, require_writable
 from medsegdiff_auto.files.nifti_geometry import copy_geometries
@@ -23,7 +24,7 @@ def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Pa
 
     The companions (uncertainty, samples, probabilities as NIfTI, ...) are copied as they are: they describe the
     posterior, which postprocessing does not change. ``cases.csv`` gets the sizes of the postprocessed structures.
-    Evaluations and ``.npz`` are left behind.
+    Evaluations, ``.npz``, and what holds the masks of before (``.seg.nrrd``, ``CASE.dcm``) are left behind.
 
     Raises:
         UserError: the folders are the same, the postprocessing file is none of nnU-Net's, or the plans name anything
@@ -43,8 +44,14 @@ def postprocess(input_folder: Path, output_folder: Path, postprocessing_file: Pa
                                        num_processes)
         copy_geometries(predictions, stage)
         for path in companions:
-            if path.name not in EVALUATIONS and path.suffix not in (".npz", ".pkl"):
+            if path.name not in EVALUATIONS and path.suffix not in (".npz", ".pkl") and not _holds_masks(path):
                 shutil.copyfile(path, stage / path.name)
         if (input_folder / CASES_FILE).is_file():
             write_case_table(with_sizes_of(read_case_table(input_folder), stage, dataset_json), stage)
     return [function.__name__ for function in functions]
+
+
+def _holds_masks(companion: Path) -> bool:
+    """Whether a file for viewers holds the masks of before; a DICOM file of probabilities does not."""
+    return companion.name.endswith(".seg.nrrd") or (companion.suffix == ".dcm"
+                                                    and not ends_like_a_companion(companion.stem))

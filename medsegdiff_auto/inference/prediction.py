@@ -16,9 +16,11 @@ from medsegdiff_auto.inference.case_table import (StructureSize, add_to_case_tab
                                                   with_quality)
 from medsegdiff_auto.inference.export import ImageGridPrediction, Outputs, to_image_grid, write_case
 from medsegdiff_auto.inference.image_grid import ImageGrid
+from medsegdiff_auto.files.dicom_series import Series
 from medsegdiff_auto.files.grid import ItkGrid
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
+from medsegdiff_auto.inference.viewer_files import require_viewer_formats
 from medsegdiff_auto.nnunet.managers import PlansManager, previous_stage_channels
 from medsegdiff_auto.nnunet.properties import spacing_of
 from medsegdiff_auto.sampling.case_size import size_of_file
@@ -38,12 +40,14 @@ class Source:
         properties: of nnU-Net's preprocessing.
         image_file: the first channel's, whose geometry is carried over to the last bit; None for an image in memory.
         grid: of an image in memory; None for what the properties say.
+        series: the DICOM series that the first channel was read from.
     """
 
     case: str
     properties: dict
     image_file: Path | None
     grid: ItkGrid | None = None
+    series: Series | None = None
 
 
 @dataclass(frozen=True)
@@ -103,15 +107,19 @@ class Prediction:
         ``cases.csv``.
 
         All that were computed but for ``run.json``, which records a command.
+
+        Raises:
+            UserError: a format of ``outputs`` cannot be written for this image.
         """
-        folder = Path(folder)
+        folder, plans_manager = Path(folder), self.on_image.grid.plans_manager
+        require_viewer_formats(outputs.formats, {self.case: self.source.series}, plans_manager)
         folder.mkdir(parents=True, exist_ok=True)
-        write_model_files(self.on_image.grid.plans_manager, self.on_image.grid.dataset_json, folder)
+        write_model_files(plans_manager, self.on_image.grid.dataset_json, folder)
         return self.write(folder, name or self.case, outputs)
 
     def write(self, folder: Path, case: str, outputs: Outputs) -> list[dict]:
         """The files of the case and its rows in ``cases.csv``."""
-        write_case(self.on_image, folder, case, self.source.image_file, outputs)
+        write_case(self.on_image, folder, case, self.source.image_file, outputs, self.source.series)
         absent = [structure for structure, one in self.volumes.items() if math.isnan(one.expected_dice)]
         if absent:
             logger.info("%s: no %s in the mask or in any sample, and so no expected Dice.", case,

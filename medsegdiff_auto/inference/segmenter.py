@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import nibabel
+import numpy as np
 import SimpleITK as sitk
 import torch
 
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.tables import DECODERS
 from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.failures import FULL_DISK, as_user_error
 from medsegdiff_auto.heap import give_back_freed_memory
-from medsegdiff_auto.sampling.case_size import CaseSize
+from medsegdiff_auto.sampling.case_size import CaseSize, size_of_file
+from medsegdiff_auto.sampling.memory_plan import MemoryPlan
 from medsegdiff_auto.files.grid import ItkGrid
 from medsegdiff_auto.inference.image_input import ImageFiles, PathLike, image_files, written
 from medsegdiff_auto.checks.inputs import check_case
+from medsegdiff_auto.inference.many_images import in_turn
 from medsegdiff_auto.inference.model import load_model
 from medsegdiff_auto.inference.options import SPEEDS, SamplingOptions
 from medsegdiff_auto.inference.prediction import Prediction, Source, drawn_for_image, fused_case, prepare_case
@@ -27,12 +33,15 @@ from medsegdiff_auto.nnunet.properties import whole_shape
 from medsegdiff_auto.numeric_flags import COUNT, POSITIVE, SEED, Numbers, OutOfRange
 from medsegdiff_auto.training.run import require_device
 
-Image = PathLike | sitk.Image | Sequence[PathLike | sitk.Image]
+OneImage = PathLike | sitk.Image | nibabel.spatialimages.SpatialImage
+Image = OneImage | Sequence[OneImage] | np.ndarray
 CASE_IN_MEMORY = "case"
 
 
 class Segmenter:
     """A trained model that segments images; no environment variable is needed.
+
+    ``with Segmenter(...) as segmenter:`` gives the memory of model and device back at the end of the block.
 
     Args:
         model_folder: written by ``medsegdiff_train``, with ``plans.json`` and ``fold_0``, ...; or a file of
@@ -67,41 +76,117 @@ class Segmenter:
         self.mutual_information = mutual_information
         self.predictor = MedSegDiffPredictor(self.model, at_speed(speed, options, self.model), torch_device)
 
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(self, *failure) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the memory of model and device back; predictions stay, and the segmenter predicts no more."""
+        self.model = self.predictor = None
+        gc.collect()  # networks and their hooks refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        give_back_freed_memory()
+
     def __repr__(self) -> str:
         p = self.predictor
+        if p is None:
+            return "Segmenter(closed)"
         return (f"Segmenter({str(self.model.folder)!r}, folds={list(self.model.folds)}, device={p.device.type!r}, "
                 f"samples={p.num_samples}, steps={p.num_steps}, mirrors={len(p.views)}, fusion={p.fusion!r}, "
                 f"seed={p.options.seed})")
 
     def predict(self, image: Image, case: str | None = None,
-                previous_stage: PathLike | sitk.Image | None = None) -> Prediction:
+                previous_stage: PathLike | sitk.Image | None = None,
+                spacing_mm: Sequence[float] | None = None) -> Prediction:
         """Segments one image.
 
         Args:
-            image: a file, or one per channel in their order, or as many SimpleITK images.
+            image: a file, a folder of one DICOM series, or an image of SimpleITK or nibabel; for several channels a
+                list of them, in the channels' order. Or an array, (z, y, x), (y, x), or either with channels first.
             case: seeds the noise together with the seed. None for what ``medsegdiff_predict`` takes: the name of the
-                first file without ``_0000`` and ending; ``case`` for images in memory.
+                first file or DICOM folder without ``_0000`` and ending; ``case`` for images in memory.
             previous_stage: label map of the first stage, for a cascade.
+            spacing_mm: of an array, one number for each axis of its image, in their order.
 
         Raises:
             UserError: an image does not pass the checks of ``medsegdiff_predict``, or the cascade lacks its first
             stage.
         """
-        ending = self.model.dataset_json["file_ending"]
+        self._require_open()
         self._require_previous_stage(previous_stage)
-        with TemporaryDirectory(prefix="medsegdiff_image_") as folder, _computing(self.predictor.device):
-            files = image_files(image, ending, Path(folder))
-            check_case(files.paths, self.model.dataset_json, files.shown)
+        with _computing(self.predictor.device):
+            prepared = [self._prepared(image, case, spacing_mm, previous_stage)]
+            return self._predicted(prepared, self._plan(*prepared[0]))
+
+    def predict_many(self, images: Iterable[Image] | Mapping[str, Image], spacing_mm: Sequence[float] | None = None,
+                     raise_errors: bool = False) -> Iterator[Prediction | UserError]:
+        """Segments one image after the other; the next one is prepared meanwhile, where the memory holds both.
+
+        An image that cannot be segmented does not stop the others: its error comes in the place of its prediction.
+
+        Args:
+            images: of :meth:`predict`; with the names of their cases as the keys of a mapping.
+            spacing_mm: of arrays, for all of them.
+            raise_errors: raise the first error instead.
+
+        Raises:
+            UserError: the segmenter is closed, the model is a cascade, an error where it is asked for, or the disk is
+                full.
+        """
+        self._require_open()
+        self._require_previous_stage(None)
+        named = images.items() if isinstance(images, Mapping) else ((None, image) for image in images)
+        return self._predictions(iter(named), spacing_mm, raise_errors)
+
+    def _predictions(self, named: Iterator[tuple[str | None, Image]], spacing_mm: Sequence[float] | None,
+                     raise_errors: bool) -> Iterator[Prediction | UserError]:
+        def prepare(one: tuple[str | None, Image], wait_for_memory: Callable[[MemoryPlan], None]):
+            case, image = one
+            return self._prepared(image, case, spacing_mm, wait_for_memory=wait_for_memory)
+
+        def use(prepared: list, plan: MemoryPlan) -> Prediction:
+            with _computing(self.predictor.device):
+                return self._predicted(prepared, plan)
+
+        for (case, _), result in in_turn(named, prepare, lambda prepared: self._plan(*prepared), use):
+            yield _as_error(result, case, raise_errors) if isinstance(result, Exception) else result
+
+    def _prepared(self, image: Image, case: str | None, spacing_mm: Sequence[float] | None,
+                  previous_stage: PathLike | sitk.Image | None = None,
+                  wait_for_memory: Callable[[MemoryPlan], None] | None = None) -> tuple[np.ndarray, Source]:
+        """The preprocessed image and where it comes from; ``wait_for_memory`` is called before the image is read."""
+        model, predictor = self.model, self.predictor
+        with TemporaryDirectory(prefix="medsegdiff_image_") as folder:
+            files = image_files(image, model.dataset_json, Path(folder), spacing_mm)
+            if wait_for_memory is not None and files.paths[0].is_file():
+                wait_for_memory(predictor.memory_plan(size_of_file(
+                    files.paths[0], predictor.num_inputs, predictor.label_manager.num_segmentation_heads,
+                    model.plans_manager, model.configuration_manager)))
+            check_case(files.paths, model.dataset_json, files.shown)
             if isinstance(previous_stage, sitk.Image):
+                ending = model.dataset_json["file_ending"]
                 previous_stage = written(previous_stage, Path(folder) / f"previous_stage{ending}")
-            data, properties = prepare_case(self.model, files.paths, previous_stage)
-            source = _source(case or files.case or CASE_IN_MEMORY, properties, files)
-            size = CaseSize(len(data), self.predictor.label_manager.num_segmentation_heads, whole_shape(properties),
-                            data.shape[1:])
-            plan = self.predictor.memory_plan(size, mutual_information=self.mutual_information)
-            drawn = drawn_for_image(self.predictor, source, data, plan)
-            del data  # large images lie on disk from here on
-            return fused_case(self.predictor, source, drawn, self.mutual_information, plan.storage.on_cpu())
+            data, properties = prepare_case(model, files.paths, previous_stage)
+            return data, _source(case or files.case or CASE_IN_MEMORY, properties, files)
+
+    def _plan(self, data: np.ndarray, source: Source) -> MemoryPlan:
+        size = CaseSize(len(data), self.predictor.label_manager.num_segmentation_heads,
+                        whole_shape(source.properties), data.shape[1:])
+        return self.predictor.memory_plan(size, mutual_information=self.mutual_information)
+
+    def _predicted(self, prepared: list[tuple[np.ndarray, Source]], plan: MemoryPlan) -> Prediction:
+        data, source = prepared.pop()
+        drawn = drawn_for_image(self.predictor, source, data, plan)
+        del data  # large images lie on disk from here on
+        return fused_case(self.predictor, source, drawn, self.mutual_information, plan.storage.on_cpu())
+
+    def _require_open(self) -> None:
+        if self.predictor is None:
+            raise UserError("The segmenter is closed.", found="a call after close(), or after its with block",
+                            expected="a Segmenter with its model", fix="load the model again: Segmenter(model_folder)")
 
     def _require_previous_stage(self, previous_stage: PathLike | sitk.Image | None) -> None:
         stage = self.model.configuration_manager.previous_stage_name
@@ -115,9 +200,10 @@ class Segmenter:
                             expected="a model of 3d_cascade_fullres", fix="leave out previous_stage")
 
 
-def predict(image: Image, model_folder: PathLike, case: str | None = None, **options) -> Prediction:
+def predict(image: Image, model_folder: PathLike, case: str | None = None, spacing_mm: Sequence[float] | None = None,
+            **options) -> Prediction:
     """Segments one image; the options are those of :class:`Segmenter`, which loads the model once for many images."""
-    return Segmenter(model_folder, **options).predict(image, case)
+    return Segmenter(model_folder, **options).predict(image, case, spacing_mm=spacing_mm)
 
 
 def _listed(folds: int | str | Sequence[int | str] | None) -> list[int | str] | None:
@@ -128,10 +214,19 @@ def _listed(folds: int | str | Sequence[int | str] | None) -> list[int | str] | 
     return [int(fold) if str(fold).isdecimal() else fold for fold in folds]
 
 
+def _as_error(failure: Exception, case: str | None, is_raised: bool) -> UserError:
+    """The error of an image; what is a mistake of ours, or would meet the next image too, is raised."""
+    error = as_user_error(failure, case or "The image")
+    if is_raised or error is None or getattr(failure, "errno", None) in FULL_DISK:
+        raise error or failure from None
+    failure.__traceback__ = None  # its frames hold arrays
+    return error.with_traceback(None)
+
+
 def _source(case: str, properties: dict, files: ImageFiles) -> Source:
     if files.image is None:
         return Source(case, properties, files.paths[0].absolute())
-    return Source(case, properties, None, ItkGrid.of_image(files.image))
+    return Source(case, properties, None, ItkGrid.of_image(files.image), files.series)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from medsegdiff_auto.nnunet.known_names import require_known_reader
 
-__all__ = ["BaseReaderWriter", "find_reader", "reads_by_itk"]
+__all__ = ["BaseReaderWriter", "find_reader", "reads_by_itk", "turns_images"]
 
 NUM_EXAMPLES = 3
 
@@ -35,6 +35,11 @@ def find_reader(dataset_json: dict, example_files: Sequence[Path]) -> BaseReader
 def reads_by_itk(reader: BaseReaderWriter) -> bool:
     """Whether it gives a file's grid as ITK reads it; the one that reorients does not."""
     return type(reader) is SimpleITKIO
+
+
+def turns_images(reader: type[BaseReaderWriter]) -> bool:
+    """Whether it reads an image along other axes than its file has, and turns label maps back when it writes."""
+    return reader.__name__.endswith("WithReorient")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,4 @@
-"""Plain figures as PNG bytes: training curves, reliability, error by uncertainty, size intervals.
-
-Colours are those of Okabe and Ito, which people with colour-blindness can tell apart.
-"""
+"""Plain figures as PNG bytes: training curves, reliability, error by uncertainty, size intervals."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -11,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from medsegdiff_auto.evaluation.calibration import Reliability
+from medsegdiff_auto.palette import PALETTE, colour
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 INK, MUTED, LINE = "#1c2530", "#5d6b7a", "#dfe4ea"
 DOTS_PER_INCH = 160
 
@@ -23,11 +20,6 @@ def to_png(figure: Figure, dots_per_inch: float = DOTS_PER_INCH) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="white")
     return buffer.getvalue()
-
-
-def colour(index: int) -> str:
-    """The colour of the structure or fold of this index."""
-    return PALETTE[index % len(PALETTE)]
 
 
 def training_curves(folds: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:

@@ -8,7 +8,8 @@ from matplotlib.patheffects import withStroke
 
 from medsegdiff_auto.evaluation.case import CaseArrays
 from medsegdiff_auto.nnunet.structures import Structure
-from medsegdiff_auto.reporting.figures import INK, colour, to_png
+from medsegdiff_auto.palette import structure_colour
+from medsegdiff_auto.reporting.figures import INK, to_png
 
 NUM_SAMPLES_DRAWN = 6
 MARGIN, SMALLEST_MARGIN_VOX = 0.45, 10
@@ -140,8 +141,3 @@ def _draw_samples(axes, picture: CasePicture, plane: _Plane) -> None:
         for index, structure in enumerate(picture.structures):
             _contour(axes, structure.mask(plane.cut(sample)), structure_colour(index), 0.9, alpha=0.85)
     _draw_reference(axes, picture, plane)
-
-
-def structure_colour(index: int) -> str:
-    """The contour colour of a structure: the palette from its brighter end, which stands out on grey images."""
-    return colour(4 + index)

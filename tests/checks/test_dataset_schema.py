@@ -36,6 +36,13 @@ def test_keys_of_version_1_beside_those_of_the_present_version_are_nobodys_conce
     assert findings(tmp_path, INTACT | {"modality": {"0": "CT"}, "training": [], "test": [], "release": "1.0"}) == []
 
 
+LIVER = {"value": "10200004", "scheme": "SCT", "meaning": "Liver"}
+
+
+def test_codes_of_labels_are_taken(tmp_path):
+    assert findings(tmp_path, INTACT | {"codes": {"organ": LIVER}}) == []
+
+
 LISTED = {"a": {"images": ["imagesTr/a_0000.nii.gz"], "label": "labelsTr/a.nii.gz"}}
 
 
@@ -52,6 +59,11 @@ LISTED = {"a": {"images": ["imagesTr/a_0000.nii.gz"], "label": "labelsTr/a.nii.g
     ({"file_ending": [".nii.gz"]}, "file_ending is ['.nii.gz']"),
     ({"numTraining": "5"}, "numTraining is '5'"), ({"numTraining": -1}, "numTraining is -1"),
     ({"numTraining": 5.0}, "numTraining is 5.0"), ({"numTraining": True}, "numTraining is True"),
+    ({"codes": {"organ": "10200004"}}, "codes.organ is '10200004'"),
+    ({"codes": {"organ": LIVER | {"value": 10200004}}}, "codes.organ.value is 10200004"),
+    ({"codes": {"organ": LIVER | {"scheme": "a" * 17}}}, "codes.organ.scheme is 'aaaaaaaaaaaaaaaaa'"),
+    ({"codes": {"organ": {"value": "10200004", "scheme": "SCT"}}}, "codes.organ.meaning is missing"),
+    ({"codes": {"organ": LIVER, "lung": LIVER}}, "lung"), ({"codes": ["organ"]}, "codes is ['organ']"),
     ({"regions_class_order": "1, 2"}, "regions_class_order is '1, 2'"),
     ({"regions_class_order": [1, "2"]}, "regions_class_order.1 is '2'")], ids=str)
 def test_a_value_of_another_type_is_one_finding_that_names_its_place(tmp_path, change, named):
