@@ -9,6 +9,7 @@ os.environ.setdefault("nnUNet_def_n_proc", "1")  # nnU-Net reads it when it is i
 SHARED_DATA = Path(os.environ.get("MEDSEGDIFF_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     """Keeps a file in one process, and all of tests/pipeline, whose trained chains would be made twice."""
     for item in items:
