@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/medsegdiff_demo -o demo_output
 
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check
