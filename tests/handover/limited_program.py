@@ -26,6 +26,8 @@ try:
     runpy.run_path("inference.py", run_name="__main__")
 except SystemExit as end:
     print("said:", said, file=sys.stderr)
+    pages = int(open("/proc/self/statm").read().split()[1])
+    print("resident:", pages * resource.getpagesize() / 1e9, "GB at the end", file=sys.stderr)
     sys.exit(end.code)
 """
 

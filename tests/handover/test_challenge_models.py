@@ -51,6 +51,8 @@ def test_the_program_gives_the_models_mask_within_the_limits_again(change, input
         np.testing.assert_array_equal(mask, right)
         assert (right != swapped).any(), "the order of the channels counts"
     took = re.search(r"took [\d.]+ s and ([\d.]+) GB", done.stdout)
+    resident = float(re.search(r"resident: ([\d.]+) GB", done.stderr)[1])
+    assert resident - 0.01 < float(took[1]) < resident + 1, "the peak is above what is there at the end"
     assert float(took[1]) == pytest.approx(measured.memory_gb, rel=0.5), "of the process alone, not of who starts it"
     assert f"and {measured.memory_gb:.2f} GB of memory at the peak, for\n1 case of 32 x 32 voxels" in (
         folder / "README.md").read_text()
