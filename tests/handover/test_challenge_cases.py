@@ -61,7 +61,7 @@ def named(folder: Path, case: str, *patterns: str) -> list[Path]:
     return [folder / pattern.replace("{case}", case) for pattern in patterns]
 
 
-def test_every_case_gets_the_mask_of_its_channels_within_the_limits_twice(folder, cases, tmp_path):
+def test_every_case_gets_the_mask_of_its_channels_within_the_limits(folder, cases, tmp_path):
     (tmp_path / "home").mkdir()
     done = run_limited(folder, cases, tmp_path / "out", tmp_path / "home", "cases.json")
     assert done.returncode == 0 and "said: []" in done.stderr, done.stderr[-2000:]
