@@ -10,6 +10,9 @@ from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.errors import UserError
 
+FOLDER = "folder"
+CHALLENGES = ("grand-challenge", FOLDER)
+
 
 def main(argv=None) -> int:
     return run(_export, command_parser().parse_args(argv))
@@ -31,10 +34,16 @@ def command_parser() -> CommandParser:
     parser.add_argument("--citation", metavar="TEXT", help="what who uses the model should cite")
     parser.add_argument("--push_to_hub", metavar="OWNER/NAME",
                         help="upload the file and its card to this repository of the Hugging Face Hub")
-    parser.add_argument("--challenge", choices=("grand-challenge", ),
-                        help="write the folder of a challenge's container: Dockerfile, program, weights, a test case")
+    parser.add_argument("--challenge", choices=CHALLENGES,
+                        help="write the folder of a challenge's container: Dockerfile, program, weights, a test case; "
+                        "folder: all cases of /input, one mask each to /output (BraTS, FLARE, KiTS)")
     parser.add_argument("--sockets", metavar="FILE",
-                        help="sockets.json: slugs and paths of the challenge's inputs and outputs; with --challenge")
+                        help="sockets.json: slugs and paths of the challenge's inputs and outputs; with --challenge "
+                        "grand-challenge")
+    parser.add_argument("--pattern", nargs="+", metavar="{case}_0000.nii.gz",
+                        help="the image files below /input, one pattern per channel, in the channels' order, such as "
+                        "'{case}/{case}-t1n.nii.gz'; with --challenge folder (default: {case}_0000, {case}_0001, ... "
+                        "with the ending of the training data)")
     parser.add_argument("--base_image", metavar="NAME@sha256:DIGEST",
                         help="image with Python that the container is built on; with --challenge")
     return parser
@@ -42,24 +51,31 @@ def command_parser() -> CommandParser:
 
 def _export(args) -> None:
     os.environ.setdefault("nnUNet_def_n_proc", str(num_cores()))
-    if args.challenge or args.sockets or args.base_image:
+    if args.challenge or args.sockets or args.base_image or args.pattern:
         _export_challenge(args)
     else:
         _export_file(args)
 
 
 def _export_challenge(args) -> None:
-    if not (args.challenge and args.sockets and args.base_image):
-        raise UserError("A challenge's container is not named whole.", found=" and ".join(
-            flag for flag, value in (("--challenge", args.challenge), ("--sockets", args.sockets),
-                                     ("--base_image", args.base_image)) if value),
-            expected="--challenge grand-challenge --sockets FILE --base_image NAME@sha256:DIGEST",
-            fix="add what is missing, or leave out all three")
-    from medsegdiff_auto.handover.challenge_folder import write_challenge_folder
+    wanted = "pattern" if args.challenge == FOLDER else "sockets"
+    needed = ("challenge", "base_image") if args.challenge == FOLDER else ("challenge", "sockets", "base_image")
+    given = [name for name in ("challenge", "sockets", "pattern", "base_image") if getattr(args, name)]
+    if not set(needed) <= set(given) <= {*needed, wanted}:
+        raise UserError("A challenge's container is not named whole.",
+                        found=" and ".join(f"--{name}" for name in given),
+                        expected="--challenge grand-challenge --sockets FILE --base_image NAME@sha256:DIGEST, or "
+                        "--challenge folder [--pattern ...] --base_image NAME@sha256:DIGEST",
+                        fix="add what is missing, or leave out what belongs to the other kind")
+    from medsegdiff_auto.handover.challenge_folder import write_cases_folder, write_challenge_folder
 
     compute_on_cpu()
-    measured = write_challenge_folder(Path(args.m), Path(args.o), Path(args.sockets), args.base_image, _folds(args))
-    print(f"{args.o}: its test case of {' x '.join(map(str, measured.size))} voxels took {measured.seconds:.1f} s here")
+    model, folder = Path(args.m), Path(args.o)
+    if args.challenge == FOLDER:
+        measured = write_cases_folder(model, folder, args.pattern, args.base_image, _folds(args))
+    else:
+        measured = write_challenge_folder(model, folder, Path(args.sockets), args.base_image, _folds(args))
+    print(f"{args.o}: {measured} took {measured.seconds:.1f} s and {measured.memory_gb:.2f} GB here")
     print(f"Read {Path(args.o) / 'README.md'}, then: {Path(args.o) / 'do_test_run.sh'}")
 
 

@@ -16,7 +16,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from medsegdiff_auto.inference.prediction import Prediction
 
 CASE = "case"
+TOOK = "took {seconds} s and {gb} GB of memory"
 ENDINGS = (".mha", ".tif", ".tiff")
 SEGMENTATION, PROBABILITY, SIZES = "segmentation", "probability", "sizes"
 RelativePath = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$")]
@@ -135,12 +137,20 @@ def _require_fit(sockets: Sockets, dataset_json: dict) -> None:
                 raise ValueError(f"{one.slug} is of {one.structure}, which is none of {', '.join(sorted(structures))}")
             if (one.kind == SIZES) != one.relative_path.endswith(".json"):
                 raise ValueError(f"{one.slug} is a {one.kind} at {one.relative_path}")
+    require_labels(sockets.labels, sockets.allowed, dataset_json)
+
+
+def require_labels(labels: dict[int, int], allowed: list[int] | None, dataset_json: dict) -> None:
+    """
+    Raises:
+        ValueError: a label is mapped that the model does not have, or its masks have values that are not allowed.
+    """
     values = {0, *(value for one in structures_of(dataset_json) for value in one.labels)}
-    mapped = {sockets.labels.get(value, value) for value in values}
-    if not set(sockets.labels) <= values:
-        raise ValueError(f"labels maps {sorted(set(sockets.labels) - values)}, which the model does not have")
-    if sockets.allowed is not None and not mapped <= set(sockets.allowed):
-        raise ValueError(f"the masks have the values {sorted(mapped)}, of which {sockets.allowed} are allowed")
+    mapped = {labels.get(value, value) for value in values}
+    if not set(labels) <= values:
+        raise ValueError(f"labels maps {sorted(set(labels) - values)}, which the model does not have")
+    if allowed is not None and not mapped <= set(allowed):
+        raise ValueError(f"the masks have the values {sorted(mapped)}, of which {allowed} are allowed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,10 +161,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                           ("sockets", str(here / "sockets.json"))):
         parser.add_argument(f"--{name}", type=Path, default=Path(default))
     args = parser.parse_args(argv)
+    return in_container(lambda: segment(args.input, args.output, args.model, args.sockets))
+
+
+def in_container(work: Callable[[], list[Path]]) -> int:
+    """Does the work, names the files that it wrote, and says what it took; 2 and four lines for what a user repairs."""
+    from medsegdiff_auto.sampling.process_memory import peak_resident_bytes
+
+    start = time.monotonic()
     for variable in ("nnUNet_def_n_proc", "nnUNet_n_proc_DA"):
         os.environ[variable] = "1"  # the cores of the host are not those of the container
     try:
-        files = segment(args.input, args.output, args.model, args.sockets)
+        files = work()
     except Exception as failure:
         error = as_user_error(failure)
         if error is None:
@@ -162,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print("\n".join(map(str, files)))
+    print(TOOK.format(seconds=f"{time.monotonic() - start:.1f}", gb=f"{peak_resident_bytes() / 1e9:.2f}"))
     return 0
 
 
@@ -215,25 +234,37 @@ def _image(folder: Path) -> sitk.Image:
 
 def _written(prediction: Prediction, socket: Output, sockets: Sockets, folder: Path) -> Path:
     import numpy as np
-    import SimpleITK as sitk
 
+    file = folder / socket.relative_path
     if socket.kind == SIZES:
-        file = folder / socket.relative_path
         write_json({name: {one.measure: _number(one.size), "lower": _number(one.lower), "upper": _number(one.upper)}
                     for name, one in prediction.volumes.items()}, file, allow_nan=False)
         return file
+    file = file / "output.mha"
     if socket.kind == PROBABILITY:
         channel = next(one.channel for one in structures_of(prediction.on_image.grid.dataset_json)
                        if one.name == socket.structure)
-        array = np.ascontiguousarray(prediction.probabilities[channel], dtype=np.float32)
+        _write(prediction.image(np.ascontiguousarray(prediction.probabilities[channel], dtype=np.float32)), file)
     else:
-        array = prediction.segmentation.astype(np.uint8)
-        for ours, theirs in sockets.labels.items():
-            array[prediction.segmentation == ours] = theirs
-    file = folder / socket.relative_path / "output.mha"
-    with atomically(file) as unfinished:
-        sitk.WriteImage(prediction.image(array), str(unfinished), True)
+        write_mask(prediction, sockets.labels, file)
     return file
+
+
+def write_mask(prediction: Prediction, labels: dict[int, int], file: Path) -> None:
+    """Writes the label map with the challenge's values, one byte a voxel."""
+    import numpy as np
+
+    array = prediction.segmentation.astype(np.uint8)
+    for ours, theirs in labels.items():
+        array[prediction.segmentation == ours] = theirs
+    _write(prediction.image(array), file)
+
+
+def _write(image: sitk.Image, file: Path) -> None:
+    import SimpleITK as sitk
+
+    with atomically(file) as unfinished:
+        sitk.WriteImage(image, str(unfinished), True)
 
 
 def _number(value: float) -> float | None:

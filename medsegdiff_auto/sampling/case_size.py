@@ -7,6 +7,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from medsegdiff_auto.errors import UserError
+from medsegdiff_auto.files.unreadable import not_an_image
 from medsegdiff_auto.nnunet.managers import ConfigurationManager, PlansManager
 from medsegdiff_auto.nnunet.properties import LONE_SLICE
 from medsegdiff_auto.nnunet.resampling import network_shape, require_sensible_shape
@@ -38,11 +40,16 @@ def size_of_file(image_file: Path, num_channels: int, num_outputs: int, plans_ma
     """By the header of the first channel: the largest that the case can be, as if nothing were cropped.
 
     Raises:
-        UserError: the spacing makes the case empty or absurdly large.
+        UserError: the file is no image, or the spacing makes the case empty or absurdly large.
     """
     header = sitk.ImageFileReader()
     header.SetFileName(str(image_file))
-    header.ReadImageInformation()
+    try:
+        header.ReadImageInformation()
+    except RuntimeError as failure:
+        finding = not_an_image(str(image_file), failure).finding
+        raise UserError(f"{finding.file} {finding.check}.", found=finding.found, expected=finding.expected,
+                        fix=finding.fix) from failure
     image_shape, spacing = header.GetSize()[::-1], list(header.GetSpacing()[::-1])
     if len(image_shape) == 2:
         image_shape, spacing = (1, *image_shape), [LONE_SLICE * max(spacing), *spacing]

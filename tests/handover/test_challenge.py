@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from limited_program import BASE, run_limited
 
 from medsegdiff_auto import Segmenter
 from medsegdiff_auto.cli import export
@@ -18,7 +18,6 @@ from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.handover.challenge import read_sockets, segment
 from medsegdiff_auto.handover.challenge_folder import write_challenge_folder
 
-BASE = f"python:3.11-slim@sha256:{64 * 'a'}"
 IMAGE, PRIOR = {"slug": "t1-mri", "relative_path": "images/t1-mri"}, {"slug": "flair", "relative_path": "images/flair"}
 MASK = {"slug": "organ-segmentation", "relative_path": "images/organ-segmentation"}
 PROBABILITY = {"slug": "organ-probability", "relative_path": "images/organ-probability", "kind": "probability",
@@ -28,29 +27,6 @@ SOCKETS = {"interfaces": [{"inputs": [IMAGE], "outputs": [MASK, PROBABILITY, SIZ
                           {"inputs": [PRIOR], "outputs": [MASK]}], "labels": {"1": 7, "2": 0}, "allowed": [0, 7]}
 DATASET = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "organ": 1, "lesion": 2}, "file_ending": ".nii.gz"}
 
-LIMITED = """
-import os, resource, runpy, sys
-allowed = [os.path.realpath(folder) for folder in sys.argv[1:3]]
-said = []
-def watch(event, arguments):
-    if event in ("socket.connect", "subprocess.Popen", "os.fork", "os.posix_spawn") and arguments[:1] != ("fc-list",):
-        said.append(f"{event} {arguments[:2]}")
-    if event == "open" and isinstance(arguments[0], (str, bytes)) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
-        path = os.path.realpath(os.fsdecode(arguments[0]))
-        if not any(path.startswith(folder + os.sep) for folder in allowed) and not path.startswith("/dev/null"):
-            said.append(f"open {path}")
-import torch
-resource.setrlimit(resource.RLIMIT_DATA, (3 * 2 ** 30, 3 * 2 ** 30))
-sys.addaudithook(watch)
-sys.argv = ["inference.py", *sys.argv[3:]]
-try:
-    runpy.run_path("inference.py", run_name="__main__")
-except SystemExit as end:
-    print("said:", said, file=sys.stderr)
-    sys.exit(end.code)
-"""
-
-
 @pytest.fixture(scope="module")
 def folder(model_folder, tmp_path_factory) -> Path:
     """To be read only."""
@@ -58,18 +34,6 @@ def folder(model_folder, tmp_path_factory) -> Path:
     (root / "sockets.json").write_text(json.dumps(SOCKETS))
     write_challenge_folder(model_folder, root / "container", root / "sockets.json", BASE)
     return root / "container"
-
-
-def run_limited(folder: Path, case: Path, output: Path, home: Path) -> subprocess.CompletedProcess:
-    """The program as in the container: little memory, no network, no process beside it, files in two places alone."""
-    temporary = output.parent / "temporary"
-    temporary.mkdir(exist_ok=True)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1",
-                   "PYTHONPATH": os.environ.get("PYTHONPATH", str(Path(__file__).parents[2])),
-                   "MPLCONFIGDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1", "nnUNet_compile": "f"}
-    words = ["--input", case, "--output", output, "--model", folder / "model", "--sockets", folder / "sockets.json"]
-    return subprocess.run([sys.executable, "-c", LIMITED, str(output), str(temporary), *map(str, words)], cwd=folder,
-                          env=environment, capture_output=True, text=True)
 
 
 def tree(folder: Path) -> dict[str, int]:
@@ -83,7 +47,7 @@ def test_the_program_gives_the_expected_output_within_the_platforms_limits_twice
         case = Path(shutil.copytree(folder / "test" / "input" / "interf0", tmp_path / f"case_{name}"))
         image = next((case / "images" / "t1-mri").iterdir())
         image.rename(image.with_name(f"{name}-of-the-platform.mha"))
-        done = run_limited(folder, case, tmp_path / name, home)
+        done = run_limited(folder, case, tmp_path / name, home, "sockets.json")
         assert done.returncode == 0 and "said: []" in done.stderr, done.stderr[-2000:]
         expected = folder / "test" / "expected_output" / "interf0"
         assert {str(file.relative_to(tmp_path / name)) for file in (tmp_path / name).rglob("*") if file.is_file()} == {
@@ -115,7 +79,7 @@ def test_masks_have_the_challenges_labels_and_probabilities_are_float32(folder):
 def test_the_folder_holds_what_a_container_is_built_of(folder, model_folder):
     lines = (folder / "Dockerfile").read_text().splitlines()
     assert lines[0] == f"FROM {BASE}"
-    assert lines.index("USER user") < lines.index('ENTRYPOINT ["python", "inference.py"]')
+    assert lines.index("USER 10001:10001") < lines.index('ENTRYPOINT ["python", "inference.py"]')
     copied = [word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]]
     assert copied == ["requirements.lock", "wheels", "inference.py", "sockets.json"]
     assert all((folder / name).exists() for name in copied)
