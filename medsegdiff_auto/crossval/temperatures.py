@@ -15,6 +15,7 @@ from medsegdiff_auto.crossval.predictions import record_folds
 from medsegdiff_auto.crossval.request import Request
 from medsegdiff_auto.decision.temperature import at_temperature
 from medsegdiff_auto.decision.uncertainty import entropy_map
+from medsegdiff_auto.files.arrays import read_arrays
 from medsegdiff_auto.files.companion_files import write_npz, write_volumes
 from medsegdiff_auto.inference.case_table import read_case_table, write_case_table
 from medsegdiff_auto.nnunet.managers import PlansManager
@@ -59,8 +60,7 @@ def apply_temperatures(request: Request, name: str) -> None:
 
 def read_probabilities(folder: Path, case: str) -> np.ndarray:
     """Stored probabilities, (K, z, y, x) float32."""
-    with np.load(folder / f"{case}.npz", allow_pickle=False) as stored:
-        return stored["probabilities"]
+    return read_arrays(folder / f"{case}.npz", "probabilities")[0]
 
 
 def _write_at(temperature: float, case: str, source: Path, target: Path, ending: str, regions: bool) -> None:

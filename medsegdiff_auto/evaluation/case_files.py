@@ -1,8 +1,6 @@
 """Reading the files of a prediction folder as arrays `(z, y, x)` or `(y, x)`, with the unit in which sizes are given.
 """
 
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,10 +107,9 @@ def read_npz(path: Path, grid: Grid) -> np.ndarray:
         UserError: the file is damaged, holds values that are no probabilities, or does not lie on the grid of the case.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            array = stored["probabilities"].astype(np.float32, copy=False)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as failure:
-        raise UserError(f"{path} holds no probabilities.", found=f"{type(failure).__name__}: {failure}",
+        array = read_arrays(path, "probabilities")[0].astype(np.float32, copy=False)
+    except UserError as failure:
+        raise UserError(f"{path} holds no probabilities.", found=failure.found,
                         expected="an array named probabilities",
                         fix="predict the case again with --save_probabilities") from failure
     if array.ndim == len(grid.shape) + 2 and array.shape[1] == 1:

@@ -143,7 +143,7 @@ def test_folds_are_those_of_the_split_wherever_it_lies(tmp_path):
     raw, preprocessed = tmp_path / "raw", tmp_path / "preprocessed"
     raw.mkdir(), preprocessed.mkdir()
     assert folds_of_split(raw, preprocessed, None) == (0, 1, 2, 3, 4)
-    (raw / "splits_final.json").write_text(json.dumps([{}] * 3), encoding="utf-8")
+    (raw / "splits_final.json").write_text(json.dumps([{"train": [], "val": []}] * 3), encoding="utf-8")
     assert folds_of_split(raw, preprocessed, None) == (0, 1, 2) and folds_of_split(raw, preprocessed, [2, 0]) == (0, 2)
     with pytest.raises(UserError, match="no such fold"):
         folds_of_split(raw, preprocessed, [3])
