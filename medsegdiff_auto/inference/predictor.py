@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import StringIO
 from math import inf, prod
@@ -225,6 +225,8 @@ class MedSegDiffPredictor(nnUNetPredictor):
         """
         num_outputs = self.label_manager.num_segmentation_heads
         memory = memory or self.memory_plan(CaseSize(data.shape[0], num_outputs, data.shape[1:], data.shape[1:]))
+        if decode is None:  # samples are handed out one after the other, in their order
+            memory = replace(memory, keeps_labels=False)
         if memory.is_large:
             give_back_freed_memory()
         self._resident_limit = ResidentLimit(memory.peak_bytes)
@@ -259,7 +261,7 @@ class MedSegDiffPredictor(nnUNetPredictor):
             sampler = CoherentSampler(conditions, self.num_steps, self.solver,
                                       self.samples_per_call, memory.storage, self.intervention)
             latents = latent_of if self.whose_latent else None
-            if decode is not None and memory.keeps_labels:
+            if memory.keeps_labels:
                 maps = self._label_maps(sampler, fold, memory, latents, decode, case)
                 for number in sorted(maps):
                     yield LABELS, maps[number].on_cpu().cropped(crop)

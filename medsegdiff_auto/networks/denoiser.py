@@ -244,8 +244,8 @@ class Denoiser(nn.Module):
         above_others = (logits - logits.logsumexp(0, keepdim=True)).flatten(1).amax(1)
         return (~(above_others < math.log(POSSIBLE_FROM))).nonzero()[:, 0]  # NaN is for others to find
 
-    def drawn_outputs(self, image: ImageTerms,
-                      latent: Tensor) -> Iterator[tuple[tuple[int, slice | Tensor, slice], Tensor]]:
+    def draw_by_rows(self, image: ImageTerms,
+                     latent: Tensor) -> Iterator[tuple[tuple[int, slice | Tensor, slice], Tensor]]:
         """Logits of draws of one image by a denoiser that sees no state, in parts: the number of the draw, the classes
         that are possible and rows of the first spatial axis, and the logits there, (classes, rows, *rest). A call for
         all voxels of many classes would wait for the memory at every operation.

@@ -197,7 +197,7 @@ class SamplingNetwork(nn.Module, ABC):
         assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
         target, shape = self.configuration.target, terms.logits.shape[1:]
         states = torch.full((len(latent), *shape), -1.0, device=latent.device)
-        for place, output in self.denoiser.drawn_outputs(terms, latent):
+        for place, output in self.denoiser.draw_by_rows(terms, latent):
             output = at_least_float32(output)[None]
             states[place] = where_finite(state_from_probabilities(probabilities_from_logits(output, target)), output)[0]
         return states

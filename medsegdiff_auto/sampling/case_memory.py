@@ -134,12 +134,14 @@ class CaseMemory:
         """While one tile is predicted, with what is cut out of the slabs for it."""
         patch = math.prod(self.tiles.window.shape)
         views = min(self.num_views, views_per_call(self.tiles.window.shape))
-        together, tile = min(samples, self.samples_per_call), FLOAT * self.case.num_outputs * patch
-        step = (self.tile.step + self.tile.terms) * together + self.tile.terms * min(self.num_views,
-                                                                                     together) + 5 * tile * samples
-        if not self.diffusion.network.sees_state:  # one after the other, all of a view before they are put in place
-            views, of_view = min(self.num_views, samples), -(-samples // self.num_views)
-            step = self.tile.step + (2 * views + 1) * self.tile.terms + (samples + of_view + 1) * tile
+        tile = FLOAT * self.case.num_outputs * patch
+        if self.diffusion.network.sees_state:
+            together = min(samples, self.samples_per_call)
+            step = (self.tile.step + self.tile.terms) * together + self.tile.terms * min(self.num_views,
+                                                                                         together) + 5 * tile * samples
+        else:  # one after the other, all of a view before they are put in place
+            shown, of_view = min(self.num_views, samples), -(-samples // self.num_views)
+            step = self.tile.step + (2 * shown + 1) * self.tile.terms + (samples + of_view + 1) * tile
         return max(self.tile.look * views + self.tile.terms * self.num_views, step) + LIBRARIES
 
     def temporaries(self) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from chain import FOLDS, command
 
+from medsegdiff_auto.decision.fused_mean import LABELS, SAMPLE
 from medsegdiff_auto.sampling import conditions
 from medsegdiff_auto.inference import predictor as predictor_module
 from medsegdiff_auto.sampling.case_size import CaseSize
@@ -29,6 +30,10 @@ def memory_of(predictor, data, **otherwise):
     return replace(predictor.memory_plan(size), **otherwise)
 
 
+def decoded(states):
+    return states.argmax(1).byte()
+
+
 def prepared(chain, options):
     """A predictor, and an image of several tiles: the first test case twice along its last axis."""
     model = load_model(chain.model, list(FOLDS))
@@ -45,7 +50,7 @@ def test_the_stated_calls_are_those_that_are_counted_where_every_tile_has_foregr
     cost = case_cost(predictor, data.shape, time_calls(predictor), memory)
     told = {FORWARD: 0, EVALUATION: 0, LEFT_OUT: 0}
     predictor.on_call = lambda kind, count: told.update({kind: told[kind] + count})
-    for _ in predictor.draw_case(data, "case", memory):
+    for _ in predictor.draw_case(data, "case", memory, decode=decoded):
         pass
     assert cost.num_tiles > 1
     assert (cost.num_forwards, cost.num_evaluations) == (predictor.num_forwards, predictor.num_evaluations)
@@ -54,12 +59,30 @@ def test_the_stated_calls_are_those_that_are_counted_where_every_tile_has_foregr
     assert cost.num_forwards > least if choice == "no memory" else cost.num_forwards >= least
 
 
+def test_samples_come_in_their_order_however_many_are_drawn_together(chain_2d, folders):
+    """Their numbers tell their noise and their view; label maps are drawn view by view, and sorted."""
+    predictor, data = prepared(chain_2d, SamplingOptions(5, num_mirrors=2))
+
+    def drawn(wanted, together, **how):
+        memory = memory_of(predictor, data, samples_together=together)
+        assert memory.keeps_labels
+        return np.stack([volume.read().numpy() for kind, volume in predictor.draw_case(data, "case", memory, **how)
+                         if kind == wanted])
+
+    alone, all_at_once = drawn(SAMPLE, 1), drawn(SAMPLE, 5)
+    assert np.abs(alone[0] - alone[1]).max() > 0.01
+    np.testing.assert_allclose(alone, all_at_once, atol=1e-4)
+    for together in (1, 2, 5):
+        maps = drawn(LABELS, together, decode=decoded)
+        assert (maps != alone.argmax(1)).mean() < 1e-3 and (maps[0] != maps[1]).any()
+
+
 def test_evaluations_that_are_left_out_are_told_and_add_up_to_the_stated_ones(chain_2d, folders, monkeypatch):
     monkeypatch.setattr(conditions, "NO_FOREGROUND_BELOW", 2.0)
     predictor, data = prepared(chain_2d, SamplingOptions(3))
     told = []
     predictor.on_call = lambda kind, count: told.append(count) if kind == LEFT_OUT else None
-    for _ in predictor.draw_case(data, "case"):
+    for _ in predictor.draw_case(data, "case", decode=decoded):
         pass
     assert predictor.num_evaluations == 0
     assert sum(told) == case_cost(predictor, data.shape, time_calls(predictor), memory_of(predictor,
