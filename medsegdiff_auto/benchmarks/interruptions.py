@@ -21,13 +21,14 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 from types import ModuleType
+from typing import NoReturn
 
 import torch
 
@@ -126,13 +127,22 @@ def started(work: Work, root: Path) -> int:
             os.setpgid(child, child)
         return child
     os.setpgid(0, 0)
+    interruptible.SECONDS_BETWEEN_CHECKPOINTS = SECONDS_BETWEEN_CHECKPOINTS
+    become(words, os.open(root.parent / "output.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
+
+
+def become(words: Sequence[str], output: int) -> NoReturn:
+    """Runs ``medsegdiff_<words>`` in this forked process, which ends with its exit code.
+
+    Args:
+        output: descriptor of what it prints.
+    """
     sys.modules["__main__"] = ModuleType("__main__")  # else every worker imports all that this module does
     code = 1
     try:
-        output = os.open(root.parent / "output.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1), os.dup2(output, 2)
-        interruptible.SECONDS_BETWEEN_CHECKPOINTS = SECONDS_BETWEEN_CHECKPOINTS
-        code = importlib.import_module(f"medsegdiff_auto.cli.{words[0]}").main(words[1:])
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        code = importlib.import_module(f"medsegdiff_auto.cli.{words[0]}").main(list(words[1:]))
     except SystemExit as end:
         code = end.code
     except BaseException:

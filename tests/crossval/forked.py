@@ -3,13 +3,11 @@
 import importlib
 import os
 import signal
-import sys
 import time
-import traceback
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
+from medsegdiff_auto.benchmarks.interruptions import become
 from medsegdiff_auto.crossval import local, steps
 
 
@@ -29,20 +27,8 @@ def forked(words, output: int) -> int:
     pid = os.fork()
     if pid:
         return pid
-    code = 1
-    try:
-        os.setsid()
-        os.dup2(output, 1), os.dup2(output, 2)
-        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
-        sys.modules["__main__"] = ModuleType("__main__")
-        code = called(words[0], words[1:])
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 1)
+    os.setsid()
+    become(words, output)
 
 
 def called(command: str, words) -> int:

@@ -67,3 +67,19 @@ def test_of_classes_that_are_equally_likely_the_first_counts_as_the_likeliest(nu
     assert likeliest(logits).sum(1).eq(1).all() and likeliest(logits)[:, 0].all()
     expected = expected_probabilities(logits, [torch.zeros_like(logits)], "classes")
     assert torch.allclose(expected, torch.full_like(logits, 1 / num_classes))
+
+
+@pytest.mark.parametrize("num_outputs", [3, 9])
+def test_of_several_classes_it_is_mackays_mean_with_the_variance_that_gradients_give(num_outputs):
+    """a_k = logit p_k moves by d a_k / d xi_c, which autograd tells from a softmax in double precision."""
+    logits, gains = problem(num_outputs, 2.0, num_voxels=20)
+
+    def log_odds(noise):
+        p = (logits.double() + torch.einsum("c,cbkv->bkv", noise, gains.double())).softmax(1)
+        return torch.logit(p)
+
+    slopes = torch.autograd.functional.jacobian(log_odds, torch.zeros(len(gains), dtype=torch.float64))
+    at_rest, variance = log_odds(torch.zeros(len(gains), dtype=torch.float64)), slopes.square().sum(-1)
+    expected = torch.sigmoid(at_rest / (1 + torch.pi / 8 * variance).sqrt())
+    found = expected_probabilities(logits, gains, "classes")
+    assert torch.allclose(found.double(), expected / expected.sum(1, keepdim=True), atol=1e-5)

@@ -110,3 +110,12 @@ def test_labels_beyond_a_byte_are_kept_as_they_are():
     manager = managers([1.0, 1.5, 2.0])[0].get_label_manager(json)
     found = labels_by_channel(torch.tensor([[0.2, 0.9, 0.9], [0.1, 0.2, 0.8]]), manager)
     assert found.tolist() == [0, 1, 300]
+
+
+@pytest.mark.parametrize("dataset_json", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_what_is_even_is_decided_as_nnunet_does(dataset_json):
+    manager = managers([1.0, 1.5, 2.0])[0].get_label_manager(dataset_json)
+    even = torch.tensor([[0.5, 0.2, 0.5], [0.5, 0.4, 0.5], [0.0, 0.4, 0.5000001]])
+    expected = manager.convert_probabilities_to_segmentation(even[:, None, None].numpy())[0, 0]
+    assert labels_by_channel(even, manager).tolist() == expected.tolist()
+    assert labels_by_channel(2 * even - 1, manager, even=0.0).tolist() == expected.tolist()
