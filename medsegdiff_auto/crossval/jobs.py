@@ -166,7 +166,7 @@ def _length(request: Request, method: str) -> list[str]:
 
 
 def is_trained(request: Request, method: str, configuration: str, fold: int) -> bool:
-    """Whether a fold is trained to the length that is asked for, and validated.
+    """Whether a fold is trained to the length and with the seed that are asked for, and validated.
 
     ``run.json`` has the line that trained it. After another one ``medsegdiff_train --c auto`` looks for what is left.
     """
@@ -176,7 +176,8 @@ def is_trained(request: Request, method: str, configuration: str, fold: int) -> 
         return False
     words = json.loads(run.read_text(encoding="utf-8"))["command"]
     length = [word for flag, number in pairwise(words) if flag in LENGTH_FLAGS for word in (flag, number)]
-    return length == _length(request, method)
+    is_of_seed = request.seed is None or ("--seed", str(request.seed)) in pairwise(words)
+    return is_of_seed and length == _length(request, method)
 
 
 def _choices(request: Request) -> Iterator[Job]:

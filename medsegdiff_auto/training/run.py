@@ -270,6 +270,22 @@ def left_to_do(request: TrainingRequest, fold_folder: Path, num_cases: int) -> T
     return replace(request, continue_training=has_begun)
 
 
+def require_same_seed(checkpoint: Path, seed: int | None) -> None:
+    """Checks that a training goes on, or counts, with the seed that it was begun with; None and nnU-Net's own agree.
+
+    Raises:
+        UserError: it was begun with another one.
+    """
+    if seed is None:
+        return
+    begun_with = load_nnunet(checkpoint).get("seed")
+    if begun_with not in (None, seed):
+        raise UserError("The fold was begun with another seed.",
+                        found=f"--seed {seed}, and {begun_with} in {checkpoint}",
+                        expected=f"--seed {begun_with}, or none",
+                        fix="leave out --seed, or train the fold anew with --overwrite")
+
+
 def is_at_its_end(final: Path, request: TrainingRequest) -> bool:
     """Whether a finished training is as long as the request wants it: one that was stopped, or that was asked to be
     shorter, is not. A limit in hours ends it where it did.
@@ -323,6 +339,8 @@ def _train(request: TrainingRequest, preprocessed_folder: Path, results_folder: 
         left = left_to_do(request, fold_folder, num_validation_cases(request, preprocessed_folder))
         request, is_done = left or replace(request, only_validate=True, continue_training=False), left is None
     checkpoint = checkpoint_to_load(fold_folder, request)
+    if checkpoint is not None and (request.continue_training or request.is_automatic):
+        require_same_seed(checkpoint, request.seed)
     if request.seed is not None:
         seed_everything(request.seed)
     trainer = build_trainer(request, preprocessed_folder, fold_folder.parent)

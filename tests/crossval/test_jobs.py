@@ -22,7 +22,7 @@ def request_of(root: Path, **changed) -> Request:
     return Request(NAME, root / "raw" / NAME, root / "preprocessed" / NAME, root / "results" / NAME, **values)
 
 
-def trained(request: Request, method: str, fold: int, words: str = "--iterations 100") -> Path:
+def trained(request: Request, method: str, fold: int, words: str = "--iterations 100 --seed 7") -> Path:
     """Leaves the files of a trained fold; each not older than the one before."""
     final = request.checkpoint(method, "2d", fold)
     (final.parent / "validation").mkdir(parents=True, exist_ok=True)
@@ -84,6 +84,8 @@ def test_a_fold_is_trained_when_it_is_validated_after_it_and_to_this_length(tmp_
     assert job.is_done()
     assert not jobs_of(request_of(tmp_path, iterations=200), WORDS)[job.name].is_done()
     assert not jobs_of(request_of(tmp_path, iterations=None), WORDS)[job.name].is_done()
+    assert not jobs_of(request_of(tmp_path, seed=8), WORDS)[job.name].is_done()
+    assert jobs_of(request_of(tmp_path, seed=None), WORDS)[job.name].is_done()
     later = final.stat().st_mtime + 10
     os.utime(final, (later, later))  # trained on, and not validated since
     assert not job.is_done()

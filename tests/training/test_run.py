@@ -11,7 +11,8 @@ from tiny_plan import DATASET_JSON, plans_of, tiny_trainer
 
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.training.checkpoint_content import content_of
-from medsegdiff_auto.training.run import TrainingRequest, train
+from medsegdiff_auto.training import run
+from medsegdiff_auto.training.run import TrainingRequest, require_same_seed, train
 
 
 @pytest.mark.parametrize("device, searches", [("cuda", True), ("mps", False)])
@@ -76,3 +77,29 @@ def test_a_checkpoint_that_does_not_fit_is_named_when_a_training_goes_on(nnunet_
     torch.save(content, file)
     with pytest.raises(UserError, match=r"checkpoint_latest.pth does not fit this training"):
         trainer.load_checkpoint(str(file))
+
+
+@pytest.mark.parametrize("begun_with, seed, is_refused", [(3, 4, True), (3, 3, False), (3, None, False),
+                                                          (None, 4, False)])
+def test_a_fold_goes_on_and_counts_with_the_seed_that_it_was_begun_with(tmp_path, begun_with, seed, is_refused):
+    file = tmp_path / "checkpoint_latest.pth"
+    content = {"network_weights": {}, "current_epoch": 1}
+    torch.save(content if begun_with is None else content | {"seed": begun_with}, file)
+    if not is_refused:
+        require_same_seed(file, seed)
+        return
+    with pytest.raises(UserError, match="another seed") as refused:
+        require_same_seed(file, seed)
+    assert "--seed 4, and 3" in refused.value.found and "--overwrite" in refused.value.fix
+
+
+@pytest.mark.parametrize("how", [{"continue_training": True}, {"is_automatic": True}], ids=str)
+def test_a_training_asks_for_the_seed_before_it_loads_anything(tmp_path, monkeypatch, how):
+    request = TrainingRequest("Dataset900_Tiny", "2d", 0, "MedSegDiffPlans", "nnUNetTrainerMedSegDiff", "cpu", seed=4,
+                              **how)
+    monkeypatch.setattr(run, "num_validation_cases", lambda *_: 1)
+    folder = request.fold_folder(tmp_path)
+    folder.mkdir(parents=True)
+    torch.save({"network_weights": {}, "current_epoch": 1, "seed": 3}, folder / "checkpoint_latest.pth")
+    with pytest.raises(UserError, match="another seed"):
+        train(request, tmp_path / "preprocessed", tmp_path)
