@@ -3,7 +3,7 @@
 ``nnunet_adamw`` is not trained by itself: its network is the one in the checkpoints of ``auto``, by nnU-Net's own
 predictor with all mirrors. It has nnU-Net's plan, loss, batches, iterations and seed, and the optimizer of ``auto``
 (AdamW below 10,000 iterations, else nnU-Net's); the denoiser trained beside it gives it no gradient, so that a training
-without one ends with the same weights (tests/crossval/test_methods.py). What ``auto`` has more than it is diffusion.
+without one ends with the same weights (tests/crossval/test_adamw.py). What ``auto`` has more than it is diffusion.
 """
 
 from __future__ import annotations
