@@ -14,7 +14,6 @@ from torch import Tensor
 from medsegdiff_auto.checks.dataset_json import read_dataset_json
 from medsegdiff_auto.diffusion.state import probabilities_from_logits
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.files.provenance import checksum
 from medsegdiff_auto.findings import errors_among
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.nnunet.known_names import read_plans, require_known_reader
@@ -26,18 +25,13 @@ OF_CONDITIONER = "conditioner.unet."
 
 @dataclass(frozen=True)
 class PlainModel:
-    """nnU-Net's network of one fold in its predictor.
-
-    Attributes:
-        checkpoints: of the fold, ``fold_K/NAME`` to SHA-256.
-    """
+    """nnU-Net's network of one fold in its predictor."""
 
     folder: Path
     plans_manager: PlansManager
     configuration_manager: ConfigurationManager
     dataset_json: dict
     predictor: nnUNetPredictor
-    checkpoints: dict[str, str]
 
     @torch.inference_mode()
     def probabilities(self, image: np.ndarray) -> Tensor:
@@ -65,8 +59,7 @@ def plain_of_ours(model: TrainedModel, number: int, device: torch.device) -> Pla
                         expected="a preset with nnU-Net's network, such as auto", fix="compare with nnunet instead")
     predictor = _predictor(weights, model.plans_manager, model.configuration_manager, model.dataset_json,
                            model.mirroring_axes, device)
-    return PlainModel(model.folder, model.plans_manager, model.configuration_manager, model.dataset_json, predictor,
-                      model.checkpoints)
+    return PlainModel(model.folder, model.plans_manager, model.configuration_manager, model.dataset_json, predictor)
 
 
 def plain_of_nnunet(folder: Path, fold: int, device: torch.device,
@@ -85,8 +78,7 @@ def plain_of_nnunet(folder: Path, fold: int, device: torch.device,
     configuration_manager = plans_manager.get_configuration(folder.name.rsplit("__", 1)[1])
     predictor = _predictor(checkpoint["network_weights"], plans_manager, configuration_manager, dataset_json,
                            checkpoint.get("inference_allowed_mirroring_axes"), device)
-    return PlainModel(folder, plans_manager, configuration_manager, dataset_json, predictor,
-                      {f"fold_{fold}/{checkpoint_name}": checksum(file)})
+    return PlainModel(folder, plans_manager, configuration_manager, dataset_json, predictor)
 
 
 def _predictor(weights: dict, plans_manager: PlansManager, configuration_manager: ConfigurationManager,
