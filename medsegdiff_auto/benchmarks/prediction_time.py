@@ -11,13 +11,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.benchmarks.trained_model import model_of, model_parser
 from medsegdiff_auto.benchmarks.training_time import median_ratio
 from medsegdiff_auto.cores import compute_on_cpu
 from medsegdiff_auto.evaluation.audit import validation_cases
-from medsegdiff_auto.decision.fused_mean import FusedMean
+from medsegdiff_auto.decision.decoder import labels_by_channel
+from medsegdiff_auto.decision.fused_mean import LABELS, FusedMean
 from medsegdiff_auto.inference.model import TrainedModel
 from medsegdiff_auto.inference.plain_network import plain_of_ours
 from medsegdiff_auto.inference.predictor import MedSegDiffPredictor, SamplingOptions
@@ -35,16 +37,22 @@ class Setting(NamedTuple):
 
 def competitors(model: TrainedModel, device: torch.device, counts: list[int],
                 steps: list[int]) -> dict[str | Setting, Callable]:
-    """What is timed: nnU-Net, and ours by samples and steps."""
+    """What is timed: nnU-Net, and ours by samples and steps, from the image to fused probabilities, label maps of the
+    samples where they come as such, and the entropy.
+    """
     nnunet = plain_of_ours(model, 0, device).predictor
 
     def ours(setting: Setting) -> Callable:
         predictor = MedSegDiffPredictor(model, SamplingOptions(*setting), device)
 
+        def decode(states: Tensor) -> Tensor:
+            return labels_by_channel(states.unbind(1), predictor.label_manager, even=0.0)
+
         def predict(image: np.ndarray) -> None:
             mean = FusedMean(model.diffusion.sampling.conditioner_weight)
-            for kind, probabilities in predictor.draw_case(image, "case"):
-                mean.add(kind, probabilities)
+            for kind, volume in predictor.draw_case(image, "case", fused=True, decode=decode):
+                if kind != LABELS:
+                    mean.add(kind, volume)
             entropy_map(mean.finish(), model.diffusion.target == "regions")
 
         return predict

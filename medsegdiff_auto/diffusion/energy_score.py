@@ -10,17 +10,22 @@
 
 A denoiser trained by it is that of distributional diffusion (De Bortoli et al. 2025). Voxel by voxel alone, the score
 sees each place for itself, and samples of the right doubt have the wrong sizes; the means of blocks score the sizes.
+
+Means of blocks are linear: each map is averaged once. At every scale one product of matrices gives all differences, so
+that a GPU has few operations to start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from medsegdiff_auto.diffusion.losses import average_pool
+from medsegdiff_auto.diffusion.precision import without_autocast
 from medsegdiff_auto.diffusion.transfer import on_device
 
 
@@ -36,10 +41,10 @@ def energy_score(draws: Tensor, reference: Tensor, class_weights: Sequence[float
     """
     m = len(draws)
     assert m > 1, m
-    to_reference = torch.stack([multiscale_distance(one, reference, class_weights, valid) for one in draws])
-    between = torch.stack([multiscale_distance(draws[j], draws[k], class_weights, valid)
-                           for k in range(m) for j in range(k)])
-    return (to_reference.mean(0) - between.mean(0) / 2).mean()
+    pairs = [(j, m) for j in range(m)] + [(j, k) for k in range(m) for j in range(k)]
+    weights = [1 / m] * m + [-1 / (m * (m - 1))] * (len(pairs) - m)
+    distances = _distances(torch.cat([draws, reference[None].to(draws)]), pairs, class_weights, valid).mean(1)
+    return distances @ _constant(weights, distances)
 
 
 def multiscale_distance(first: Tensor, second: Tensor, class_weights: Sequence[float] = (),
@@ -48,21 +53,44 @@ def multiscale_distance(first: Tensor, second: Tensor, class_weights: Sequence[f
 
     A block counts by its share of valid voxels; beyond the border of the patch none is.
     """
-    difference, spatial = first - second, first.shape[2:]
+    return _distances(torch.stack([first, second]), [(0, 1)], class_weights, valid)[0]
+
+
+def _distances(maps: Tensor, pairs: Sequence[tuple[int, int]], class_weights: Sequence[float],
+               valid: Tensor | None) -> Tensor:
+    """d of pairs of the maps (M, B, K, *spatial), (pairs, B)."""
+    signs = _constant([[float(number == j) - float(number == k) for number in range(len(maps))] for j, k in pairs],
+                      maps)
+    with without_autocast(maps.device):  # the product would be one of half precision
+        of_scales = [(signs @ one.flatten(1)).reshape(len(pairs), len(one[0]), -1).abs().sum(2)
+                     for one in _at_scales(maps, class_weights, valid)]
+    return torch.stack(of_scales).mean(0) / 2
+
+
+def _constant(values: Sequence, like: Tensor) -> Tensor:
+    return on_device(torch.tensor(values, dtype=like.dtype, device="cpu"), like.device)
+
+
+def _at_scales(maps: Tensor, class_weights: Sequence[float], valid: Tensor | None) -> Iterator[Tensor]:
+    """Means of blocks of the maps (M, B, K, *spatial) at every scale, weighted so that their sum over an image is the
+    mean over its valid voxels.
+    """
+    spatial = maps.shape[3:]
     if class_weights:
-        weights = on_device(torch.tensor(class_weights, dtype=difference.dtype, device="cpu"), difference.device)
-        difference = difference * weights.reshape(1, -1, *[1] * len(spatial))
+        counted = [k for k, weight in enumerate(class_weights) if weight]
+        channels = slice(counted[0], counted[-1] + 1) if counted else slice(0)
+        weights = _constant(class_weights[channels], maps)
+        maps = maps[:, :, channels] * weights.reshape(-1, *[1] * len(spatial))
     if valid is None:
-        valid = torch.ones((1, 1, *spatial), dtype=torch.bool, device=difference.device)
-    difference, share = difference * valid, valid.to(difference.dtype)
-    total, num_scales = difference.new_zeros(len(difference)), 0
-    axes = tuple(range(1, difference.ndim))
-    while True:
-        num_valid = share.sum(axes).clamp(min=torch.finfo(share.dtype).tiny)
-        total, num_scales = total + 0.5 * difference.abs().sum(axes) / num_valid, num_scales + 1
-        if max(difference.shape[2:]) == 1:
-            return total / num_scales
-        difference, share = _halved(difference), _halved(share)
+        maps = maps / spatial.numel()
+    else:
+        num_valid = valid.sum(tuple(range(1, valid.ndim)), keepdim=True).clamp(min=1)
+        maps = maps * (valid / num_valid).to(maps.dtype)
+    yield maps
+    while max(maps.shape[3:]) > 1:
+        voxels = [min(2, n) for n in maps.shape[3:]]
+        maps = _halved(maps.flatten(0, 1)).unflatten(0, maps.shape[:2]) * math.prod(voxels)
+        yield maps
 
 
 def _halved(x: Tensor) -> Tensor:

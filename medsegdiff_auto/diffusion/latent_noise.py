@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
-from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
+from medsegdiff_auto.diffusion.smooth_field import SmoothField, StackedFields, correlation_vox
+
+ONE_BY_ONE = ("cpu", )  # devices on which samples are evaluated apart
 
 
 def cell_of_volume(cell: Sequence[int], num_axes: int) -> tuple[int, ...]:
@@ -61,11 +63,6 @@ class LatentNoise:
             SmoothField((num_sets * network.latent_channels, *shape), distance_vox, (seed + number) % 2**63)
             for number, distance_vox in enumerate(node_distances(configuration, self.cell))]
 
-    def to(self, device: torch.device) -> LatentNoise:
-        """The fields on a device, where their places are then evaluated."""
-        self.fields = [one.to(device) for one in self.fields]
-        return self
-
     def at(self, place: Sequence[slice]) -> Tensor:
         """All fields in a part of the volume, (num_sets, scales * channels, *cells)."""
         parts = [one.in_cells(place, self.cell).unflatten(0, (self.num_sets, self.num_channels)) for one in self.fields]
@@ -74,3 +71,32 @@ class LatentNoise:
     def everywhere(self) -> Tensor:
         """All fields in the whole volume."""
         return self.at(self.fields[0].whole)
+
+
+class LatentNoises:
+    """The latent noise of several samples over one volume, evaluated on a device.
+
+    On the CPU one sample after the other, so that values do not depend on what is evaluated together; on a GPU, which
+    waits for each operation to be started, together.
+
+    Args:
+        samples: that of each; empty for a network without.
+    """
+
+    def __init__(self, samples: Sequence[LatentNoise], device: torch.device):
+        self.samples, self.device = samples, device
+        self._stacked: dict[tuple[int, ...], list[StackedFields]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.samples)
+
+    def at(self, rows: Sequence[int], place: Sequence[slice]) -> Tensor:
+        """That of these samples in a part of the volume, (rows, fields, *cells)."""
+        if self.device.type in ONE_BY_ONE:
+            return torch.cat([self.samples[row].at(place) for row in rows])
+        some = tuple(rows)
+        if some not in self._stacked:
+            of_scales = zip(*(self.samples[row].fields for row in some))
+            self._stacked[some] = [StackedFields(fields, self.device) for fields in of_scales]
+        one = self.samples[0]
+        return one.dispersion * torch.cat([fields.in_cells(place, one.cell) for fields in self._stacked[some]], 1)

@@ -13,6 +13,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from medsegdiff_auto.diffusion.precision import without_autocast
+from medsegdiff_auto.diffusion.transfer import on_device
 
 
 def correlation_vox(structure_diameter_vox: Sequence[float], num_axes: int) -> tuple[float, ...]:
@@ -52,12 +56,6 @@ class SmoothField:
         """The place that is all of the volume."""
         return (slice(None),) * len(self.matrices)
 
-    def to(self, device: torch.device) -> SmoothField:
-        """The field on a device, where its places are then evaluated."""
-        self.matrices = [matrix.to(device) for matrix in self.matrices]
-        self.nodes = self.nodes.to(device)
-        return self
-
     def at(self, place: Sequence[slice]) -> Tensor:
         """The field in a part of the volume, one slice per axis, (K, *place)."""
         return self.in_cells(place, (1,) * len(self.matrices))
@@ -65,9 +63,35 @@ class SmoothField:
     def in_cells(self, place: Sequence[slice], cell: Sequence[int]) -> Tensor:
         """Means over cells of voxels of a part of the volume, whose sides they divide: (K, *cells)."""
         values = self.nodes
-        with torch.autocast(values.device.type, enabled=False):  # float32, also within a step in half precision
+        with without_autocast(values.device):
             for axis, (matrix, along, size) in enumerate(zip(self.matrices, place, cell, strict=True)):
                 rows = matrix[along]
                 rows = rows if size == 1 else rows.unflatten(0, (-1, size)).mean(1)
                 values = torch.tensordot(values, rows, dims=([axis + 1], [1])).movedim(-1, axis + 1)
+        return values
+
+
+class StackedFields:
+    """Several fields over one volume on a device, evaluated together: a GPU waits for each operation to be started.
+
+    Nodes that a field has fewer of than another are zeros.
+    """
+
+    def __init__(self, fields: Sequence[SmoothField], device: torch.device):
+        of_axes = zip(*(one.matrices for one in fields))
+        self.matrices = [on_device(pad_sequence([matrix.T for matrix in of_axis], True), device) for of_axis in of_axes]
+        nodes = torch.zeros(len(fields), len(fields[0].nodes), *[matrix.shape[1] for matrix in self.matrices])
+        for row, one in zip(nodes, fields):
+            row[(slice(None), *map(slice, one.nodes.shape[1:]))] = one.nodes
+        self.nodes = on_device(nodes, device)
+
+    def in_cells(self, place: Sequence[slice], cell: Sequence[int]) -> Tensor:
+        """:meth:`SmoothField.in_cells` of every field, (fields, K, *cells)."""
+        values = self.nodes
+        with without_autocast(values.device):
+            for axis, (matrices, along, size) in enumerate(zip(self.matrices, place, cell, strict=True), 2):
+                columns = matrices[:, :, along]
+                columns = columns if size == 1 else columns.unflatten(2, (-1, size)).mean(3)
+                lines = values.movedim(axis, -1)
+                values = (lines.flatten(1, -2) @ columns).reshape(*lines.shape[:-1], -1).movedim(-1, axis)
         return values

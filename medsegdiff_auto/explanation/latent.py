@@ -43,18 +43,18 @@ def moved_by_scale(network: SamplingNetwork, condition: Condition, plane: Plane)
     """What every scale of the latent noise moves of a tile, coarsest last; its dispersion counts.
 
     Args:
-        condition: on one image, of a network whose denoiser sees no state.
+        condition: on one image, of a network whose denoiser sees no state; of a GPU in half precision.
     """
     c, tau = network.configuration, network.configuration.sampling.dispersion
-    logits, gains = network.denoiser.latent_response(network.image_terms(condition))
-    p, found = probabilities_from_logits(logits.float(), c.target)[0], []
+    logits, gains = network.latent_response(network.image_terms(condition))
+    p, found = probabilities_from_logits(logits, c.target)[0], []
     is_open = p * (1 - p)
     for index, scale in enumerate(c.network.latent_scales):
-        of_scale = tau * gains[0, index * c.network.latent_channels:(index + 1) * c.network.latent_channels].float()
+        of_scale = tau * gains[0, index * c.network.latent_channels:(index + 1) * c.network.latent_channels]
         if c.target == "classes":  # what all classes move alike by changes no probability
             of_scale = of_scale - of_scale.mean(1, keepdim=True)
         strongest = of_scale[(of_scale.square() * is_open).flatten(1).sum(1).argmax()]
-        along = [probabilities_from_logits(logits[:1].float() + step * strongest, c.target)[0] for step in STEPS]
+        along = [probabilities_from_logits(logits[:1] + step * strongest, c.target)[0] for step in STEPS]
         deviation = of_scale.square().sum(0).sqrt().amax(0)
         found.append(MovedByScale(scale, plane.cut(deviation).cpu().numpy(),
                                   [plane.cut(one).cpu().numpy() for one in along]))

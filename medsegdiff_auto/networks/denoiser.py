@@ -34,6 +34,8 @@ from medsegdiff_auto.networks.transformer import Transformer
 
 EMBEDDING_PER_FEATURE = 4
 VALUES_PER_BLOCK = 2 ** 17  # of what is computed voxel by voxel on a CPU: they stay in its cache
+COMPUTED_IN_BLOCKS = ("cpu", "meta")  # on the latter, what the former takes is counted
+VALUES_AT_ONCE = 2 ** 24  # of the logits of draws, on a GPU
 FEW_CLASSES, POSSIBLE_FROM = 8, 1e-6  # of more classes, those that are nowhere in a tile so probable are left out of it
 
 
@@ -224,6 +226,9 @@ class Denoiser(nn.Module):
         sees no state.
         """
         of_all, gains = self._response(image)
+        if in_few_operations(of_all):
+            of_voxels = (between_cells(dispersion * gain, self.cell) for gain in gains)
+            return expected_probabilities(of_all, of_voxels, self.target)
         expected = torch.zeros(of_all.shape, device=of_all.device)
         for number, logits in enumerate(of_all):
             classes = self._possible(logits)
@@ -245,15 +250,23 @@ class Denoiser(nn.Module):
         return (~(above_others < math.log(POSSIBLE_FROM))).nonzero()[:, 0]  # NaN is for others to find
 
     def draw_by_rows(self, image: ImageTerms,
-                     latent: Tensor) -> Iterator[tuple[tuple[int, slice | Tensor, slice], Tensor]]:
-        """Logits of draws of one image by a denoiser that sees no state, in parts: the number of the draw, the classes
-        that are possible and rows of the first spatial axis, and the logits there, (classes, rows, *rest). A call for
-        all voxels of many classes would wait for the memory at every operation.
+                     latent: Tensor) -> Iterator[tuple[tuple[slice, slice | Tensor, slice], Tensor]]:
+        """Logits of draws of one image by a denoiser that sees no state, in parts: draws, the classes that are possible
+        and rows of the first spatial axis, and the logits there, (draws, classes, rows, *rest). A call for all voxels
+        of many classes would wait for the memory at every operation; a GPU takes as many draws at once as are small.
 
         Args:
-            latent: (S, fields, *cells), of a denoiser without latent noise no fields.
+            image: of one image, or, for a GPU that takes all draws at once, of B.
+            latent: (S, fields, *cells), of B images draw by draw; of a denoiser without latent noise no fields.
         """
-        (logits, ), gains = self._response(image)
+        of_all, gains = self._response(image)
+        if in_few_operations(of_all):
+            together, everything = max(len(of_all), VALUES_AT_ONCE // of_all[0].numel()), slice(None)
+            for first in range(0, len(latent), together):
+                draws = slice(first, first + together)
+                yield (draws, everything, everything), self._moved(of_all, gains, latent[draws])
+            return
+        logits, = of_all
         classes = self._possible(logits)
         logits, gains = logits[classes], [gain[:, classes] for gain in gains]
         for draw, fields in enumerate(latent):
@@ -263,7 +276,7 @@ class Denoiser(nn.Module):
                 output = logits[:, rows]
                 if partly is not None:
                     output = output + along_last(partly[0, :, rows], self.cell[-1]).to(logits.dtype)
-                yield (draw, classes, rows), output
+                yield (slice(draw, draw + 1), classes, rows), output[None]
 
     def latent_response(self, image: ImageTerms) -> tuple[Tensor, Tensor]:
         """Logits without latent noise (B, K, *spatial), and what each field adds per unit (B, fields, K, *spatial)."""
@@ -287,7 +300,14 @@ class Denoiser(nn.Module):
         Args:
             latent: (m B, fields, *cells).
         """
-        logits, gains = self._response(image)
+        return self._moved(*self._response(image), latent)
+
+    def _moved(self, logits: Tensor, gains: Sequence[Tensor], latent: Tensor) -> Tensor:
+        """Logits (m B, K, *spatial) of those without latent noise, (B, K, *spatial), of what each field adds in a cell,
+        (B, K, *cells), and of latent noise (m B, fields, *cells).
+        """
+        if not gains:
+            return logits.repeat(len(latent) // len(logits), *[1] * (logits.ndim - 1))
         of_draws = latent.to(gains[0].dtype).unflatten(0, (-1, len(logits)))[:, :, :, None]
         moved = between_cells((torch.stack(list(gains), 1) * of_draws).sum(2).flatten(0, 1), self.cell)
         return (logits + moved.to(logits.dtype).unflatten(0, (-1, len(logits)))).flatten(0, 1)
@@ -301,8 +321,15 @@ class Denoiser(nn.Module):
         return self.bottleneck(self.attention(h), embedding)
 
 
+def in_few_operations(logits: Tensor) -> bool:
+    """Whether all voxels of logits (B, K, *spatial) are computed at once: on a GPU, which waits for each operation to
+    be started, and of few classes.
+    """
+    return logits.device.type not in COMPUTED_IN_BLOCKS and logits.shape[1] <= FEW_CLASSES
+
+
 def _blocks(logits: Tensor) -> list[slice]:
     """Rows of the first spatial axis of logits (K, *spatial), few at a time on a CPU, all at once elsewhere."""
     of_row, num_rows = max(1, logits[:, 0].numel()), logits.shape[1]
-    thickness = max(1, VALUES_PER_BLOCK // of_row) if logits.device.type in ("cpu", "meta") else num_rows
+    thickness = max(1, VALUES_PER_BLOCK // of_row) if logits.device.type in COMPUTED_IN_BLOCKS else num_rows
     return [slice(start, min(start + thickness, num_rows)) for start in range(0, num_rows, thickness)]

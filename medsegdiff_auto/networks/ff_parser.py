@@ -12,16 +12,11 @@ filter serves every patch.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def without_autocast(device: torch.device):
-    """Switches autocast off; the meta device, on which costs are counted, has none."""
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+from medsegdiff_auto.diffusion.precision import without_autocast
 
 
 class FFParser(nn.Module):

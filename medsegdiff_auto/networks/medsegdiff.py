@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
+from medsegdiff_auto.diffusion.precision import wide_range, widened
 from medsegdiff_auto.networks.conditioner import Condition, Conditioner
 from medsegdiff_auto.networks.denoiser import Denoiser, ImageTerms
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
@@ -38,7 +39,8 @@ class MedSegDiff(SamplingNetwork):
 
     def image_terms(self, condition: Condition) -> ImageTerms:
         """What the denoiser computes of the image alone, once for all steps and samples."""
-        return self.denoiser.image_terms(condition)
+        with wide_range(condition.logits[0].device):
+            return self.denoiser.image_terms(widened(condition))
 
     def deep_supervised_logits(self, image: Tensor) -> list[Tensor]:
         """nnU-Net's output of its own network, full resolution first, in training and in evaluation mode."""

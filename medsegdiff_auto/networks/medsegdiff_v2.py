@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medsegdiff_auto.diffusion.precision import without_autocast
 from medsegdiff_auto.networks.blocks import convolution, group_norm, require_divisible, zero_initialised
-from medsegdiff_auto.networks.ff_parser import without_autocast
 from medsegdiff_auto.networks.transformer import Perceptron, feature_map_of, position_embedding, tokens_of
 
 GAUSSIAN_RADIUS_VOX = 2

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.latent_noise import LatentNoise
+from medsegdiff_auto.diffusion.precision import wide_range, widened
 from medsegdiff_auto.diffusion.process import q_sample, x_start_from_output
 from medsegdiff_auto.diffusion.sampling import WHOLE, OneBlock, sample
 from medsegdiff_auto.diffusion.state import (logits_from_probabilities, probabilities_from_logits,
@@ -133,7 +134,17 @@ class SamplingNetwork(nn.Module, ABC):
     def expected_probabilities(self, terms: Condition | ImageTerms) -> Tensor:
         """The mean of all samples of the images, (B, K, *spatial) float32; NaN where it is not finite."""
         assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
-        return self.denoiser.expected_probabilities(terms, self.configuration.sampling.dispersion)
+        with wide_range(terms.logits.device):
+            return self.denoiser.expected_probabilities(terms, self.configuration.sampling.dispersion)
+
+    def latent_response(self, terms: Condition | ImageTerms) -> tuple[Tensor, Tensor]:
+        """Logits without latent noise (B, K, *spatial), and what each of its fields adds to them per unit
+        (B, fields, K, *spatial), float32 at least, of a denoiser that sees no state.
+        """
+        assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
+        with wide_range(terms.logits.device):
+            logits, gains = self.denoiser.latent_response(terms)
+        return at_least_float32(logits), at_least_float32(gains)
 
     @property
     def cell(self) -> tuple[int, ...]:
@@ -173,7 +184,9 @@ class SamplingNetwork(nn.Module, ABC):
         if not self.configuration.network.sees_state:
             x_t, t = torch.zeros_like(x_t), torch.ones_like(t)
         t = on_device(self.schedule.discrete(t).float(), x_t.device)
-        return self.denoiser(x_t, t, condition) if latent is None else self.denoiser(x_t, t, condition, latent)
+        condition = widened(condition)
+        with wide_range(x_t.device):
+            return self.denoiser(x_t, t, condition) if latent is None else self.denoiser(x_t, t, condition, latent)
 
     def predict_x_start(self, x_t: Tensor, t: Tensor, condition: Condition | ImageTerms,
                         shown: Tensor | None = None, latent: Tensor | None = None) -> Tensor:
@@ -197,9 +210,11 @@ class SamplingNetwork(nn.Module, ABC):
         assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
         target, shape = self.configuration.target, terms.logits.shape[1:]
         states = torch.full((len(latent), *shape), -1.0, device=latent.device)
-        for place, output in self.denoiser.draw_by_rows(terms, latent):
-            output = at_least_float32(output)[None]
-            states[place] = where_finite(state_from_probabilities(probabilities_from_logits(output, target)), output)[0]
+        with wide_range(latent.device):
+            for place, output in self.denoiser.draw_by_rows(terms, latent):
+                output = at_least_float32(output)
+                drawn = state_from_probabilities(probabilities_from_logits(output, target))
+                states[place] = where_finite(drawn, output)
         return states
 
     def x_start_of(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 
 from medsegdiff_auto.diffusion.sampling import sample
-from medsegdiff_auto.diffusion.latent_noise import LatentNoise
+from medsegdiff_auto.diffusion.latent_noise import LatentNoise, LatentNoises
 from medsegdiff_auto.diffusion.schedules import trailing_times
 from medsegdiff_auto.diffusion.state import background_state, probabilities_from_state
 from medsegdiff_auto.diffusion.transfer import entries, on_device
 from medsegdiff_auto.heap import give_back_freed_memory
+from medsegdiff_auto.networks.denoiser import VALUES_AT_ONCE, in_few_operations
 from medsegdiff_auto.networks.sampling_network import SamplingNetwork
 from medsegdiff_auto.sampling.conditions import Conditions, in_batches
 from medsegdiff_auto.sampling.mirrors import flipped
@@ -160,14 +161,13 @@ class CoherentSampler:
         latents = self._latents(samples, 0, latent_of)
         return self._predictions(samples, samples, None, trailing_times(1)[0], latents)
 
-    def _latents(self, samples: Sequence[int], step: int, latent_of: LatentOfStep | None) -> list[LatentNoise]:
+    def _latents(self, samples: Sequence[int], step: int, latent_of: LatentOfStep | None) -> LatentNoises:
         """That of each sample, where the networks run; none for a network without."""
-        if latent_of is None or not self.network.has_latent_noise:
-            return []
-        return [latent_of(k, step).to(self.conditions.device) for k in samples]
+        is_silent = latent_of is None or not self.network.has_latent_noise
+        return LatentNoises([] if is_silent else [latent_of(k, step) for k in samples], self.conditions.device)
 
     def _predictions(self, samples: Sequence[int], shown: Sequence[int], states: VolumeStore | Entries | Noise | None,
-                     t: Tensor, latents: Sequence[LatentNoise]) -> Iterator[tuple[slice, Tensor]]:
+                     t: Tensor, latents: LatentNoises) -> Iterator[tuple[slice, Tensor]]:
         """Rows and the blended x_0 of all samples there, (S, K, rows, *rest), no more at once than is computed voxel by
         voxel.
 
@@ -189,7 +189,7 @@ class CoherentSampler:
                 yield rows, values if shares is None else entries(values, shares)
 
     def _tile(self, index: int, samples: Sequence[int], t: Tensor, slabs: Sequence[SlabReader | None],
-              latents: Sequence[LatentNoise]) -> Tensor:
+              latents: LatentNoises) -> Tensor:
         """x_0 of one tile for these samples, (S, K, *patch) on the states' device; background without foreground.
 
         Args:
@@ -212,33 +212,37 @@ class CoherentSampler:
             ]
             x_start = self.conditions.evaluate(self.network.predict_x_start, x_t, t,
                                                self.conditions.terms(index, views), instead,
-                                               self._latent(index, latents[rows], views))
+                                               self._latent(index, latents, some, views))
             for row, of_sample, view in zip(some, x_start.to(predicted), views):
                 predicted[row] = flipped(of_sample, self.conditions.views[view])
         return predicted
 
-    def _draw_tile(self, index: int, samples: Sequence[int], latents: Sequence[LatentNoise],
-                   predicted: Tensor) -> None:
+    def _draw_tile(self, index: int, samples: Sequence[int], latents: LatentNoises, predicted: Tensor) -> None:
         """Writes x_0 of one tile for these samples, (S, K, *patch), by a denoiser that sees no state: view by view, all
-        that looks through it.
+        that looks through it; on a GPU all views together where they are small and as many samples look through each.
         """
         views = [number % len(self.conditions.views) for number in samples]
         of_views = sorted(set(views))
+        rows_of_views = [[row for row, of_row in enumerate(views) if of_row == view] for view in of_views]
         terms = self.conditions.terms(index, of_views)
-        for number, view in enumerate(of_views):
-            rows = [row for row, of_row in enumerate(views) if of_row == view]
-            latent = self._latent(index, [latents[row] for row in rows] if latents else [], [view] * len(rows))
+        are_small = predicted.numel() <= VALUES_AT_ONCE and in_few_operations(terms.logits)
+        if are_small and len(set(map(len, rows_of_views))) == 1:
+            calls = [(range(len(of_views)), [row for draw in zip(*rows_of_views) for row in draw])]
+        else:
+            calls = [(range(number, number + 1), rows) for number, rows in enumerate(rows_of_views)]
+        for numbers, rows in calls:
+            latent = self._latent(index, latents, rows, [views[row] for row in rows])
             if latent is None:  # for the audit, and of its twin
                 latent = self.network.silent_latents(len(rows), self.tiles.patch_size, self.conditions.device)
-            states = self.conditions.evaluate(self.network.predict_draws, latent, terms.of([number]))
+            states = self.conditions.evaluate(self.network.predict_draws, latent, terms.of(numbers))
             for row, state in zip(rows, states.to(predicted)):
-                predicted[row] = flipped(state, self.conditions.views[view])
+                predicted[row] = flipped(state, self.conditions.views[views[row]])
 
-    def _latent(self, index: int, latents: Sequence[LatentNoise], views: Sequence[int]) -> Tensor | None:
-        """The latent noise of these samples in a tile, each through its view, (S, fields, *cells)."""
+    def _latent(self, index: int, latents: LatentNoises, rows: Sequence[int], views: Sequence[int]) -> Tensor | None:
+        """The latent noise of some samples in a tile, each through its view, (S, fields, *cells)."""
         if not latents:
             return None
-        of_tile = torch.cat([one.at(self.tiles.places[index]) for one in latents])
+        of_tile = latents.at(rows, self.tiles.places[index])
         return self._mirrored(of_tile.squeeze(-3) if self.tiles.flat else of_tile, views)
 
     def _mirrored(self, x: Tensor, views: Sequence[int]) -> Tensor:

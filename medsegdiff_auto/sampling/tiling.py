@@ -81,9 +81,10 @@ class Tiles:
             final = following - start
             yield slice(start, following), sums[(*before, slice(0, final))].div_(weights[:final])
             for kept, axis in ((sums, len(leading)), (weights, 0)):
-                # slice by slice: they overlap, and a copy would be as large as the sums
-                for number in range(thickness - final):
-                    kept.select(axis, number).copy_(kept.select(axis, number + final))
+                # as many slices as they move by: more would overlap, and a copy would be as large as the sums
+                for number in range(0, thickness - final, final):
+                    num_slices = min(final, thickness - final - number)
+                    kept.narrow(axis, number, num_slices).copy_(kept.narrow(axis, number + final, num_slices))
                 kept.narrow(axis, thickness - final, final).zero_()
 
     def blended(self, leading: Sequence[int], of_tile: Callable[[int], Tensor],

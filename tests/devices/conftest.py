@@ -16,6 +16,7 @@ CUDA = torch.device("cuda")
 def gpu(monkeypatch):
     """The recorder, active for the test."""
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         with FakeCuda() as recorder:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsegdiff_auto.diffusion.latent_noise import LatentNoise, node_distances, num_nodes
+from medsegdiff_auto.diffusion import latent_noise
+from medsegdiff_auto.diffusion.latent_noise import LatentNoise, LatentNoises, node_distances, num_nodes
 from medsegdiff_auto.diffusion.smooth_field import SmoothField, correlation_vox
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
@@ -76,3 +77,18 @@ def test_nodes_are_no_nearer_than_the_cells_whose_means_are_taken():
     assert node_distances(tiny, CELL) == [(2.0, 2.0, 4.0), (4.0, 4.0, 4.0)]
     values = LatentNoise((40, 40, 40), tiny, CELL, 0).everywhere()
     assert values.std().item() > 0.5  # nodes within a cell would cancel each other
+
+
+@pytest.mark.parametrize("shape, cell", [(SHAPE, CELL), ((3, *SHAPE[1:]), CELL[1:])])
+def test_samples_evaluated_together_have_the_values_that_each_has_alone(shape, cell, monkeypatch):
+    """Their nodes lie elsewhere, and one field may have more of them than another."""
+    noises = [LatentNoise(shape, LATENT.changed(dispersion=1.5, structure_diameter_vox=(4.0, 6.0, 5.0)[-len(cell):]),
+                          cell, seed) for seed in range(6)]
+    together = LatentNoises(noises, torch.device("cpu"))
+    assert together and not LatentNoises([], torch.device("cpu"))
+    place = tuple(slice(n // 4 * size, n // 4 * size + 2 * size) for n, size in zip((4, 4, 4), noises[0].cell))
+    one_by_one = together.at([4, 0, 4], place)
+    monkeypatch.setattr(latent_noise, "ONE_BY_ONE", ())
+    assert len({field.nodes.shape for noise in noises for field in noise.fields[-1:]}) > 1
+    torch.testing.assert_close(together.at([4, 0, 4], place), one_by_one, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(one_by_one[0], one_by_one[1]) and torch.equal(one_by_one[0], one_by_one[2])

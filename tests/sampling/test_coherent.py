@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from medsegdiff_auto.diffusion import latent_noise
 from medsegdiff_auto.diffusion.latent_noise import LatentNoise
 from medsegdiff_auto.diffusion.schedules import trailing_times
 from medsegdiff_auto.diffusion.solver import Step
 from medsegdiff_auto.diffusion.solvers.ddim import ddim_step
 from medsegdiff_auto.diffusion.state import probabilities_from_state
+from medsegdiff_auto.networks import denoiser as denoiser_module
 from medsegdiff_auto.sampling import coherent, volume_store
 from medsegdiff_auto.sampling.coherent import CoherentSampler, shown_samples
 from medsegdiff_auto.sampling.conditions import Conditions
@@ -362,3 +364,27 @@ def test_a_denoiser_that_sees_no_state_asks_for_no_noise_and_draws_the_blended_p
 
 def place_starts(slicer):
     return [one.start if isinstance(one, slice) else one for one in slicer[1:]]
+
+
+@pytest.mark.parametrize("samples", [(0, 1, 2, 3, 4, 5), (0, 3, 1, 4), (0, 1, 2)], ids=["equally", "as maps", "not"])
+@pytest.mark.parametrize("values", [2 ** 24, 1], ids=["all at once", "few at once"])
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_what_a_gpu_computes_in_few_operations_is_what_a_cpu_computes_in_blocks(dimension, values, samples,
+                                                                                monkeypatch):
+    """Draws, their mean and the latent noise, with two of two views, of which each has as many samples or not."""
+    network = network_of(dimension, LATENT.changed(sees_state=False, num_steps=1))
+    found = []
+    for _ in range(2):
+        with torch.inference_mode():
+            conditions = conditions_of(network, dimension)
+        calls = []
+        monkeypatch.setattr(network, "predict_draws", lambda latent, terms, calls=calls:
+                            calls.append(len(latent)) or type(network).predict_draws(network, latent, terms))
+        found.append((drawn(conditions, dimension, samples), conditions.expected.read(), max(calls)))
+        monkeypatch.setattr(denoiser_module, "COMPUTED_IN_BLOCKS", ("meta", ))
+        monkeypatch.setattr(latent_noise, "ONE_BY_ONE", ())
+        for module in (denoiser_module, coherent):
+            monkeypatch.setattr(module, "VALUES_AT_ONCE", values)
+    (by_blocks, mean_by_blocks, few), (at_once, mean, many) = found
+    assert torch.allclose(at_once, by_blocks, atol=1e-4) and torch.allclose(mean, mean_by_blocks, atol=1e-4)
+    assert (many > few) == (values > 1 and len(samples) % len(conditions.views) == 0)
