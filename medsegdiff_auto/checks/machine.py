@@ -21,6 +21,7 @@ from medsegdiff_auto.granted import free_memory_bytes, memory_words
 from medsegdiff_auto.nnunet.contract import require_checked_version
 from medsegdiff_auto.paths import FOLDER_CONTENTS
 
+OWN_NAME = "medsegdiff-auto"
 OK, WARNING, ERROR = "ok", "warning", "error"
 GB, MB = 1e9, 1e6
 FEWEST_MEMORY, LITTLE_MEMORY = 1.5 * GB, 6 * GB  # a prediction of a small volume; a training with a few workers
@@ -234,7 +235,10 @@ def _version(name: str) -> str | None:
 def _unmet() -> Iterator[str]:
     from packaging.requirements import Requirement
 
-    for requirement in map(Requirement, requires("medsegdiff-auto") or []):
+    if _version(OWN_NAME) is None:
+        yield f"{OWN_NAME} (not installed, but run from its folder)"
+        return
+    for requirement in map(Requirement, requires(OWN_NAME) or []):
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             installed = _version(requirement.name)
             if installed is None or not requirement.specifier.contains(installed, prereleases=True):

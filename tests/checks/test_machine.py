@@ -104,11 +104,13 @@ def test_the_command_prints_what_was_measured(monkeypatch, capsys):
 
 
 def test_a_requirement_that_is_not_met_is_named_with_what_is_installed(monkeypatch):
-    installed = {"numpy": "1.20.0", "scipy": "1.15.0"}
+    installed = {"medsegdiff-auto": "0.1.0", "numpy": "1.20.0", "scipy": "1.15.0"}
     monkeypatch.setattr(machine, "requires", lambda name: ["numpy>=1.26", "scipy<2,>=1.11", "rankseg<0.1", 'pytest>8; '
                                                            'extra == "test"'])
     monkeypatch.setattr(machine, "_version", installed.get)
     assert list(machine._unmet()) == ["numpy>=1.26 (1.20.0)", "rankseg<0.1 (not installed)"]
+    del installed["medsegdiff-auto"]
+    assert list(machine._unmet()) == ["medsegdiff-auto (not installed, but run from its folder)"]
 
 
 def test_a_place_that_does_not_exist_is_judged_by_where_it_would_be(tmp_path, monkeypatch):
