@@ -12,20 +12,23 @@ A table stands between two comments, of which the first says what is in it:
 | means | metrics, reference, structure, patient_parts | methods, and the mean of each metric with its 95 % interval |
 | differences | the same | methods, and each metric less the reference's, paired; bold: resolved |
 | rows | columns | the CSV as it is, or some of its columns |
+| answers | | targets, and their answer on every set, with the number behind it |
 
 The first two read comparison.csv of a comparison. ``patient_parts`` is how many parts of a case's name, divided by
-``_``, are its patient. ``--keep`` takes the metrics that pages show from FOLDER/comparison.csv into NAME.csv.
+``_``, are its patient. ``--keep`` takes the metrics that pages show from FOLDER/comparison.csv into NAME.csv, and what
+FOLDER/summary.json answers for each target into answers.csv.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from medsegdiff_auto.cli.command import CommandParser, run
-from medsegdiff_auto.comparison.folder import TABLE
+from medsegdiff_auto.comparison.folder import SUMMARY, TABLE
 from medsegdiff_auto.comparison.measured import ALL, Measured, read_long
 from medsegdiff_auto.comparison.patients import beginning
 from medsegdiff_auto.comparison.sections import number, with_arrow
@@ -36,7 +39,7 @@ from medsegdiff_auto.writing import read_table, write_table, write_text
 
 MARKER = re.compile(
     r"(?P<head><!-- table: (?P<file>\S+)(?P<options>[^>]*?) -->\n).*?(?P<end><!-- end of table -->)", re.DOTALL)
-BEGIN = "<!-- table:"
+BEGIN, ANSWERS = "<!-- table:", "answers.csv"
 WORDS = re.compile(r"(\w+)=(\S+)")
 OPTIONS = {"view", "metrics", "reference", "structure", "patient_parts", "columns"}
 
@@ -66,6 +69,7 @@ def _rebuild(folder: Path, kept: list[str], check: bool) -> int:
             raise UserError("What is kept is given as NAME=FOLDER.", found=text, expected="such as phantoms=comparison",
                             fix="correct --keep")
         keep(Path(source) / TABLE, folder / f"{name}.csv", pages)
+        keep_answers(Path(source) / SUMMARY, name, folder / ANSWERS)
     stale = []
     for page in pages:
         before = page.read_text(encoding="utf-8")
@@ -92,6 +96,16 @@ def keep(table: Path, target: Path, pages: list[Path]) -> None:
              for metric in options_of(found["options"], page).get("metrics", "").split(",")}
     rows = read_table(table)
     write_table([row for row in rows if row["metric"] in shown] or rows, target)
+
+
+def keep_answers(summary: Path, name: str, target: Path) -> None:
+    """Takes the answers of a comparison in the place of those that the file has under this name."""
+    content = json.loads(summary.read_text(encoding="utf-8"))
+    fields = ("target", "against", "answer", "value", "low", "high", "num")
+    rows = [{"comparison": name, "task": content["task"],
+             **{field: "" if one[field] is None else one[field] for field in fields}} for one in content["targets"]]
+    others = [row for row in read_table(target) if row["comparison"] != name] if target.is_file() else []
+    write_table([*others, *rows], target)
 
 
 def with_tables(text: str, page: Path) -> str:
@@ -173,6 +187,23 @@ def rows_of(file: Path, options: dict[str, str]) -> str:
     return markdown([columns, *([row[column] for column in columns] for row in rows)])
 
 
+def answers_of(file: Path, _options: dict[str, str]) -> str:
+    """Targets by sets: the answer, the number behind it with its 95 % interval, and of how many patients it is."""
+    rows = read_table(file)
+    sets, targets = (list(dict.fromkeys(row[key] for row in rows)) for key in ("comparison", "target"))
+    of_place = {(row["comparison"], row["target"]): row for row in rows}
+    tasks = {row["comparison"]: row["task"] for row in rows}
+    return markdown([["", *map(tasks.get, sets)],
+                     *([target, *(_answer(of_place.get((one, target))) for one in sets)] for target in targets)])
+
+
+def _answer(row: dict | None) -> str:
+    if row is None or not row["value"]:
+        return "" if row is None else row["answer"]
+    value, low, high = (number(float(row[key])) for key in ("value", "low", "high"))
+    return f"**{row['answer']}** {value} ({low} to {high}), n {row['num']}"
+
+
 def markdown(rows: list[list[str]]) -> str:
     """A pipe table; the first row is its head."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
@@ -193,7 +224,8 @@ def _measured(file: Path, options: dict[str, str]) -> Measured:
     return measured
 
 
-VIEWS: dict[str, Callable[[Path, dict[str, str]], str]] = {"means": means, "differences": differences, "rows": rows_of}
+VIEWS: dict[str, Callable[[Path, dict[str, str]], str]] = {"means": means, "differences": differences, "rows": rows_of,
+                                                            "answers": answers_of}
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def main(argv=None) -> int:
     parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
     parser.add_argument(
         "-num_gpus", type=WORKERS, default=1, metavar="N",
-        help="processes that share the batch: GPUs, or with -device cpu processes on the CPU (default: 1)")
+        help="processes that share the batch: GPUs, or with -device cpu processes on the CPU (default: 1); on several "
+        "machines torchrun starts them: torchrun ... -m medsegdiff_auto.cli train ...")
     add_machine_flags(parser)
     args = parser.parse_args(argv)
     return run(_train, args, command_line("medsegdiff_train", argv))
@@ -101,10 +102,19 @@ def _train(args, command: list[str]) -> None:
     folder = request.fold_folder(results)
     results.mkdir(parents=True, exist_ok=True)
     lock = results / f".{name}_{folder.parent.name}_{folder.name}.lock"
-    with alone(lock, f"{folder} is being trained or validated by another command"), _said_when_paused():
-        if args.num_gpus > 1:
-            from medsegdiff_auto.training.distributed import train_distributed
+    from medsegdiff_auto.training.distributed import launched, train_distributed, train_launched
 
+    member = launched()
+    if member is not None and args.num_gpus > 1:
+        raise UserError("torchrun says by how many processes to train.", found=f"-num_gpus {args.num_gpus}",
+                        expected="no -num_gpus under torchrun", fix="leave it out, or start the command by itself")
+    if member is not None and member.rank:  # the first process holds the fold, and reports
+        train_launched(request, preprocessed / name, results, member)
+        return
+    with alone(lock, f"{folder} is being trained or validated by another command"), _said_when_paused():
+        if member is not None:
+            train_launched(request, preprocessed / name, results, member)
+        elif args.num_gpus > 1:
             train_distributed(request, preprocessed / name, results, args.num_gpus)
         else:
             train(request, preprocessed / name, results)

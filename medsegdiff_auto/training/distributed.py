@@ -1,14 +1,16 @@
-"""One fold by several processes that share the batch of the plan: one per GPU (NCCL), or on the CPU (gloo)."""
+"""One fold by several processes that share the batch of the plan: one per GPU (NCCL), or on the CPU (gloo).
+
+They are started here, on this machine, or by torchrun, on one or several.
+"""
 
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -22,25 +24,56 @@ from medsegdiff_auto.training.run import TrainingRequest, load_plans, require_de
 from medsegdiff_auto.training.termination import EXIT_CODE, TerminationRequest
 
 SECONDS_TO_LEAVE = 10
+OF_TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
+               "MASTER_PORT")
 
 
-def require_processes(request: TrainingRequest, num_processes: int, preprocessed_folder: Path) -> None:
-    """Checks that there are as many GPUs, and a sample of the batch for each.
+class Member(NamedTuple):
+    """One of several processes: its number and theirs, among all and among those of its machine."""
+
+    rank: int
+    num_processes: int
+    local_rank: int
+    num_local: int
+
+
+def launched() -> Member | None:
+    """This process among those that torchrun started; None where it was started otherwise."""
+    if any(name not in os.environ for name in OF_TORCHRUN):
+        return None
+    return Member(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+
+
+def require_processes(request: TrainingRequest, member: Member, preprocessed_folder: Path) -> None:
+    """Checks that there are as many GPUs as processes on this machine, and a sample of the batch for each process.
 
     Raises:
         UserError: there are not.
     """
     device = require_device(request.device)
-    if device.type == "cuda" and num_processes > torch.cuda.device_count():
+    if device.type == "cuda" and member.num_local > torch.cuda.device_count():
         num_gpus = torch.cuda.device_count()
         raise UserError("There are fewer GPUs than asked for.", found=f"{num_gpus} GPUs",
-                        expected=f"-num_gpus {num_processes}", fix=f"give at most -num_gpus {num_gpus}")
+                        expected=f"{member.num_local}, one for each process",
+                        fix=f"give at most -num_gpus {num_gpus}, or --nproc_per_node {num_gpus} of torchrun")
     plans = load_plans(preprocessed_folder, request.plans_identifier, request.configuration)
     batch_size = resolved(plans, request.configuration)["batch_size"]
-    if num_processes > batch_size:
+    if member.num_processes > batch_size:
         raise UserError("The batch cannot be divided among the GPUs.",
-                        found=f"a batch of {batch_size} for {num_processes} processes",
-                        expected="at least one sample for each", fix=f"give at most -num_gpus {batch_size}")
+                        found=f"a batch of {batch_size} for {member.num_processes} processes",
+                        expected="at least one sample for each",
+                        fix=f"give at most -num_gpus {batch_size}, or as many processes of torchrun")
+
+
+def train_launched(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path, member: Member) -> Path:
+    """Like :func:`~medsegdiff_auto.training.run.train`, as one of the processes that torchrun started.
+
+    Raises:
+        UserError: there are fewer GPUs, or fewer samples in a batch, than processes.
+    """
+    require_processes(request, member, preprocessed_folder)
+    _train_as_member(member, request, preprocessed_folder, results_folder)
+    return request.fold_folder(results_folder)
 
 
 def train_distributed(request: TrainingRequest, preprocessed_folder: Path, results_folder: Path,
@@ -50,8 +83,7 @@ def train_distributed(request: TrainingRequest, preprocessed_folder: Path, resul
     Raises:
         UserError: there are fewer GPUs, or fewer samples in a batch, than processes.
     """
-    require_processes(request, num_processes, preprocessed_folder)
-    request = replace(request, seed=secrets.randbits(32) if request.seed is None else request.seed)
+    require_processes(request, Member(0, num_processes, 0, num_processes), preprocessed_folder)
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "localhost", str(find_free_network_port())
     run_together(_train_as, (num_processes, request, preprocessed_folder, results_folder), num_processes)
     return request.fold_folder(results_folder)
@@ -103,12 +135,17 @@ def _run_as(rank: int, function: Callable, arguments: tuple, mistakes: SimpleQue
 
 def _train_as(rank: int, num_processes: int, request: TrainingRequest, preprocessed_folder: Path,
               results_folder: Path) -> None:
+    _train_as_member(Member(rank, num_processes, rank, num_processes), request, preprocessed_folder, results_folder)
+
+
+def _train_as_member(member: Member, request: TrainingRequest, preprocessed_folder: Path,
+                     results_folder: Path) -> None:
     on_gpu = request.device == "cuda"
-    dist.init_process_group("nccl" if on_gpu else "gloo", rank=rank, world_size=num_processes)
+    dist.init_process_group("nccl" if on_gpu else "gloo", rank=member.rank, world_size=member.num_processes)
     if on_gpu:
-        torch.cuda.set_device(rank)
+        torch.cuda.set_device(member.local_rank)
     else:
-        compute_on_cpu(max(1, num_threads() // num_processes))
+        compute_on_cpu(max(1, num_threads() // member.num_local))
     train(request, preprocessed_folder, results_folder)
     dist.barrier()
     dist.destroy_process_group()

@@ -11,6 +11,7 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import join
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+from torch.nn.parallel import DistributedDataParallel
 
 from medsegdiff_auto.files.scans import is_whole_scan
 from medsegdiff_auto.training.agreement import Agreement
@@ -39,6 +40,8 @@ class InterruptibleTrainer(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.is_ddp and device.type == "cpu":
             self.device, self.grad_scaler = device, None
+        elif self.is_ddp:  # nnU-Net's is numbered among the GPUs of all machines
+            self.device = torch.device("cuda", torch.cuda.current_device())
         self.agreement = Agreement()
         self.seed = secrets.randbits(32)
         self.max_hours: float | None = None
@@ -53,6 +56,21 @@ class InterruptibleTrainer(nnUNetTrainer):
         self.termination = TerminationRequest()
         self._validated: set[str] = set()
         self._start_time = self._checkpoint_time = monotonic()
+
+    def _set_batch_size_and_oversample(self) -> None:
+        """nnU-Net's; it then wraps the network as if alone, because its DDP knows the GPUs of one machine only."""
+        super()._set_batch_size_and_oversample()
+        self.is_ddp = False
+
+    def initialize(self) -> None:
+        """nnU-Net's, and DDP where several processes share the batch, on GPUs of one or several machines or on CPUs."""
+        super().initialize()
+        if torch.distributed.is_initialized():
+            self.is_ddp = True
+            self.network = DistributedDataParallel(
+                torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.network),
+                device_ids=None if self.device.type == "cpu" else [self.device.index])
+            self.loss = self._build_loss()
 
     def set_length(self, length: TrainingLength) -> None:
         """Sets epochs and iterations, before :meth:`initialize`; a checkpoint loaded later does not change them."""

@@ -85,9 +85,6 @@ class nnUNetTrainerMedSegDiff(InterruptibleTrainer):
         The parts are compiled in place: their weights keep their names, and the weight average stays as it is.
         """
         super().initialize()
-        if self.device.type == "cpu" and torch.distributed.is_initialized():
-            self.is_ddp, self.network = True, DistributedDataParallel(self.network)
-            self.loss = self._build_loss()
         if self.conditioner_checkpoint is not None:
             self.bare_network.conditioner.unet.load_state_dict(nnunet_weights(self.conditioner_checkpoint))
         if self.device.type == "cpu":
@@ -98,11 +95,6 @@ class nnUNetTrainerMedSegDiff(InterruptibleTrainer):
             self.bare_network.denoiser.compile()
             if self.bare_network.has_conditioner:
                 self.bare_network.conditioner.compile()
-
-    def _set_batch_size_and_oversample(self) -> None:
-        """nnU-Net's; on the CPU it then wraps the network as if alone, because nnU-Net's DDP knows GPUs only."""
-        super()._set_batch_size_and_oversample()
-        self.is_ddp = self.is_ddp and self.device.type != "cpu"
 
     def get_tr_and_val_datasets(self):
         """nnU-Net's split; where there are several raters, the training labels are drawn from them."""

@@ -1,5 +1,6 @@
 """Tables of the pages of results: what stands between the markers is what the CSV says, and nothing else changes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +86,34 @@ def test_keeping_a_comparison_takes_the_metrics_that_pages_show(tmp_path):
     (tmp_path / "run").mkdir()
     write_toy(tmp_path)
     (tmp_path / "toy.csv").rename(tmp_path / "run" / "comparison.csv")
+    write_answers(tmp_path / "run", "Toys", "yes")
     (tmp_path / "a.md").write_text(page("means metrics=dice"), encoding="utf-8")
     assert main(["--folder", str(tmp_path), "--keep", f"toy={tmp_path / 'run'}"]) == 0
     kept = read_long(tmp_path / "toy.csv", "nnunet")
     assert kept.metrics == ["dice"] and len(kept.rows) == 24 and body((tmp_path / "a.md").read_text())[1][0] == "auto"
+
+
+def write_answers(folder, task, answer):
+    targets = [{"target": "Dice not below by 0.3 points", "against": "nnunet", "answer": answer, "value": -0.001,
+                "low": -0.004, "high": 0.002, "num": 60},
+               {"target": "AURC better", "against": "the best plain method", "answer": "not measured", "value": None,
+                "low": None, "high": None, "num": 0}]
+    (folder / "summary.json").write_text(json.dumps({"task": task, "targets": targets}), encoding="utf-8")
+
+
+def test_answers_of_several_comparisons_stand_side_by_side_and_those_of_one_are_replaced(tmp_path):
+    for name, task, answer in (("b", "Brains", "no"), ("h", "Hearts", "yes"), ("b", "Brains", "not resolved")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        write_toy(tmp_path / name)
+        (tmp_path / name / "toy.csv").rename(tmp_path / name / "comparison.csv")
+        write_answers(tmp_path / name, task, answer)
+        (tmp_path / "a.md").write_text(page("answers").replace("toy", "answers"), encoding="utf-8")
+        assert main(["--folder", str(tmp_path), "--keep", f"{name}={tmp_path / name}"]) == 0
+    found = body((tmp_path / "a.md").read_text(encoding="utf-8"))
+    assert found[0] == ["", "Hearts", "Brains"]
+    assert found[1] == ["Dice not below by 0.3 points", "**yes** -0.0010 (-0.0040 to 0.0020), n 60",
+                        "**not resolved** -0.0010 (-0.0040 to 0.0020), n 60"]
+    assert found[2] == ["AURC better", "not measured", "not measured"]
 
 
 @pytest.mark.parametrize("text, what", [

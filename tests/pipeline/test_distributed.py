@@ -55,6 +55,43 @@ def test_two_processes_see_other_batches_and_keep_the_same_weights(chain_2d, fol
     assert different(first["weights"], second["weights"]) == []
 
 
+def conditioner_of(batches: list[dict], plans_file: Path) -> dict:
+    """The weights of nnU-Net's network after one step of SGD on each batch."""
+    torch.manual_seed(0)
+    plans, dataset_json = read_plans(plans_file)
+    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, "2d", dataset_json, torch.device("cpu"))
+    for batch in batches:
+        trainer.train_step(batch)
+    return trainer.bare_network.conditioner.state_dict()
+
+
+def half_batches(plans_file: Path) -> list[tuple[dict, dict]]:
+    """For every step the halves of a batch."""
+    plans, dataset_json = read_plans(plans_file)
+    plans["configurations"]["2d"]["batch_size"] = 2
+    trainer = initialized_trainer(nnUNetTrainerMedSegDiff, plans, "2d", dataset_json, torch.device("cpu"))
+    return [(random_batch(trainer, 10 * step), random_batch(trainer, 10 * step + 1)) for step in range(NUM_STEPS)]
+
+
+def of_half_batches(rank: int, plans_file: Path, halves: list[tuple[dict, dict]]) -> dict:
+    return conditioner_of([of_step[rank] for of_step in halves], plans_file)
+
+
+def test_two_processes_leave_the_weights_of_one_with_the_whole_batch(chain_2d, folders, tmp_path):
+    """Those of nnU-Net's network: the denoiser's noise and times are each process's own."""
+    folders(chain_2d.root)
+    plans_file = chain_2d.model / "plans.json"
+    halves = half_batches(plans_file)
+    whole = [{"data": torch.cat([first["data"], second["data"]]),
+              "target": [torch.cat(pair) for pair in zip(first["target"], second["target"])]}
+             for first, second in halves]
+    by_one, start = conditioner_of(whole, plans_file), conditioner_of([], plans_file)
+    for found in by_two_processes(of_half_batches, tmp_path / "group", plans_file, halves):
+        moved = sum((by_one[name] - start[name]).abs().sum() for name in start)
+        apart = sum((by_one[name] - found[name]).abs().sum() for name in start)
+        assert apart < 1e-3 * moved, (apart, moved)
+
+
 def new_trainer(preprocessed: Path, model: Path) -> nnUNetTrainerMedSegDiff:
     """A trainer of the fold that no other test trains."""
     request = TrainingRequest(preprocessed.name, "2d", 4, "MedSegDiffPlans", "nnUNetTrainerMedSegDiff", "cpu", LENGTH)
@@ -183,6 +220,27 @@ def test_the_command_trains_and_validates_a_fold_by_two_processes(spare_fold):
     assert command("train 902 2d 4 --iterations 4 -device cpu --seed 0 -num_gpus 2") == 0
     assert load_safely(spare_fold / "checkpoint_final.pth")["num_train_steps_done"] == 4
     assert (spare_fold / "validation" / "summary.json").is_file()
+    assert command("train 902 2d 4 --c --iterations 6 -device cpu -num_gpus 2") == 0  # with the seed that it has
+    assert load_safely(spare_fold / "checkpoint_final.pth")["num_train_steps_done"] == 6
+
+
+def by_torchrun(words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
+         "medsegdiff_auto.cli", *words.split()], capture_output=True, text=True, timeout=PATIENCE_S)
+
+
+def test_two_processes_of_torchrun_train_what_two_of_our_own_train(spare_fold):
+    line = "train 902 2d 4 --iterations 4 -device cpu --seed 0"
+    assert command(f"{line} -num_gpus 2") == 0
+    own = load_safely(spare_fold / "checkpoint_final.pth")["network_weights"]
+    run = by_torchrun(f"{line} --overwrite")
+    assert run.returncode == 0, run.stderr
+    assert different(own, load_safely(spare_fold / "checkpoint_final.pth")["network_weights"]) == []
+    assert run.stdout.count("Mean validation Dice") == run.stdout.count("epoch 4/4") == 1
+    assert not list(spare_fold.parents[1].glob(".*.lock"))
+    run = by_torchrun(f"{line} --overwrite -num_gpus 2")
+    assert run.returncode and "torchrun says by how many processes" in run.stderr
 
 
 def test_the_command_passes_sigterm_on_and_ends_with_a_checkpoint_and_with_all_that_it_started(spare_fold):
