@@ -19,7 +19,7 @@ from medsegdiff_auto.inference.predictor import MedSegDiffPredictor
 from medsegdiff_auto.planning.fingerprint import structure_labels
 
 OPTIONS = {"folds": FOLDS, "device": "cpu", "samples": 3}
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(medsegdiff_auto.__file__).parent / "docs" / "how_to_python.md"
 COMPANIONS = ("", "_uncertainty", "_samples", "_probabilities")
 
 
@@ -171,8 +171,8 @@ def test_the_callers_number_of_threads_comes_back(chain_2d, folders):
 
 
 def test_the_code_of_the_readme_runs(chain_3d, without_variables, tmp_path):
-    section = README.read_text(encoding="utf-8").split("## From Python\n")[1].split("\n## ")[0]
-    code = "\n".join(line.removeprefix("    ") for line in section.splitlines() if line.startswith("    "))
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    code = "\n".join(line.removeprefix("    ") for line in lines if line.startswith("    "))
     [image], structure = channel_paths(chain_3d, chain_3d.cases[0]), next(iter(structure_labels(read_json(chain_3d))))
     for shown, real in (("MODEL_FOLDER", chain_3d.model), ("IMAGES/case_0000.nii.gz", image), ("PREDICTIONS", tmp_path),
                         ("liver", structure)):
