@@ -44,6 +44,11 @@ def wide_type(device: torch.device) -> torch.dtype:
     return torch.bfloat16
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision as float32: 1 - p of a sigmoid in float16 has steps of 0.0005, and logits beyond 8 are lost."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def widened(values: Values) -> Values:
     """Tensors of float16, in any containers, in float32: no part of the denoiser takes them."""
     return tree_map(lambda x: x.float() if isinstance(x, Tensor) and x.dtype == torch.float16 else x, values)

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.expected_mask import expected_probabilities
+from medsegdiff_auto.diffusion.precision import at_least_float32, without_autocast
 from medsegdiff_auto.diffusion.state import probabilities_from_logits, state_from_probabilities
 from medsegdiff_auto.diffusion.transfer import entries
 from medsegdiff_auto.networks.blocks import (FiLMResidualBlock, SpatialAttention, along_last, between_cells,
@@ -212,14 +213,18 @@ class Denoiser(nn.Module):
         The first term says what the voxels of a cell are; the second, one value per cell and output, lies linearly
         between the cells, so that noise moves boundaries and draws no texture.
         """
+        with without_autocast(h.device):  # it costs little, and halves what bfloat16 moves in the samples
+            output, u = self._without_noise(h)
+            if latent is None or self.latent_gain is None:
+                return output
+            gains = self.latent_gain(u).unflatten(1, (self.num_latents, -1))
+            return output + between_cells((gains * latent.to(gains.dtype)[:, :, None]).sum(1), self.cell)
+
+    def _without_noise(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """head(u) (B, K, *spatial) and u (B, F, *cells), float32 at least."""
         norm, activation, project = self.head
-        u = activation(norm(h))
-        output = depth_to_space(project(u), self.cell)
-        if latent is None or self.latent_gain is None:
-            return output
-        gains = self.latent_gain(u).unflatten(1, (self.num_latents, -1))
-        moved = between_cells((gains * latent.to(gains.dtype)[:, :, None]).sum(1), self.cell)
-        return output + moved.to(output.dtype)  # autocast interpolates in float32
+        u = activation(norm(at_least_float32(h)))
+        return depth_to_space(project(u), self.cell), u
 
     def expected_probabilities(self, image: ImageTerms, dispersion: float) -> Tensor:
         """The mean mask over latent noise of this standard deviation, (B, K, *spatial) float32, of a denoiser that
@@ -286,11 +291,13 @@ class Denoiser(nn.Module):
     def _response(self, image: ImageTerms) -> tuple[Tensor, Sequence[Tensor]]:
         """Logits without latent noise, and what each field adds in a cell (B, K, *cells), without a state."""
         assert image.last is not None, "a denoiser that sees a state answers to it"
-        norm, activation, project = self.head
-        u, end = activation(norm(image.last)), torch.ones(len(image.logits), device=image.logits.device)
-        logits = self._beside_logits(depth_to_space(project(u), self.cell), image.logits, self.time_embedding(end))
-        gains = () if self.latent_gain is None else self.latent_gain(u).unflatten(1, (self.num_latents, -1)).unbind(1)
-        return logits, gains
+        end = torch.ones(len(image.logits), device=image.logits.device)
+        with without_autocast(end.device):
+            output, u = self._without_noise(image.last)
+            logits = self._beside_logits(output, image.logits, self.time_embedding(end))
+            if self.latent_gain is None:
+                return logits, ()
+            return logits, self.latent_gain(u).unflatten(1, (self.num_latents, -1)).unbind(1)
 
     def _draws(self, image: ImageTerms, latent: Tensor) -> Tensor:
         """Several draws of each of B images by a denoiser that sees no state, (m B, K, *spatial), draw by draw.

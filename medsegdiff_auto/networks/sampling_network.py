@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medsegdiff_auto.diffusion.configuration import DiffusionConfiguration
 from medsegdiff_auto.diffusion.latent_noise import LatentNoise
-from medsegdiff_auto.diffusion.precision import wide_range, widened
+from medsegdiff_auto.diffusion.precision import at_least_float32, wide_range, widened, without_autocast
 from medsegdiff_auto.diffusion.process import q_sample, x_start_from_output
 from medsegdiff_auto.diffusion.sampling import WHOLE, OneBlock, sample
 from medsegdiff_auto.diffusion.state import (logits_from_probabilities, probabilities_from_logits,
@@ -31,11 +31,6 @@ LatentOfStep = Callable[[int], Tensor]
 def state_dtype(device: torch.device) -> torch.dtype:
     """float64 on the CPU; float32 on other devices, which have none (Apple's mps) or are slow with it."""
     return torch.float64 if device.type == "cpu" else torch.float32
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision as float32: 1 - p of a sigmoid in float16 has steps of 0.0005, and logits beyond 8 are lost."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def where_finite(values: Tensor, output: Tensor) -> Tensor:
@@ -134,7 +129,7 @@ class SamplingNetwork(nn.Module, ABC):
     def expected_probabilities(self, terms: Condition | ImageTerms) -> Tensor:
         """The mean of all samples of the images, (B, K, *spatial) float32; NaN where it is not finite."""
         assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
-        with wide_range(terms.logits.device):
+        with without_autocast(terms.logits.device):
             return self.denoiser.expected_probabilities(terms, self.configuration.sampling.dispersion)
 
     def latent_response(self, terms: Condition | ImageTerms) -> tuple[Tensor, Tensor]:
@@ -142,7 +137,7 @@ class SamplingNetwork(nn.Module, ABC):
         (B, fields, K, *spatial), float32 at least, of a denoiser that sees no state.
         """
         assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
-        with wide_range(terms.logits.device):
+        with without_autocast(terms.logits.device):
             logits, gains = self.denoiser.latent_response(terms)
         return at_least_float32(logits), at_least_float32(gains)
 
@@ -210,7 +205,7 @@ class SamplingNetwork(nn.Module, ABC):
         assert isinstance(self.denoiser, Denoiser) and isinstance(terms, ImageTerms), type(self.denoiser)
         target, shape = self.configuration.target, terms.logits.shape[1:]
         states = torch.full((len(latent), *shape), -1.0, device=latent.device)
-        with wide_range(latent.device):
+        with without_autocast(latent.device):
             for place, output in self.denoiser.draw_by_rows(terms, latent):
                 output = at_least_float32(output)
                 drawn = state_from_probabilities(probabilities_from_logits(output, target))
