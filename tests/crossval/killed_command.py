@@ -18,8 +18,8 @@ from medsegdiff_auto.decision.temperature import at_temperature
 from medsegdiff_auto.nnunet.structures import structures_of
 from medsegdiff_auto.selection.temperature_fit import fit_temperature, nll_by_temperature
 
-LINE = ("crossval 921 -c 2d --against nnunet nnunet_adamw --resources tiny --iterations 10 --seed 1 -device cpu -np 1")
-METHODS = ["auto", "nnunet", "nnunet+T", "nnunet_adamw", "nnunet_adamw+T"]
+LINE = "crossval 921 -c 2d --against nnunet_adamw --resources tiny --iterations 10 --seed 1 -device cpu -np 1"
+METHODS = ["auto", "nnunet_adamw", "nnunet_adamw+T"]
 HAS_COMPARISON = find_spec("medsegdiff_auto.comparison") is not None
 NUM_KILLS, LONGEST_S = int(os.environ.get("MEDSEGDIFF_KILLS", "1")), 600  # ten by hand: they take minutes
 PASSING = ("seconds", "checkpoints", "date", "time")  # parts of keys whose values are of a moment
@@ -71,8 +71,7 @@ def test_every_case_is_predicted_by_its_own_fold_and_all_methods_are_named_with_
     comparison = place.results / "comparison"
     methods = json.loads((comparison / "methods.json").read_text(encoding="utf-8"))
     assert list(methods["methods"]) == METHODS and methods["reference"] == "nnunet_adamw"
-    assert [row["fitted"] for row in methods["methods"].values()] == ["sampling", None, "temperature", None,
-                                                                      "temperature"]
+    assert [row["fitted"] for row in methods["methods"].values()] == ["sampling", None, "temperature"]
     assert {row["iterations"] for row in methods["methods"].values()} == {10}
     assert {row["seed"] for row in methods["methods"].values()} == {1}
     expected = {case: number for number, fold in enumerate(FOLDS) for case in fold["val"]}
@@ -90,20 +89,20 @@ def test_what_is_fitted_for_a_fold_comes_from_the_other_fold_alone(undisturbed):
     for fold, other in ((0, 1), (1, 0)):
         fit = json.loads((comparison / "fits" / "auto" / f"fold_{fold}.json").read_text(encoding="utf-8"))["fitted"]
         assert list(fit["checkpoints"]) == [f"fold_{other}/checkpoint_final.pth"] and fit["num_cases"] == 3
-        plain = json.loads((comparison / "fits" / "nnunet" / f"fold_{fold}.json").read_text(encoding="utf-8"))
+        plain = json.loads((comparison / "fits" / "nnunet_adamw" / f"fold_{fold}.json").read_text(encoding="utf-8"))
         assert plain["fitted"] is None and list(plain["checkpoints"]) == [f"fold_{fold}"]
 
 
 def test_probabilities_at_a_temperature_are_those_of_the_method_at_the_temperature_of_the_other_fold(undisturbed):
     place, _ = undisturbed
     comparison, reader = place.results / "comparison", SimpleITKIO()
-    folders = [comparison / "predictions" / name for name in ("nnunet", "nnunet+T")]
+    folders = [comparison / "predictions" / name for name in ("nnunet_adamw", "nnunet_adamw+T")]
     curves = {}
     for fold, split in enumerate(FOLDS):
         curves[fold] = np.stack([curve_of(folders[0], place, case, reader) for case in split["val"]])
     for fold, split in enumerate(FOLDS):
         temperature = fit_temperature(curves[1 - fold])[0]
-        record = json.loads((comparison / "fits" / "nnunet+T" / f"fold_{fold}_predicted.json").read_text("utf-8"))
+        record = json.loads((comparison / "fits" / "nnunet_adamw+T" / f"fold_{fold}_predicted.json").read_text("utf-8"))
         assert record["temperature"] == temperature != 1
         for case in split["val"]:
             before, after = (np.load(folder / f"{case}.npz")["probabilities"] for folder in folders)
