@@ -1,5 +1,6 @@
 """The sections about predictions: headline, per-case table, pictures, calibration, uncertainty, sizes."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,11 @@ def headline(record: PredictionRecord) -> str:
     return page.tiles(tiles) if tiles else ""
 
 
-def scores(record: PredictionRecord) -> str:
-    """The mean of each metric per structure, then one row per case and structure."""
+def scores(record: PredictionRecord, page_folder: Path) -> str:
+    """The mean of each metric per structure, then one row per case and structure with a link to the file of all digits.
+
+    ``page_folder`` is where the page will lie.
+    """
     if not record.rows:
         return page.missing(
             "There are neither scores nor sizes: give the references, or predict with medsegdiff_predict.")
@@ -64,8 +68,17 @@ def scores(record: PredictionRecord) -> str:
     parts.append(_flagged_list(record))
     claims = {column.name for column in scored_columns() if column.is_claim}
     cells = [_cells(row, _size_column(record), claims) for row in record.rows]
-    parts += [page.heading("Cases"), table(columns, cells)]
+    parts += [page.heading("Cases"), table(columns, cells, _source(record, page_folder))]
     return "\n".join(parts)
+
+
+def _source(record: PredictionRecord, page_folder: Path) -> str | None:
+    """The address of the table that the cases stand in, from the page; None where there is none on the same drive."""
+    files = [record.folder / name for name in ("metrics.csv", "cases.csv") if (record.folder / name).is_file()]
+    try:
+        return Path(os.path.relpath(files[0], page_folder)).as_posix() if files else None
+    except ValueError:  # another drive of Windows
+        return None
 
 
 def _flagged_list(record: PredictionRecord) -> str:

@@ -2,6 +2,8 @@
 """
 
 import base64
+import gzip
+import hashlib
 import io
 import json
 import os
@@ -87,9 +89,15 @@ def test_every_picture_is_a_png_with_something_on_it(html):
     assert all(picture.format == "PNG" and np.ptp(np.asarray(picture.convert("L"))) > 100 for picture in pictures)
 
 
-def test_the_page_loads_nothing_and_runs_nothing(html):
-    assert "http://" not in html and "https://" not in html and "<script" not in html and "<link" not in html
+def test_the_page_loads_nothing_and_runs_only_the_scripts_whose_checksums_it_names(html):
+    assert "http://" not in html and "https://" not in html and "<link" not in html
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]{0,30})', html))
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', html).group(1)
+    library = gzip.decompress(base64.b64decode(re.search(r'id="viewer-library">([^<]*)<', html).group(1)))
+    scripts = [script.encode() for script in re.findall(r"<script>(.*?)</script>", html, re.DOTALL)] + [library]
+    checksums = [f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts]
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {' '.join(checksums)}"
+    assert set(re.findall(r'<script type="([^"]*)"', html)) == {"application/json", "application/octet-stream"}
 
 
 def test_nothing_is_named_as_missing_when_all_is_there(html):
@@ -121,7 +129,7 @@ def test_predictions_without_references_are_listed_but_not_scored(folders, tmp_p
     root, model = folders
     write_report(tmp_path / "report.html", model, root / "predictions")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "not scored" in html and "Calibration needs references" in html and "<th>Dice</th>" not in html
+    assert "not scored" in html and "Calibration needs references" in html and ">Dice</th>" not in html
 
 
 def test_flagged_structures_are_listed_worst_first_and_counted(folders, tmp_path):
