@@ -1,6 +1,7 @@
 """The sections about predictions: headline, per-case table, pictures, calibration, uncertainty, sizes."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,9 @@ def scores(record: PredictionRecord, page_folder: Path) -> str:
     if not record.rows:
         return page.missing(
             "There are neither scores nor sizes: give the references, or predict with medsegdiff_predict.")
-    columns = _columns(record)
+    among = scores_among(column for row in record.rows for column in row)
+    meanings = {column.name: score.explained(_tolerance(record)) for score, given in among for column in given}
+    columns = [replace(column, meaning=meanings.get(column.key, "")) for column in _columns(record)]
     parts = []
     if record.is_scored:
         metrics = [column for column in columns[2:] if column.key not in ("low_high", "estimate", "flagged")]
@@ -59,7 +62,6 @@ def scores(record: PredictionRecord, page_folder: Path) -> str:
                  | {column.key: _mean(record, s.name, column.key) for column in metrics} for s in record.structures]
         mean_columns = [Column("structure", "structure"), Column("cases", "cases with Dice"), *metrics]
         parts += [page.heading("Means"), table(mean_columns, means)]
-        among = scores_among(column for row in record.rows for column in row)
         titles = {score: ", ".join(one.title for one in given if one.place is not None) for score, given in among}
         explained = {shown: score.explained(_tolerance(record)) for score, shown in titles.items() if shown}
         parts.append(key_value_table(explained))

@@ -10,13 +10,15 @@ from urllib.parse import quote
 class Column:
     """A column of a table: its key in the rows, its heading, and the decimals of its numbers.
 
-    ``marks`` are the classes of cells with these texts, ``good`` or ``alert``.
+    ``marks`` are the classes of cells with these texts, ``good`` or ``alert``; ``meaning`` is shown where the pointer
+    rests on the heading.
     """
 
     key: str
     heading: str
     decimals: int = 3
     marks: Mapping[str, str] = field(default_factory=dict)
+    meaning: str = ""
 
     def text(self, value) -> str:
         """The cell's text: a dash where there is no number, yes or no for a truth value."""
@@ -35,7 +37,7 @@ def table(columns: Sequence[Column], rows: Sequence[Mapping], source: str | None
     """
     columns = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     numeric = [any(isinstance(row.get(column.key), (int, float)) for row in rows) for column in columns]
-    head = "".join(f'<th scope="col"{_class(number)}>{escape(column.heading)}</th>'
+    head = "".join(f'<th scope="col"{_class(number)}{_title(column)}>{escape(column.heading)}</th>'
                    for column, number in zip(columns, numeric))
     body = "\n".join(
         "<tr>" + "".join(_cell(column, row.get(column.key), number)
@@ -64,6 +66,10 @@ def plain(value) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value)
+
+
+def _title(column: Column) -> str:
+    return f' title="{escape(column.meaning)}"' if column.meaning else ""
 
 
 def _cell(column: Column, value, number: bool) -> str:

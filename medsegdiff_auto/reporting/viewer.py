@@ -21,6 +21,7 @@ from medsegdiff_auto.reporting.viewer_case import BRIGHTEST, read_viewed_case, x
 
 LIMITS_MB = MappingProxyType({"full": 64, "few": 16, "none": 0})
 NUM_CASES = MappingProxyType({"full": None, "few": 8, "none": 0})
+NEARLY_FULL = 0.95  # of the limit: no further case is read
 PLANES = ("sagittal", "coronal", "axial")
 
 
@@ -35,7 +36,7 @@ def viewer(record: PredictionRecord, image_folder: Path | None, size: str) -> st
     limit, taken, blocks, cases, left_out = LIMITS_MB[size] * 1_000_000, 0, [], [], []
     for name, title in _titles(record).items():
         facts, files = {}, {}
-        if NUM_CASES[size] is None or len(cases) < NUM_CASES[size]:
+        if len(cases) < (NUM_CASES[size] or np.inf) and taken < NEARLY_FULL * limit:
             facts, files = _packed_case(record, name, image_folder, len(cases))
         length = sum(map(len, files.values()))
         if not files or taken + length > limit:
@@ -128,7 +129,7 @@ def _controls(record: PredictionRecord, facts: Mapping) -> str:
 {_slider("low", "black is")}{_slider("high", "white is")}
 {_slider("zoom", "zoom", 'min="1" max="8" step="0.25" value="1"')}</div>
 <p class="hint">Turn the wheel over a plane, or use the sliders, to change its slice. Drag with the right button to
-change the window. Left and right are the patient's, seen from the feet or the front.</p>
+change the window. <span id="viewer-sides">R is the patient's right, seen from the feet or the front.</span></p>
 <ul class="notes" id="viewer-notes"></ul></div>
 <noscript><p>The viewer needs JavaScript.</p></noscript>"""
 

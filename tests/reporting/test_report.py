@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from medsegdiff_auto.cli.report import main
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.folder import evaluate_cases
 from medsegdiff_auto.evaluation.metrics_table import read_rows, write_rows
+from medsegdiff_auto.evaluation.score import scores_among
 from medsegdiff_auto.inference.case_table import flag_cases, read_case_table, write_case_table
 from medsegdiff_auto.reporting.markdown import to_html
 from medsegdiff_auto.reporting.prediction_record import read_predictions
@@ -70,6 +72,12 @@ def test_the_cross_validation_table_holds_the_numbers_of_summary_json(folders, h
         summary["foreground_mean"]["Dice"], summary["mean"]["1"]["Dice"], 0.7, summary["mean"]["2"]["Dice"], 0.7
     ]
     assert cells(section(html, "crossval"), "fold_1", "5")[2:] == [f"{value:.4f}" for value in expected]
+
+
+def test_the_heading_of_a_score_says_what_it_is(html):
+    shown = section(html, "predictions")
+    nsd = next(score for score, given in scores_among(["nsd"]) if given)
+    assert shown.count(f'title="{escape(nsd.explained("1 mm"))}">NSD</th>') == 2
 
 
 def test_every_key_of_the_diffusion_section_is_shown(folders, html):

@@ -56,8 +56,8 @@ class Browser:
     def __init__(self, chromium):
         self.chromium, self.requests, self.complaints = chromium, [], []
 
-    def open(self, file, width=1000, scheme="light"):
-        page = self.chromium.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    def open(self, file, width=700, scheme="light"):
+        page = self.chromium.new_page(viewport={"width": width, "height": 560}, color_scheme=scheme)
         page.set_default_timeout(SLOW_MS)
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("console", lambda message: self.complaints.append(message.text)

@@ -14,7 +14,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.append(...heading.childNodes);
     heading.append(button);
     button.type = "button";
-    button.title = "sort";
     button.onclick = () => {
       const order = heading.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
       headings.forEach((one) => one.removeAttribute("aria-sort"));

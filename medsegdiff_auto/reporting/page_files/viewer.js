@@ -9,7 +9,7 @@
   const ALL = "all", NONE = "none", AXES = ["sagittal", "coronal", "axial"];
   const IN_PLANE = [[1, 2], [0, 2], [0, 1]];  // horizontal and vertical axis of a slice across x, y, z
   const ACROSS = [2, 1, 0];                   // axis across niivue's slice types axial, coronal, sagittal
-  const state = { nv: null, number: -1, layers: {}, contours: new Map() };
+  const state = { nv: null, number: -1, turn: 0, layers: {}, contours: new Map() };
   window.medsegdiffViewer = state;            // for scripts that look at the page
 
   const unpack = async (id) => {
@@ -24,14 +24,13 @@
     const script = document.createElement("script");
     script.textContent = new TextDecoder().decode(await unpack("viewer-library"));
     document.head.append(script);
-    const canvas = get("viewer-canvas");
-    if (!canvas.getContext("webgl2")) throw new Error("this browser offers no WebGL 2");
+    if (!document.createElement("canvas").getContext("webgl2")) throw new Error("this browser offers no WebGL 2");
     const nv = new niivue.Niivue({
       logLevel: "error", isRadiologicalConvention: true, isNearestInterpolation: true, dragAndDropEnabled: false,
       crosshairWidth: 0, multiplanarShowRender: 0, viewModeHotKey: "", clipPlaneHotKey: "",
       cycleClipPlaneHotKey: "", loadingText: "",
     });
-    await nv.attachToCanvas(canvas, false);
+    await nv.attachToCanvas(get("viewer-canvas"), false);
     state.nv = nv;
     const drawScene = nv.drawScene.bind(nv);
     nv.drawScene = () => { const place = drawScene(); drawContours(); return place; };
@@ -57,28 +56,28 @@
   }
 
   async function open(number) {
-    const one = facts.cases[number], nv = state.nv;
+    const one = facts.cases[number], nv = state.nv, turn = ++state.turn;
     root.dataset.state = "loading";
     message("loading");
     get("viewer-case").value = number;
-    while (nv.volumes.length) nv.removeVolumeByIndex(nv.volumes.length - 1);
-    state.contours.clear();
-    state.layers = {};
-    state.number = number;
+    const layers = {};
     for (const [name, id] of Object.entries(one.layers)) {
       const volume = await niivue.NVImage.new(await unpack(id), name + ".nii", "gray", 1);
-      if (state.number !== number) return;
+      if (state.turn !== turn) return;  // another case was asked for meanwhile
       if (name === "image" && one.window) [volume.cal_min, volume.cal_max] = one.window;
       if (name === "uncertainty") { volume.colormap = "inferno"; [volume.cal_min, volume.cal_max] = [0.02, 1]; }
       if (["prediction", "reference", "samples"].includes(name)) volume.setColormapLabel(colours());
-      if (name !== "image") volume.opacity = 0;
-      state.layers[name] = volume;
-      nv.addVolume(volume);
+      layers[name] = volume;
     }
+    state.contours.clear();
+    [state.layers, state.number] = [layers, number];
+    nv.volumes = [layers.image, layers.prediction, layers.uncertainty].filter(Boolean);  // all at once: niivue is slow
+    [nv.back, nv.overlays] = [nv.volumes[0], nv.volumes.slice(1)];
     root.dataset.state = "ready";
     message("");
+    showLayers();
+    nv.updateGLVolume();
     setUp(one);
-    applyLayers();
   }
 
   function setUp(one) {
@@ -106,6 +105,7 @@
       [slider.min, slider.max, slider.step] = [low, high, (high - low) / 255 || 1];
     }
     nv.opts.isOrientationTextVisible = !one.picture;
+    get("viewer-sides").hidden = one.picture;
     nv.setSliceType(flat >= 0 ? ACROSS.indexOf(flat) : Number(get("viewer-planes").value));
     showWindow();
     moveTo(toRAS(one.start));
@@ -139,14 +139,20 @@
 
   // What is shown --------------------------------------------------------------------------------------------------
 
-  function applyLayers() {
-    const { nv, layers } = state, isOn = (name) => get("show-" + name).checked;
-    if (!layers.image) return;
+  function showLayers() {
+    const { layers } = state, isOn = (name) => get("show-" + name).checked;
     const opacity = { image: isOn("image") ? 1 : 0, prediction: isOn("prediction") ? Number(get("fill").value) : 0,
                       uncertainty: isOn("uncertainty") ? 0.75 : 0 };
     for (const [name, value] of Object.entries(opacity)) if (layers[name]) layers[name].opacity = value;
     get("fill-value").textContent = Math.round(100 * get("fill").value) + " %";
-    nv.updateGLVolume();
+  }
+
+  function changeLayers() {
+    const { nv } = state;
+    if (!nv || !nv.volumes.length) return;
+    showLayers();
+    nv.overlays.forEach((volume, i) => nv.refreshLayers(volume, i + 1));  // the image stays as it is
+    nv.drawScene();
   }
 
   function moveTo(ras) {
@@ -339,8 +345,8 @@
   get("viewer-case").onchange = (event) => state.nv && open(Number(event.target.value)).catch(fail);
   get("viewer-planes").onchange = (event) => { state.nv.setSliceType(Number(event.target.value)); redraw(); };
   get("viewer-sample").onchange = get("show-reference").onchange = get("show-inclusion").onchange = redraw;
-  for (const id of ["show-image", "show-prediction", "show-uncertainty"]) get(id).onchange = applyLayers;
-  get("fill").oninput = applyLayers;
+  for (const id of ["show-image", "show-prediction", "show-uncertainty"]) get(id).onchange = changeLayers;
+  get("fill").oninput = changeLayers;
   AXES.forEach((name, axis) => {
     get("slice-" + name).oninput = (event) => {
       const ras = place();
