@@ -17,20 +17,20 @@ def document(title: str, subtitle: str, contents: Sequence[tuple[str, str, str]]
              scripts: Sequence[str] = ()) -> str:
     """The whole page from sections ``(anchor, heading, html)``; ``notes`` are what a reader must know first.
 
-    Browsers run only ``scripts``, by the checksums that the page names, and load nothing.
+    Of a page with ``scripts``, browsers run only these, by the checksums that it names, and load nothing.
     """
     links = "".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in contents)
     body = "\n".join(f'<section id="{anchor}"><h2>{escape(heading)}</h2>\n{html}\n</section>'
                      for anchor, heading, html in contents)
     texts = [FILES.joinpath(name).read_text(encoding="utf-8") for name in scripts]
     allowed = " ".join(map(_checksum, [*(text.encode() for text in texts), *[library()] * (VIEWING in scripts)]))
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+    policy = ('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+              f'style-src \'unsafe-inline\'; script-src {allowed}">') if texts else ""
     known = "".join(f"<li>{escape(note)}</li>" for note in notes)
     box = f'<aside class="notice"><strong>Know before you read on</strong><ul>{known}</ul></aside>\n' if notes else ""
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-            f"<style>{FILES.joinpath('report.css').read_text(encoding='utf-8')}</style></head>\n"
+            f'{policy}<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{escape(title)}</title><style>{FILES.joinpath('report.css').read_text(encoding='utf-8')}</style></head>\n"
             f"<body><header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></header>\n"
             f"<nav>{links}</nav>\n<main>\n{box}{body}\n</main>\n"
             + "".join(f"<script>{text}</script>\n" for text in texts) + "</body></html>\n")
