@@ -56,7 +56,7 @@ class Browser:
     def __init__(self, chromium):
         self.chromium, self.requests, self.complaints = chromium, [], []
 
-    def open(self, file, width=700, scheme="light"):
+    def open(self, file, width=700, scheme="light", before=""):
         page = self.chromium.new_page(viewport={"width": width, "height": 560}, color_scheme=scheme)
         page.set_default_timeout(SLOW_MS)
         page.on("request", lambda request: self.requests.append(request.url))
@@ -64,6 +64,7 @@ class Browser:
                 if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("dialog", lambda dialog: self.complaints.append("dialog") or dialog.dismiss())
+        page.add_init_script(before)
         page.goto(file.as_uri())
         return page
 
@@ -179,6 +180,18 @@ def test_contours_hold_the_voxels_that_so_many_samples_hold(opened, root):
     opened.select_option("#viewer-sample", "none")
 
 
+def test_the_buttons_go_round_all_cases_with_the_flagged_one_first(opened):
+    titles = opened.locator("#viewer-case option").all_inner_texts()
+    assert titles[0].startswith("permuted · flagged") and len(titles) == len(AFFINES)
+    show(opened, "permuted")
+    seen = []
+    for _ in titles:
+        opened.click("#viewer-previous")
+        opened.wait_for_selector("#viewer[data-state=ready]")
+        seen.append(opened.evaluate("medsegdiffViewer.number"))
+    assert seen == [2, 1, 0] and opened.input_value("#viewer-case") == "0"
+
+
 def test_sliders_change_slice_window_and_zoom(opened):
     show(opened, "flipped")
     slide = "([id, value]) => { const slider = document.getElementById(id); slider.value = value; slider.oninput({" \
@@ -221,6 +234,14 @@ def test_a_colour_picture_is_shown_upright(browser, tmp_path):
     page.close()
 
 
+def test_a_browser_that_cannot_draw_it_says_why(browser, root):
+    page = browser.open(root / "report.html", before="HTMLCanvasElement.prototype.getContext = () => null")
+    page.locator("#viewer").scroll_into_view_if_needed()
+    page.wait_for_selector("#viewer[data-state=failed]")
+    assert page.inner_text("#viewer-message") == "The viewer cannot be shown: this browser offers no WebGL 2."
+    page.close()
+
+
 def test_tables_sort_by_their_numbers_and_keep_the_rows_with_a_text(browser, root):
     page = browser.open(root / "report.html")
     cases = page.locator("#predictions table.sortable").filter(has_text="flipped").first
@@ -239,7 +260,7 @@ def test_tables_sort_by_their_numbers_and_keep_the_rows_with_a_text(browser, roo
 
 
 def test_long_tables_keep_the_rows_with_a_text_and_put_what_is_not_known_last(browser, tmp_path):
-    rows = [{"case": f"case_{i}", "score": None if i == 3 else float((7 * i) % 10)} for i in range(12)]
+    rows = [{"case": f"case_{i}", "score": None if i == 3 else float((7 * i) % 25)} for i in range(12)]
     html = table([Column("case", "case"), Column("score", "score", 1)], rows)
     (tmp_path / "t.html").write_text(pages.document("t", "", [("a", "a", html)], scripts=(pages.SORTING,)))
     page = browser.open(tmp_path / "t.html")

@@ -149,7 +149,6 @@
 
   function changeLayers() {
     const { nv } = state;
-    if (!nv || !nv.volumes.length) return;
     showLayers();
     nv.overlays.forEach((volume, i) => nv.refreshLayers(volume, i + 1));  // the image stays as it is
     nv.drawScene();
@@ -338,29 +337,31 @@
 
   // Controls -------------------------------------------------------------------------------------------------------
 
-  const redraw = () => state.nv && state.nv.drawScene();
-  const step = (by) => state.nv && open((state.number + by + facts.cases.length) % facts.cases.length).catch(fail);
-  get("viewer-previous").onclick = () => step(-1);
-  get("viewer-next").onclick = () => step(1);
-  get("viewer-case").onchange = (event) => state.nv && open(Number(event.target.value)).catch(fail);
-  get("viewer-planes").onchange = (event) => { state.nv.setSliceType(Number(event.target.value)); redraw(); };
+  // While a case is loaded, its layers are not there to be changed.
+  const ready = (action) => (event) => { if (root.dataset.state === "ready") action(event); };
+  const redraw = ready(() => state.nv.drawScene());
+  const go = (number) => { if (state.nv) open((number + facts.cases.length) % facts.cases.length).catch(fail); };
+  get("viewer-previous").onclick = () => go(state.number - 1);
+  get("viewer-next").onclick = () => go(state.number + 1);
+  get("viewer-case").onchange = (event) => go(Number(event.target.value));
+  get("viewer-planes").onchange = ready((event) => { state.nv.setSliceType(Number(event.target.value)); redraw(); });
   get("viewer-sample").onchange = get("show-reference").onchange = get("show-inclusion").onchange = redraw;
-  for (const id of ["show-image", "show-prediction", "show-uncertainty"]) get(id).onchange = changeLayers;
-  get("fill").oninput = changeLayers;
+  for (const id of ["show-image", "show-prediction", "show-uncertainty"]) get(id).onchange = ready(changeLayers);
+  get("fill").oninput = ready(changeLayers);
   AXES.forEach((name, axis) => {
-    get("slice-" + name).oninput = (event) => {
+    get("slice-" + name).oninput = ready((event) => {
       const ras = place();
       ras[axis] = Number(event.target.value);
       moveTo(ras);
-    };
+    });
   });
   for (const name of ["low", "high"])
-    get(name).oninput = (event) => {
+    get(name).oninput = ready((event) => {
       state.layers.image[name === "low" ? "cal_min" : "cal_max"] = Number(event.target.value);
       showWindow();
       state.nv.updateGLVolume();
-    };
-  get("zoom").oninput = zoom;
+    });
+  get("zoom").oninput = ready(zoom);
 
   function fail(error) {
     root.dataset.state = "failed";
