@@ -8,6 +8,7 @@ setup(
     packages=find_packages(include=[ROOM, f"{ROOM}.*"])
     + [f"{ROOM}.{package}" for folder in TOP_FOLDERS for package in find_packages(include=[folder, f"{folder}.*"])],
     package_dir={f"{ROOM}.{folder}": folder for folder in TOP_FOLDERS},
-    package_data={f"{ROOM}.explanation": ["*.ipynb"], f"{ROOM}.plans": ["*.json"],
+    package_data={f"{ROOM}.reporting": ["page_files/*", "page_files/niivue/*"],
+                  f"{ROOM}.explanation": ["*.ipynb"], f"{ROOM}.plans": ["*.json"],
                   f"{ROOM}.plans.ready": ["*.json", "*.md"]},
 )

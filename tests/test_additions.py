@@ -41,7 +41,7 @@ from medsegdiff_auto.tables import DECODERS, SCORES, SOLVERS
 TESTS = Path(__file__).parent
 ADDITIONS = TESTS / "additions"
 TABLES = {"solvers": SOLVERS, "decoders": DECODERS, "scores": SCORES}
-sys.path[:0] = [str(TESTS / "networks"), str(TESTS / "evaluation")]
+sys.path[:0] = [str(TESTS / room) for room in ("networks", "evaluation", "reporting")]
 from scored_folder import score_folder  # noqa: E402
 from tiny_networks import STATE, NUM_OUTPUTS, random_image, randomised, tiny_network  # noqa: E402
 

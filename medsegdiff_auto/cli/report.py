@@ -25,6 +25,9 @@ def main(argv=None) -> int:
     parser.add_argument("--images", metavar="FOLDER", type=Path, help="images of the predicted cases (CASE_0000...)")
     parser.add_argument("--posterior", metavar="FOLDER", type=Path,
                         help="known posteriors CASE.npz, which phantoms have")
+    parser.add_argument("--viewer", choices=("full", "few", "none"), default="full",
+                        help="cases to scroll through in the page: all within 64 MB, 8 within 16 MB, or none; the page "
+                        "names those left out (default: %(default)s)")
     parser.add_argument("-o", metavar="FILE", type=Path,
                         help="the report (default: report.html in the folder of -p, or else of the model)")
     return run(_report, parser.parse_args(argv), command_line(parser.prog, argv))
@@ -38,7 +41,7 @@ def _report(args, command: list[str]) -> None:
     model_folder = _model_folder(args)
     output = args.o or (args.p or model_folder) / "report.html"
     write_report(output, model_folder, args.p, args.references, args.images, args.posterior,
-                 commands=[shlex.join(command)])
+                 commands=[shlex.join(command)], viewer_size=args.viewer)
 
 
 def _model_folder(args) -> Path:

@@ -1,24 +1,49 @@
-"""The page: one HTML file without scripts and without anything to load, readable on screen and on paper."""
+"""The page: one HTML file with nothing to load, readable on screen and on paper, and without its scripts too."""
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
 
 from medsegdiff_auto.reporting.figures import DOTS_PER_INCH
-from medsegdiff_auto.reporting.page_style import STYLE
 
+FILES = files("medsegdiff_auto.reporting") / "page_files"
 SCREEN_DOTS_PER_INCH = 100
+SORTING, VIEWING = "tables.js", "viewer.js"
 
 
-def document(title: str, subtitle: str, contents: Sequence[tuple[str, str, str]]) -> str:
-    """The whole page from sections ``(anchor, heading, html)``."""
+def document(title: str, subtitle: str, contents: Sequence[tuple[str, str, str]], notes: Sequence[str] = (),
+             scripts: Sequence[str] = ()) -> str:
+    """The whole page from sections ``(anchor, heading, html)``; ``notes`` are what a reader must know first.
+
+    Of a page with ``scripts``, browsers run only these, by the checksums that it names, and load nothing.
+    """
     links = "".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in contents)
     body = "\n".join(f'<section id="{anchor}"><h2>{escape(heading)}</h2>\n{html}\n</section>'
                      for anchor, heading, html in contents)
+    texts = [FILES.joinpath(name).read_text(encoding="utf-8") for name in scripts]
+    allowed = " ".join(map(_checksum, [*(text.encode() for text in texts), *[library()] * (VIEWING in scripts)]))
+    policy = ('<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+              f'style-src \'unsafe-inline\'; script-src {allowed}">') if texts else ""
+    known = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    box = f'<aside class="notice"><strong>Know before you read on</strong><ul>{known}</ul></aside>\n' if notes else ""
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-            f"<style>{STYLE}</style></head>\n<body><header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></header>\n"
-            f"<nav>{links}</nav>\n<main>\n{body}\n</main></body></html>\n")
+            f'{policy}<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{escape(title)}</title><style>{FILES.joinpath('report.css').read_text(encoding='utf-8')}</style></head>\n"
+            f"<body><header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></header>\n"
+            f"<nav>{links}</nav>\n<main>\n{box}{body}\n</main>\n"
+            + "".join(f"<script>{text}</script>\n" for text in texts) + "</body></html>\n")
+
+
+def library() -> bytes:
+    """The vendored niivue, as npm has it; its checksum stands in ``SHA256SUMS`` beside it."""
+    return FILES.joinpath("niivue", "niivue.umd.js").read_bytes()
+
+
+def _checksum(script: bytes) -> str:
+    """A script as a content security policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode('ascii')}'"
 
 
 def paragraph(text: str) -> str:

@@ -1,5 +1,7 @@
 """The sections about predictions: headline, per-case table, pictures, calibration, uncertainty, sizes."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +44,17 @@ def headline(record: PredictionRecord) -> str:
     return page.tiles(tiles) if tiles else ""
 
 
-def scores(record: PredictionRecord) -> str:
-    """The mean of each metric per structure, then one row per case and structure."""
+def scores(record: PredictionRecord, page_folder: Path) -> str:
+    """The mean of each metric per structure, then one row per case and structure with a link to the file of all digits.
+
+    ``page_folder`` is where the page will lie.
+    """
     if not record.rows:
         return page.missing(
             "There are neither scores nor sizes: give the references, or predict with medsegdiff_predict.")
-    columns = _columns(record)
+    among = scores_among(column for row in record.rows for column in row)
+    meanings = {column.name: score.explained(_tolerance(record)) for score, given in among for column in given}
+    columns = [replace(column, meaning=meanings.get(column.key, "")) for column in _columns(record)]
     parts = []
     if record.is_scored:
         metrics = [column for column in columns[2:] if column.key not in ("low_high", "estimate", "flagged")]
@@ -55,7 +62,6 @@ def scores(record: PredictionRecord) -> str:
                  | {column.key: _mean(record, s.name, column.key) for column in metrics} for s in record.structures]
         mean_columns = [Column("structure", "structure"), Column("cases", "cases with Dice"), *metrics]
         parts += [page.heading("Means"), table(mean_columns, means)]
-        among = scores_among(column for row in record.rows for column in row)
         titles = {score: ", ".join(one.title for one in given if one.place is not None) for score, given in among}
         explained = {shown: score.explained(_tolerance(record)) for score, shown in titles.items() if shown}
         parts.append(key_value_table(explained))
@@ -64,8 +70,17 @@ def scores(record: PredictionRecord) -> str:
     parts.append(_flagged_list(record))
     claims = {column.name for column in scored_columns() if column.is_claim}
     cells = [_cells(row, _size_column(record), claims) for row in record.rows]
-    parts += [page.heading("Cases"), table(columns, cells)]
+    parts += [page.heading("Cases"), table(columns, cells, _source(record, page_folder))]
     return "\n".join(parts)
+
+
+def _source(record: PredictionRecord, page_folder: Path) -> str | None:
+    """The address of the table that the cases stand in, from the page; None where there is none on the same drive."""
+    files = [record.folder / name for name in ("metrics.csv", "cases.csv") if (record.folder / name).is_file()]
+    try:
+        return Path(os.path.relpath(files[0], page_folder)).as_posix() if files else None
+    except ValueError:  # another drive of Windows
+        return None
 
 
 def _flagged_list(record: PredictionRecord) -> str:

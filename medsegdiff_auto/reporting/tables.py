@@ -3,19 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from urllib.parse import quote
 
 
 @dataclass(frozen=True)
 class Column:
     """A column of a table: its key in the rows, its heading, and the decimals of its numbers.
 
-    ``marks`` are the classes of cells with these texts, ``good`` or ``alert``.
+    ``marks`` are the classes of cells with these texts, ``good`` or ``alert``; ``meaning`` is shown where the pointer
+    rests on the heading.
     """
 
     key: str
     heading: str
     decimals: int = 3
     marks: Mapping[str, str] = field(default_factory=dict)
+    meaning: str = ""
 
     def text(self, value) -> str:
         """The cell's text: a dash where there is no number, yes or no for a truth value."""
@@ -26,18 +29,22 @@ class Column:
         return f"{value:.{self.decimals}f}" if isinstance(value, float) else str(value)
 
 
-def table(columns: Sequence[Column], rows: Sequence[Mapping]) -> str:
+def table(columns: Sequence[Column], rows: Sequence[Mapping], source: str | None = None) -> str:
     """A table with the columns that have a value in at least one row; numbers are set flush right.
 
-    What follows a line break in a cell is a note to it.
+    What follows a line break in a cell is a note to it. ``source`` is the address of the file with all digits. The
+    script of the page lets readers sort and filter.
     """
     columns = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     numeric = [any(isinstance(row.get(column.key), (int, float)) for row in rows) for column in columns]
-    head = "".join(f"<th{_class(number)}>{escape(column.heading)}</th>" for column, number in zip(columns, numeric))
+    head = "".join(f'<th scope="col"{_class(number)}{_title(column)}>{escape(column.heading)}</th>'
+                   for column, number in zip(columns, numeric))
     body = "\n".join(
         "<tr>" + "".join(_cell(column, row.get(column.key), number)
                          for column, number in zip(columns, numeric)) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    link = f'<a href="{escape(quote(source))}">{escape(source.rpartition("/")[2])}</a>' if source else ""
+    return (f'<div class="table"><div class="tools">{link}</div><div class="scroll"><table class="sortable"><thead>'
+            f"<tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div></div>")
 
 
 def key_value_table(values: Mapping[str, object]) -> str:
@@ -59,6 +66,10 @@ def plain(value) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value)
+
+
+def _title(column: Column) -> str:
+    return f' title="{escape(column.meaning)}"' if column.meaning else ""
 
 
 def _cell(column: Column, value, number: bool) -> str:

@@ -17,9 +17,10 @@ PLACES = {"medsegdiff_auto": "medsegdiff_auto", "plans": "medsegdiff_auto/plans"
 
 
 def installed_files(root: Path) -> set[str]:
-    """Where the Python files, plans and notebooks of a source tree belong in the wheel."""
+    """Where the Python files, plans, notebooks and what a page is made of belong in the wheel."""
     return {f"{place}/{file.relative_to(root / folder).as_posix()}" for folder, place in PLACES.items()
-            for pattern in ("*.py", "*.json", "*.ipynb") for file in (root / folder).rglob(pattern)}
+            for pattern in ("*.py", "*.json", "*.ipynb", "page_files/*.*", "page_files/niivue/*")
+            for file in (root / folder).rglob(pattern)}
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,14 @@
 """
 
 import base64
+import gzip
+import hashlib
 import io
 import json
 import os
 import re
 import shutil
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from medsegdiff_auto.cli.report import main
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.evaluation.folder import evaluate_cases
 from medsegdiff_auto.evaluation.metrics_table import read_rows, write_rows
+from medsegdiff_auto.evaluation.score import scores_among
 from medsegdiff_auto.inference.case_table import flag_cases, read_case_table, write_case_table
 from medsegdiff_auto.reporting.markdown import to_html
 from medsegdiff_auto.reporting.prediction_record import read_predictions
@@ -70,6 +74,12 @@ def test_the_cross_validation_table_holds_the_numbers_of_summary_json(folders, h
     assert cells(section(html, "crossval"), "fold_1", "5")[2:] == [f"{value:.4f}" for value in expected]
 
 
+def test_the_heading_of_a_score_says_what_it_is(html):
+    shown = section(html, "predictions")
+    nsd = next(score for score, given in scores_among(["nsd"]) if given)
+    assert shown.count(f'title="{escape(nsd.explained("1 mm"))}">NSD</th>') == 2
+
+
 def test_every_key_of_the_diffusion_section_is_shown(folders, html):
     plans = json.loads((folders[1] / "plans.json").read_text(encoding="utf-8"))
     diffusion = next(iter(plans["configurations"].values()))["diffusion"]
@@ -87,9 +97,15 @@ def test_every_picture_is_a_png_with_something_on_it(html):
     assert all(picture.format == "PNG" and np.ptp(np.asarray(picture.convert("L"))) > 100 for picture in pictures)
 
 
-def test_the_page_loads_nothing_and_runs_nothing(html):
-    assert "http://" not in html and "https://" not in html and "<script" not in html and "<link" not in html
+def test_the_page_loads_nothing_and_runs_only_the_scripts_whose_checksums_it_names(html):
+    assert "http://" not in html and "https://" not in html and "<link" not in html
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]{0,30})', html))
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', html).group(1)
+    library = gzip.decompress(base64.b64decode(re.search(r'id="viewer-library">([^<]*)<', html).group(1)))
+    scripts = [script.encode() for script in re.findall(r"<script>(.*?)</script>", html, re.DOTALL)] + [library]
+    checksums = [f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts]
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {' '.join(checksums)}"
+    assert set(re.findall(r'<script type="([^"]*)"', html)) == {"application/json", "application/octet-stream"}
 
 
 def test_nothing_is_named_as_missing_when_all_is_there(html):
@@ -121,7 +137,7 @@ def test_predictions_without_references_are_listed_but_not_scored(folders, tmp_p
     root, model = folders
     write_report(tmp_path / "report.html", model, root / "predictions")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "not scored" in html and "Calibration needs references" in html and "<th>Dice</th>" not in html
+    assert "not scored" in html and "Calibration needs references" in html and ">Dice</th>" not in html
 
 
 def test_flagged_structures_are_listed_worst_first_and_counted(folders, tmp_path):
