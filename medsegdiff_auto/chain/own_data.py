@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medsegdiff_auto.chain.place import Place
 from medsegdiff_auto.chain.statement import with_hours
-from medsegdiff_auto.chain.steps import CONVERT, IMAGES, Chain
+from medsegdiff_auto.chain.steps import CONVERT, IMAGES, Chain, have_references
 from medsegdiff_auto.checks.dataset_json import channel_files, read_dataset_json
 from medsegdiff_auto.checks.inputs import check_inputs
 from medsegdiff_auto.crossval.jobs import Job
@@ -53,10 +53,10 @@ class Data:
         request = Request(self.place.dataset, raw, preprocessed, results, self.configurations, folds=self.folds_now(),
                           resources=args.resources, iterations=args.iterations, epochs=args.epochs, seed=args.seed,
                           device=args.device, num_processes=args.np)
-        references = raw / "labelsTs"
-        has_references = self.images == raw / "imagesTs" and references.is_dir()
-        return with_hours(Chain(self.place, request, self.first, self.images, references if has_references else None,
-                                args.hours, self.sources))
+        chain = Chain(self.place, request, self.first, self.images, hours=args.hours, sources=self.sources)
+        if self.images == raw / "imagesTs" and have_references(chain, raw / "labelsTs"):
+            chain = replace(chain, references=raw / "labelsTs")
+        return with_hours(chain)
 
 
 def of_folder(args: Namespace, root: Path, source: Path) -> Data:

@@ -15,6 +15,7 @@ from medsegdiff_auto.crossval.estimates import Estimate, planned_gb, table_of, t
 from medsegdiff_auto.crossval.jobs import CALIBRATE, CHOOSE, PLAN, TRAIN, Job, cases_of, is_planned
 from medsegdiff_auto.crossval.methods import METHODS, OURS
 from medsegdiff_auto.nnunet.dataset_files import FINGERPRINT_FILE
+from medsegdiff_auto.planning.resources import RESOURCES
 from medsegdiff_auto.training.schedule import ITERATIONS_PER_EPOCH, TrainingLength
 from medsegdiff_auto.writing import write_text
 
@@ -52,7 +53,9 @@ def is_plan_there(chain: Chain) -> bool:
 
 
 def estimates_of(chain: Chain, jobs: Mapping[str, Job]) -> dict[str, Estimate]:
-    """Hours and peak memory of every command that is not done; None where nothing tells."""
+    """Hours and peak memory of every command that is not done, None where nothing tells; before there is a plan, the
+    memory that the planner aims at.
+    """
     return {name: _estimate(chain, name) for name, job in jobs.items() if not job.is_done()}
 
 
@@ -64,7 +67,8 @@ def _estimate(chain: Chain, name: str) -> Estimate:
     if kind == TRAIN:
         configuration, fold = rest[1], int(rest[2].removeprefix("fold_"))
         return Estimate(_hours_of_a_fold(chain, configuration, fold),
-                        planned_gb(request, OURS, configuration) if is_there else None)
+                        planned_gb(request, OURS, configuration) if is_there
+                        else RESOURCES[request.resources].gpu_memory_target_gb)
     per_case = _seconds_of_a_case(chain, rest[0] if kind == CALIBRATE else chain.configuration)
     if per_case is None or kind in (CONVERT, PLAN):
         return Estimate()

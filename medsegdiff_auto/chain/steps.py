@@ -117,6 +117,12 @@ def new_cases(chain: Chain) -> list[str]:
     return list(channel_files(chain.images, _ending(chain))[0])
 
 
+def have_references(chain: Chain, folder: Path) -> bool:
+    """Whether a folder holds a reference label map of every new image."""
+    masks = _masks(chain, folder)
+    return bool(masks) and all(mask.is_file() for mask in masks)
+
+
 def _ending(chain: Chain) -> str:
     return json.loads((chain.training.raw / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
 
