@@ -65,8 +65,7 @@ def of_folder(args: Namespace, root: Path, source: Path) -> Data:
     Raises:
         UserError: it has no pairs, one patient, or new images of another kind; or it has changed since its conversion.
     """
-    options = Namespace(**vars(args), raters=False)
-    request = conversion.Request("folder", source, root / "nnUNet_raw", DATASET_ID, options, args.name)
+    request = conversion.Request("folder", source, root / "nnUNet_raw", DATASET_ID, args, args.name, args.raters)
     contents, checksum = conversion.found_in(request)
     place = Place(root, request.raw_folder, conversion.dataset_name(request, contents))
     raw, preprocessed, _ = place.of_dataset()
@@ -80,7 +79,7 @@ def of_folder(args: Namespace, root: Path, source: Path) -> Data:
                         expected="two patients at least: each is predicted by a model that has not seen it",
                         fix="add patients; or convert, and train fold all: nothing can be calibrated then")
     command = ("convert", "folder", "-i", str(source), "-d", str(DATASET_ID), "--name", place.dataset[11:],
-               *folder_words(args), "-np", str(args.np))
+               *folder_words(args), *["--raters"] * args.raters, "-np", str(args.np))
     first = [Job(CONVERT, (), command, lambda: (raw / "dataset.json").is_file())]
     images = raw / "imagesTs" if args.test_images else None
     if args.new is not None:

@@ -43,6 +43,7 @@ def main(argv=None) -> int:
     parser.add_argument("-np", type=WORKERS, default=num_cores(), metavar="N",
                         help="processes of conversion, preprocessing and evaluation (default: all cores)")
     parser.add_argument("--name", help="name of the dataset (default: that of the folder)")
+    parser.add_argument("--raters", action="store_true", help="learn from each rater's masks: {rater} in --masks")
     parser.add_argument("--overwrite", action="store_true", help="begin anew: what an earlier start left in OUT goes")
     parser.add_argument("--dry_run", action="store_true", help="say what will be done, and do nothing")
     add_device_flag(parser)
@@ -68,7 +69,8 @@ def _run(args) -> int:
     args.folds = args.folds and str(Path(args.folds).absolute())
     data = (of_raw_dataset if (source / "dataset.json").is_file() else of_folder)(args, root, source)
     begun_with = {"source": str(source), "dataset": data.place.dataset, "resources": args.resources,
-                  "configurations": list(data.configurations), "conversion": folder_words(args)}
+                  "configurations": list(data.configurations),
+                  "conversion": [*folder_words(args), *["--raters"] * args.raters]}
     return follow(lambda: data.chain(args), begun_with, args.overwrite, args.dry_run)
 
 

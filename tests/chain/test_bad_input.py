@@ -1,5 +1,7 @@
 """What cannot become a model is refused in four lines before anything is written."""
 
+import shutil
+
 import numpy as np
 import pytest
 from skimage.io import imsave
@@ -99,3 +101,17 @@ def test_a_raw_dataset_is_taken_with_its_own_test_images_and_refused_with_others
 def test_a_raw_dataset_of_too_few_cases_says_what_it_needs(tmp_path, capsys):
     raw = write_phantom_dataset(tmp_path / "raw", 902, "P", (3, 1), PhantomKind(2, shape=(24, 24)))
     assert "splits_final.json" in refused(capsys, "-i", raw, "-o", tmp_path / "out")[2]
+
+
+def test_what_a_folder_needs_to_be_converted_is_said_again_in_its_command(mine, tmp_path, capsys):
+    (mine / "masks").rename(mine / "experts")
+    for rater in ("one", "two"):
+        (mine / "masks" / rater).mkdir(parents=True)
+        for file in (mine / "experts").iterdir():
+            (mine / "masks" / rater / file.name).write_bytes(file.read_bytes())
+    shutil.rmtree(mine / "experts")
+    words = ["-i", str(mine), "-o", str(tmp_path / "out"), "-device", "cpu", "-np", "1", "--hours", "3", "--dry_run"]
+    assert main([*words, "--masks", "masks/{rater}/{case}", "--raters", "--name", "Eye"]) == 0
+    out = capsys.readouterr().out
+    assert f"convert folder -i {mine} -d 1 --name Eye --masks 'masks/{{rater}}/{{case}}' --raters -np 1" in out
+    assert "folds 0 1 2, on cpu" in out and "medsegdiff_train 1 2d 2 " in out and "--max_hours 1\n" in out
