@@ -1,6 +1,7 @@
 """The hours are shared by the trainings that are left, and words come out as they have to be typed."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from medsegdiff_auto.chain.statement import iterations_in, statement, with_hours
 from medsegdiff_auto.chain.steps import Chain, hours_of_a_training, steps_of
 from medsegdiff_auto.crossval.request import Request
 from medsegdiff_auto.decision.fitted_sampling import FittedSampling
+from medsegdiff_auto.selection.instructions import with_folders
 
 
 @pytest.fixture
@@ -50,8 +52,6 @@ def test_the_statement_names_hours_and_commands_that_a_shell_reads(chain):
 
 
 def test_of_several_configurations_nothing_is_predicted_before_one_is_chosen(chain):
-    from dataclasses import replace
-
     several = replace(chain, training=replace(chain.training, configurations=("2d", "3d_fullres")))
     names = list(steps_of(several))
     assert "choose" in names and not any(name.startswith("predict") for name in names)
@@ -61,3 +61,10 @@ def test_what_the_cases_are_too_few_for_is_said():
     few = FittedSampling(1.0, 0.5, 8, 1, 4, 0.8, 0.8)
     assert calibration_words(few).startswith("on 4 cases; too few for intervals of volumes and expected Dice")
     assert "nothing" in calibration_words(None)
+
+
+def test_the_places_of_folders_in_a_command_take_real_ones(tmp_path):
+    words = shlex.split("medsegdiff_ensemble -i OUTPUT_FOLDER_MODEL_1 INPUT_FOLDER -o OUTPUT_FOLDER OUTPUT_FOLDER_PP")
+    assert with_folders(words, tmp_path / "new", tmp_path / "plain", tmp_path / "final") == [
+        "medsegdiff_ensemble", "-i", f"{tmp_path}/plain_MODEL_1", str(tmp_path / "new"), "-o", str(tmp_path / "plain"),
+        str(tmp_path / "final")]
