@@ -31,6 +31,7 @@ from medsegdiff_auto.dataset_conversion.core import picture
 from medsegdiff_auto.dataset_conversion.core.checks import on_grid
 from medsegdiff_auto.dataset_conversion.core.coding import IGNORE, find_coding
 from medsegdiff_auto.dataset_conversion.core.dicom import holds_dicom, read_dicom_series
+from medsegdiff_auto.dataset_conversion.core.folder_flags import add_folder_flags
 from medsegdiff_auto.dataset_conversion.core.labels import consensus, foreground_of_grey, nested_consensus
 from medsegdiff_auto.dataset_conversion.core.layout import shown_entries, unpaired
 from medsegdiff_auto.dataset_conversion.core.masks import FILES, GREY, Coding, label_map, read_codes
@@ -65,47 +66,20 @@ class Folder(Converter):
     has_raters = True
 
     def add_options(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--images", default="images/{case}", metavar="PATTERN",
-            help="where the images are, with {case} and perhaps {patient}, {channel}, * (default: %(default)s)")
-        parser.add_argument(
-            "--masks", metavar="PATTERN",
-            help="where the masks are, with {case} and perhaps {patient}, {label}, {rater}, * "
-            "(default: masks/{case}, or labels/, segmentations/, annotations/)")
-        parser.add_argument("--test_images", metavar="PATTERN", help="images for imagesTs; they need no masks")
-        parser.add_argument(
-            "--channels", nargs="+", metavar="NAME",
-            help="names of the channels; with {channel} the words in the file names, "
-            "in order. CT is normalised as CT (default: R G B or image)")
-        parser.add_argument(
-            "--labels", nargs="+", metavar="NAME[=CODE]",
-            help="the structures, with their value or #rrggbb in the masks, or "
-            "with {label} the words in the file names (default: looked up)")
-        parser.add_argument("--regions", action="store_true",
-                            help="the structures of --labels lie within each other, outermost first")
-        parser.add_argument("--grey", action="store_true",
-                            help="masks are grey: what reaches --threshold is the one structure")
-        parser.add_argument("--threshold", type=float, metavar="VALUE",
-                            help="of grey masks (default: two values are background and foreground, "
-                            "of shades half of white)")
-        parser.add_argument(
-            "--patient", metavar="REGEX", help="finds the patient in the case's name, for example '^(P[0-9]+)_' "
-            "(default: {patient}, or each case is a patient)")
-        parser.add_argument("--folds", metavar="FILE",
-                            help="your own folds as nnU-Net writes them: [{\"train\": [...], \"val\": [...]}, ...]")
+        add_folder_flags(parser)
 
     def scan(self, source: Path, options: Namespace) -> Contents:
         masks_pattern = options.masks or _default_masks(source)
         _require_patterns(options, masks_pattern)
-        entries, others = _entries(source)
+        entries, others = entries_of(source)
         channels, classes = options.channels or [], [word.partition("=")[0] for word in options.labels or []]
         of_images = matches(options.images, source, entries, ENDINGS, {"channel": channels})
         of_masks = matches(masks_pattern, source, entries, ENDINGS, {"label": classes})
-        images, masks = map(_by_case,
+        images, masks = map(by_case,
                             _apart(of_images, of_masks,
                                    num_literal(options.images) >= num_literal(masks_pattern)))
         of_tests = matches(options.test_images or "", source, entries, ENDINGS, {"channel": channels})
-        tests = _by_case(of_tests)
+        tests = by_case(of_tests)
         _require_found(source, options, masks_pattern, images, masks)
         _require_raters_apart(masks)
         problems = unpaired(*({name: found[0].path
@@ -118,13 +92,13 @@ class Folder(Converter):
         paired_masks = [match for name in pairs for match in masks[name]]
         coding = find_coding(options, [match.path for match in paired_masks],
                              [match.fields["label"] for match in paired_masks if "label" in match.fields], _read_image)
-        of_any_class = _by_case(matches(masks_pattern, source, entries, ENDINGS, {}) if coding.kind == FILES else [])
+        of_any_class = by_case(matches(masks_pattern, source, entries, ENDINGS, {}) if coding.kind == FILES else [])
         cases, notes = [], []
         for part, found in ((TRAIN, pairs), (TEST, tests)):
             for name, files in found.items():
                 try:
                     _require_known_classes(masks.get(name, []), of_any_class.get(name, []), coding)
-                    cases.append(_case(name, part, files, masks.get(name, []), coding, options))
+                    cases.append(case_of(name, part, files, masks.get(name, []), coding, options))
                 except CaseProblem as problem:
                     problems.append(Omission(name, str(problem)))
         if not options.patient and "patient" not in fields_of(options.images):
@@ -227,7 +201,7 @@ def _require_patterns(options: Namespace, masks_pattern: str) -> None:
                             expected="for example '^(P[0-9]+)_'", fix="correct --patient")
 
 
-def _entries(source: Path) -> tuple[list[Path], list[Path]]:
+def entries_of(source: Path) -> tuple[list[Path], list[Path]]:
     """The files with an ending that can be read and the folders that hold a DICOM series; and whatever else lies there.
     """
     below = list(visible_below(source))
@@ -245,7 +219,7 @@ def _apart(images: list[Match], masks: list[Match], is_image: bool) -> tuple[lis
             [match for match in masks if not is_image or match.path not in both])
 
 
-def _by_case(found: list[Match]) -> dict[str, list[Match]]:
+def by_case(found: list[Match]) -> dict[str, list[Match]]:
     cases: dict[str, list[Match]] = defaultdict(list)
     for match in found:
         cases[unicodedata.normalize("NFC", match.case)].append(match)
@@ -306,7 +280,7 @@ def _few(names: Mapping[str, object]) -> str:
     return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _case(name: str, part: str, images: list[Match], masks: list[Match], coding: Coding, options: Namespace) -> Case:
+def case_of(name: str, part: str, images: list[Match], masks: list[Match], coding: Coding, options: Namespace) -> Case:
     channels = {match.fields.get("channel", ""): match.path for match in images}
     if len(channels) < len(images):
         raise CaseProblem(f"several images: {', '.join(sorted(match.path.name for match in images)[:3])}")

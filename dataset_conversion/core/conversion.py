@@ -74,14 +74,9 @@ def convert(request: Request) -> Outcome:
         UserError: the source does not have the layout, the dataset exists, no case is left, the disk is full, ...
     """
     converter = load_converter(request.converter)
-    _require_request(request, converter.has_raters)
-    contents = _with_possible_names(converter.scan(request.source, request.options))
-    contents.left_out.extend(taken_by_no_case(request.source, contents))
-    _require_contents(contents, request)
-    dataset = f"Dataset{request.dataset_id:03d}_{request.name or contents.dataset_name}"
+    contents, checksum = found_in(request)
+    dataset = dataset_name(request, contents)
     require_free_id(request.raw_folder, dataset, request.overwrite)
-    checksum = listing_checksum(request.source,
-                                [file for case in contents.cases for file in case.files] + contents.other_files)
     state = {"converter": request.converter, "listing_sha256": checksum, "options": _as_json(vars(request.options)),
              "raters": request.with_raters, "cases": sorted(case.name for case in contents.cases)}
     try:
@@ -98,6 +93,26 @@ def convert(request: Request) -> Outcome:
     except OSError as failure:
         raise _write_error(failure, request.raw_folder) from failure
     return outcome
+
+
+def found_in(request: Request) -> tuple[Contents, str]:
+    """What a source holds, before any voxel is read, and the checksum of its listing.
+
+    Raises:
+        UserError: it does not have the layout, or holds no training case.
+    """
+    converter = load_converter(request.converter)
+    _require_request(request, converter.has_raters)
+    contents = _with_possible_names(converter.scan(request.source, request.options))
+    contents.left_out.extend(taken_by_no_case(request.source, contents))
+    _require_contents(contents, request)
+    return contents, listing_checksum(request.source,
+                                      [file for case in contents.cases for file in case.files] + contents.other_files)
+
+
+def dataset_name(request: Request, contents: Contents) -> str:
+    """Name of the raw dataset's folder."""
+    return f"Dataset{request.dataset_id:03d}_{request.name or contents.dataset_name}"
 
 
 def _convert_cases(request: Request, contents: Contents, folder: Path) -> tuple[list[CaseRecord], list[Omission]]:

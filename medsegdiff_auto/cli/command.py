@@ -17,13 +17,14 @@ import threading
 from collections.abc import Callable, Sequence
 
 from medsegdiff_auto import __version__
+from medsegdiff_auto.cli import EXIT_INTERRUPTED, INTERRUPTED
 from medsegdiff_auto.cli.examples import examples_of
 from medsegdiff_auto.failures import as_user_error
 from medsegdiff_auto.numeric_flags import Numbers, OutOfRange, default_numbers
 from medsegdiff_auto.cores import require_process_counts
 from medsegdiff_auto.errors import UserError
 
-EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 141  # as of processes that SIGINT and SIGPIPE end
+EXIT_USER_ERROR, EXIT_BROKEN_PIPE = 2, 141  # the latter as of processes that SIGPIPE ends
 
 HEADING = "examples:"
 SECONDS_OF_A_FORK = 0.05
@@ -178,7 +179,7 @@ def run(function: Callable, *args, **kwargs) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is still being cleared away
-        print("Interrupted: what is complete stays.", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # who reads our output has left, as head and less do
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

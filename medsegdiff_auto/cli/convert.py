@@ -8,12 +8,14 @@ import textwrap
 from pathlib import Path
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.cli.command import CommandParser, EXIT_INTERRUPTED, did_you_mean, run
+from medsegdiff_auto.cli import EXIT_INTERRUPTED
+from medsegdiff_auto.cli.command import CommandParser, did_you_mean, run
 from medsegdiff_auto.numeric_flags import WORKERS
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 
 PROGRAM = "medsegdiff_convert"
+NEW_IMAGES = "images"
 EXIT_SOME_CASES_FAILED = 1
 COMMON = ("help", "i", "d", "o", "name", "overwrite", "np", "seed", "list", "converter")
 
@@ -26,10 +28,13 @@ def main(argv=None) -> int:
     names = converter_names()
     if argv and argv[0] in names:
         return _main_of_converter(argv[0], argv[1:])
+    if argv and argv[0] == NEW_IMAGES:
+        return _main_of_new_images(argv[1:])
     parser = CommandParser(
         prog=PROGRAM, description="Converts a dataset as its authors distribute it, or a folder of your own, to "
         "nnU-Net's raw format, with folds by patient.",
-        epilog=f"{PROGRAM} NAME --help shows what else a source understands.")
+        epilog=f"{PROGRAM} NAME --help shows what else a source understands. {PROGRAM} {NEW_IMAGES} brings images "
+        "without masks into the form of a dataset of yours, for medsegdiff_predict.")
     parser.add_argument("converter", nargs="?", metavar="NAME", help=f"the source, the first word: {', '.join(names)}")
     parser.add_argument("--list", action="store_true",
                         help="all sources: modality, task, licence, citation, where to get them")
@@ -47,6 +52,31 @@ def _main_of_converter(name: str, argv: list[str]) -> int:
     _add_common_flags(parser, required=True)
     converter.add_options(parser)
     return run(_convert, name, parser.parse_args(argv))
+
+
+def _main_of_new_images(argv: list[str]) -> int:
+    parser = CommandParser(prog=f"{PROGRAM} {NEW_IMAGES}", description="Brings new images, in any form that "
+                           f"{PROGRAM} folder reads, into that of a converted dataset: CASE_0000.ENDING, for "
+                           "medsegdiff_predict. What is there already is left out.")
+    parser.add_argument("-i", required=True, metavar="FOLDER", help="the new images")
+    parser.add_argument("-o", required=True, metavar="FOLDER", help="where they go")
+    parser.add_argument("--like", required=True, metavar="RAW_DATASET", help="the dataset that the model learned from")
+    parser.add_argument("--images", default="{case}", metavar="PATTERN",
+                        help="names of the files, with {case} and perhaps {channel} (default: %(default)s)")
+    parser.add_argument("--channels", nargs="+", default=[], metavar="NAME",
+                        help="the words in the place of {channel}, in order")
+    return run(_take_new_images, parser.parse_args(argv))
+
+
+def _take_new_images(args) -> int:
+    from medsegdiff_auto.dataset_conversion.core.new_images import NewImages, read_description, write_new_images
+
+    images = NewImages(Path(args.i), read_description(Path(args.like)), args.images, tuple(args.channels))
+    number, problems = write_new_images(images, Path(args.o))
+    for problem in problems:
+        print(f"not taken: {problem.name}: {problem.reason}")
+    print(f"{number} images in {args.o}")
+    return EXIT_SOME_CASES_FAILED if problems else 0
 
 
 def _add_common_flags(parser: CommandParser, required: bool) -> None:

@@ -1,19 +1,24 @@
-"""``medsegdiff_demo``: the whole pipeline on synthetic cases, by the same commands that a user types."""
+"""``medsegdiff_demo``: ``medsegdiff_run`` on synthetic cases, whose true posterior is known."""
 
-import importlib
+from __future__ import annotations
+
 import json
-import shlex
+import os
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.numeric_flags import COUNT, ITERATIONS
+from medsegdiff_auto.nnunet.dataset_files import NUM_FOLDS
+from medsegdiff_auto.paths import OUR_PLANS, OUR_TRAINER, model_name
 
-FOLDS = ("0", "1", "2", "3", "4")
+if TYPE_CHECKING:
+    from medsegdiff_auto.chain.steps import Chain
+
+NUM_PROCESSES = 2
 MINIMUM_DICE = 0.85
 """Below this mean Dice on the held-out phantoms the demonstration counts as failed."""
 
@@ -34,29 +39,13 @@ class Variant:
 VARIANTS = {3: Variant(901, "3d_fullres", (24, 32, 24), 300), 2: Variant(902, "2d", (96, 96), 200)}
 
 
-@dataclass(frozen=True)
-class CommandLine:
-    """One command: its program and the arguments that would be typed."""
-
-    program: str
-    arguments: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return shlex.join([self.program, *self.arguments])
-
-    def execute(self) -> int:
-        """Calls the command's ``main`` in this process and returns its exit code."""
-        module = importlib.import_module(f"medsegdiff_auto.cli.{self.program.removeprefix('medsegdiff_')}")
-        return module.main(list(self.arguments))
-
-
 def main(argv=None) -> int:
     """Entry point of ``medsegdiff_demo``."""
     parser = CommandParser(
         prog="medsegdiff_demo",
-        description="Runs the whole pipeline on synthetic cases: plan, train five folds, choose the "
-        "postprocessing, predict held-out cases, evaluate, report. Exits with 1 if their "
-        f"mean Dice is below {MINIMUM_DICE}.")
+        description="Does what medsegdiff_run does, on synthetic cases: plan, train five folds, calibrate, choose the "
+        "postprocessing, predict held-out cases, evaluate, report. Given again it goes on where it was. Exits with 1 "
+        f"if the mean Dice is below {MINIMUM_DICE}.")
     parser.add_argument("-o", default="demo_output", metavar="FOLDER",
                         help="everything goes here (default: %(default)s)")
     parser.add_argument("--dimension", type=int, choices=(3, 2), default=3, help="(default: %(default)s)")
@@ -68,80 +57,53 @@ def main(argv=None) -> int:
                         help="held-out cases (default: %(default)s)")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda", "mps"), help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the phantoms (default: %(default)s)")
-    args = parser.parse_args(argv)
-    return run(_demo, args)
+    parser.add_argument("--overwrite", action="store_true",
+                        help="begin anew: what an earlier start left in the folder goes")
+    return run(_demo, parser.parse_args(argv))
 
 
-def demo_steps(folder: Path, dimension: int, iterations: int | None = None, cases: int = 24, test_cases: int = 6,
-               device: str = "cpu", seed: int = 0) -> list[CommandLine]:
-    """The commands of the demonstration, in order; ``iterations`` None stands for the default of the dimension."""
+def demo_chain(folder: Path, dimension: int, iterations: int | None = None, cases: int = 24, test_cases: int = 6,
+               device: str = "cpu", seed: int = 0) -> Chain:
+    """What the demonstration asks for; ``iterations`` None stands for the default of the dimension."""
+    from medsegdiff_auto.chain.place import Place
+    from medsegdiff_auto.chain.steps import Chain
+    from medsegdiff_auto.crossval.jobs import Job
+    from medsegdiff_auto.crossval.request import Request, folds_of_split
+
     variant = VARIANTS[dimension]
-    dataset, configuration = str(variant.dataset_id), variant.configuration
-    raw = folder / "nnUNet_raw" / f"Dataset{variant.dataset_id}_Phantoms"
-    model = demo_model_folder(folder, dimension)
-    best = model / f"crossval_results_folds_{'_'.join(FOLDS)}"
-    predictions, final = folder / "predictions", folder / "predictions_postprocessed"
-    iterations = str(iterations or variant.iterations)
-    return [
-        _step("phantoms", "-o", raw.parent, "-d", dataset, "--dimension", dimension, "--cases", cases, "--shape",
-              *variant.shape, "--test_cases", test_cases, "--seed", seed),
-        _step("plan_and_preprocess", "-d", dataset, "-c", configuration, "--resources", "tiny", "-np", 2),
-        *[
-            _step("train", dataset, configuration, fold, "--iterations", iterations, "--seed", seed, "-device", device,
-                  "--npz") for fold in FOLDS
-        ],
-        _step("find_best_configuration", dataset, "-c", configuration, "-f", *FOLDS, "-np", 2),
-        _step("predict", "-i", raw / "imagesTs", "-o", predictions, "-d", dataset, "-c", configuration, "-f", *FOLDS,
-              "-device", device, "--save_uncertainty", "--save_samples", "--save_probabilities"),
-        _step("apply_postprocessing", "-i", predictions, "-o", final, "-pp_pkl_file", best / "postprocessing.pkl",
-              "-plans_json", best / "plans.json", "-dataset_json", best / "dataset.json", "-np", 2),
-        _step("evaluate", raw / "labelsTs", final, "-djfile", best / "dataset.json", "-pfile", best / "plans.json",
-              "-np", 2),
-        _step("report", "-m", model, "-p", final, "--references", raw / "labelsTs", "--images", raw / "imagesTs",
-              "--posterior", raw / "posterior", "-o", folder / "report.html"),
-    ]
+    place = Place(folder, folder / "nnUNet_raw", f"Dataset{variant.dataset_id}_Phantoms")
+    raw, preprocessed, results = place.of_dataset()
+    phantoms = Job("phantoms", (), (
+        "phantoms", "-d", str(variant.dataset_id), "--dimension", str(dimension), "--cases", str(cases), "--shape",
+        *map(str, variant.shape), "--test_cases", str(test_cases), "--seed", str(seed)),
+        lambda: (raw / "dataset.json").is_file())
+    request = Request(place.dataset, raw, preprocessed, results, (variant.configuration,),
+                      folds=folds_of_split(raw, preprocessed, None), resources="tiny",
+                      iterations=iterations or variant.iterations, seed=seed, device=device,
+                      num_processes=NUM_PROCESSES)
+    return Chain(place, request, (phantoms,), raw / "imagesTs", raw / "labelsTs")
 
 
 def demo_model_folder(folder: Path, dimension: int) -> Path:
     """Where the trained folds of the demonstration lie."""
     variant = VARIANTS[dimension]
     return (folder / "nnUNet_results" / f"Dataset{variant.dataset_id}_Phantoms"
-            / f"nnUNetTrainerMedSegDiff__MedSegDiffPlans__{variant.configuration}")
-
-
-def _step(command: str, *arguments) -> CommandLine:
-    return CommandLine(f"medsegdiff_{command}", tuple(map(str, arguments)))
+            / model_name(OUR_TRAINER, OUR_PLANS, variant.configuration))
 
 
 def _demo(args) -> int:
     folder = Path(args.o).expanduser().absolute()
-    _set_folders(folder)
-    start_s = time.monotonic()
-    steps = demo_steps(folder, args.dimension, args.iterations, args.cases, args.test_cases, args.device, args.seed)
-    for number, step in enumerate(steps, start=1):
-        print(f"\n[{number}/{len(steps)}, {(time.monotonic() - start_s) / 60:.1f} min] $ {step}", flush=True)
-        code = step.execute()
-        if code != 0:
-            print(f"error: the demonstration ends here, because {step.program} returned {code}.", file=sys.stderr)
-            return code
-    print(f"\nDone in {(time.monotonic() - start_s) / 60:.1f} minutes.")
-    return _conclude(folder, args.dimension)
+    if args.cases < NUM_FOLDS:
+        raise UserError("There are too few cases for the folds.", found=f"--cases {args.cases}",
+                        expected=f"{NUM_FOLDS} or more", fix="give more with --cases, or leave it out")
+    os.environ.setdefault("nnUNet_def_n_proc", str(NUM_PROCESSES))
+    from medsegdiff_auto.cli.steps import follow
 
-
-def _set_folders(folder: Path) -> None:
-    """Makes nnU-Net's three folders in a new ``folder`` and points the environment at them."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError("The demonstration starts in an empty folder.", found=f"{folder} exists and is not empty",
-                        expected="a new or empty folder",
-                        fix="give another folder with -o, or remove that one yourself")
-    subfolders = {name: folder / name for name in paths.FOLDER_CONTENTS}
-    try:
-        for subfolder in subfolders.values():
-            subfolder.mkdir(parents=True)
-    except OSError as error:
-        raise UserError("The folder of the demonstration cannot be created.", found=f"{type(error).__name__}: {error}",
-                        expected="a folder that can be written", fix="give another folder with -o") from error
-    paths.use_folders(*subfolders.values())
+    begun_with = {"demonstration": args.dimension, "cases": args.cases, "test_cases": args.test_cases,
+                  "seed": args.seed}
+    return follow(lambda: demo_chain(folder, args.dimension, args.iterations, args.cases, args.test_cases, args.device,
+                                     args.seed),
+                  begun_with, args.overwrite, concludes=lambda: _conclude(folder, args.dimension))
 
 
 def _conclude(folder: Path, dimension: int) -> int:

@@ -1,12 +1,18 @@
 """Two or three command lines of every command, as its help shows them: without the name of the command."""
 
 CONVERT = "medsegdiff_convert"
+OF_NEW_IMAGES = ("-i new_images -o taken --like nnUNet_raw/Dataset120_MyOrgan",
+                 "-i new_images -o taken --like nnUNet_raw/Dataset120_MyOrgan --images '{case}_{channel}' "
+                 "--channels T1 FLAIR")
 OF_A_SOURCE = ("-i SOURCE_FOLDER -d 120", "-i SOURCE_FOLDER -d 120 -o nnUNet_raw --overwrite")
 
 _BEST = "model_folder/crossval_results_folds_0_1_2_3_4"
 
 EXAMPLES = {
-    "medsegdiff_demo": ("", "-o my_demo --dimension 2", "-o long_demo --iterations 2000 -device cuda"),
+    "medsegdiff_run": ("-i my_images_and_masks -o my_model --new new_images",
+                       "-i my_images_and_masks -o my_model --hours 12 --patient '^(P[0-9]+)_'",
+                       "-i nnUNet_raw/Dataset902_Phantoms -o my_model --dry_run"),
+    "medsegdiff_demo": ("", "-o my_demo --dimension 2", "-o my_demo --dimension 2 --overwrite"),
     "medsegdiff_phantoms": ("-d 901", "-d 902 --dimension 2 --cases 60", "-d 903 --regions --structures 3 --raters 4"),
     CONVERT: ("--list", "folder -i my_images_and_masks -d 120 --name MyOrgan",
               "brats -i BraTS2021 -d 137 -o nnUNet_raw"),
@@ -45,4 +51,6 @@ EXAMPLES = {
 
 def examples_of(program: str) -> tuple[str, ...]:
     """Those of a command, or of a source of ``medsegdiff_convert``; empty for any other program."""
+    if program == f"{CONVERT} images":
+        return OF_NEW_IMAGES
     return EXAMPLES.get(program, OF_A_SOURCE if program.startswith(f"{CONVERT} ") else ())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def table_of(jobs: Mapping[str, Job], estimates: Mapping[str, Estimate]) -> str:
         return "unknown" if value is None else f"{value:.{digits}f}"
 
     rows = [f"{name}: {words(one.hours, 2)} h, {words(one.memory_gb, 2)} GB\n    medsegdiff_"
-            f"{' '.join(jobs[name].command)}" for name, one in estimates.items()]
+            f"{shlex.join(jobs[name].command)}" for name, one in estimates.items()]
     known = [one.hours for one in estimates.values() if one.hours is not None]
     unknown = len(estimates) - len(known)
     return "\n".join([*rows, f"{len(estimates)} of {len(jobs)} jobs are to do: {sum(known):.1f} h one after the other"

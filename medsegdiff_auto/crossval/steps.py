@@ -17,7 +17,7 @@ from medsegdiff_auto.crossval.processes import completed
 from medsegdiff_auto.crossval.request import Request
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.nnunet.dataset_files import references_folder
-from medsegdiff_auto.selection.instructions import inference_commands
+from medsegdiff_auto.selection.instructions import inference_commands, with_folders
 from medsegdiff_auto.training.checkpoints import load_safely
 from medsegdiff_auto.writing import write_json
 
@@ -55,15 +55,8 @@ def _predict_new(request: Request) -> None:
     """``imagesTs`` by the commands of the choice; predictions of an earlier choice are replaced."""
     information = json.loads((request.results / CHOICE_FILE).read_text(encoding="utf-8"))
     plain, postprocessed = new_predictions(request)
-    folders = {"INPUT_FOLDER": request.raw / "imagesTs", "OUTPUT_FOLDER": plain, "OUTPUT_FOLDER_PP": postprocessed}
-
-    def real(word: str) -> str:
-        if word in folders:
-            return str(folders[word])
-        return word.replace("OUTPUT_FOLDER", str(plain), 1) if word.startswith("OUTPUT_FOLDER") else word
-
     for command in inference_commands(information, request.results):
-        words = [real(word) for word in command]
+        words = with_folders(command, request.raw / "imagesTs", plain, postprocessed)
         if words[0] == "medsegdiff_predict":
             words += ["-device", request.device, "--seed", str(request.seed or 0), "--overwrite"]
         print("$", *words, flush=True)

@@ -57,6 +57,18 @@ def inference_commands(information: dict, dataset_results: Path, sampling: Sampl
     return commands
 
 
+def with_folders(command: Sequence[str], images: Path, predictions: Path, postprocessed: Path) -> list[str]:
+    """A command line with real folders in the places of INPUT_FOLDER, OUTPUT_FOLDER and the like."""
+    folders = {"INPUT_FOLDER": images, "OUTPUT_FOLDER": predictions, "OUTPUT_FOLDER_PP": postprocessed}
+
+    def real(word: str) -> str:
+        if word in folders:
+            return str(folders[word])
+        return word.replace("OUTPUT_FOLDER", str(predictions), 1) if word.startswith("OUTPUT_FOLDER") else word
+
+    return [real(word) for word in command]
+
+
 def write_instructions(information: dict, dataset_results: Path, sampling: Sampling | None = None) -> Path:
     """Write the commands as ``inference_instructions.txt`` into the dataset's results folder, atomically."""
     lines = ["# Replace INPUT_FOLDER and the OUTPUT_FOLDERs, then run line by line."]

@@ -60,6 +60,15 @@ def test_an_example_is_accepted_and_ctrl_c_in_it_gives_one_line_and_130(script, 
     assert capsys.readouterr().err == "Interrupted: what is complete stays.\n"
 
 
+def test_ctrl_c_while_a_command_is_imported_gives_one_line_and_130():
+    begin = "import medsegdiff_auto.cli, signal; print('begun'); signal.raise_signal(signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "begun\n")
+    assert done.stderr == "Interrupted: what is complete stays.\n"
+    failed = subprocess.run([sys.executable, "-c", "import medsegdiff_auto.cli; 1 / 0"], capture_output=True, text=True)
+    assert failed.returncode == 1 and failed.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_version_is_that_of_the_package(script, capsys):
     with pytest.raises(SystemExit) as end:
