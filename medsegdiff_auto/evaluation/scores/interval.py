@@ -46,7 +46,7 @@ def check_of(size_column: str, low: float, high: float, reference: float) -> dic
 
 WIDTH = Column("interval_width", "width of the interval", place=61)
 SCORE = Score((*(Column(name, "in interval", place=60, is_claim=True,
-                           tile=("References in interval", "5 to 95 % of the samples' sizes"))
+                           tile=("References in interval", "90 % intervals of the sizes"))
                     for name in dict.fromkeys(map(interval_check, SIZE_COLUMNS))), WIDTH), values,
               "the reference's size lies between the samples' 5 and 95 % quantiles; width over the reference's size; "
               "in reports, where the interval of cases.csv is conformal, of that",
