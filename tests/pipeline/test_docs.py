@@ -18,10 +18,10 @@ DOCS = Path(medsegdiff_auto.__file__).with_name("docs")
 PAGES = sorted(DOCS.glob("*.md"))
 PROJECT = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
 SCRIPTS = dict(re.findall(r'^(medsegdiff_\w+) = "(\S+)"$', PROJECT, re.MULTILINE))
-SHORTER = {"convert": "-np 1", "plan_and_preprocess": "--resources tiny -np 1", "train": "--iterations 2 -device cpu --seed 0",
-           "calibrate": "-device cpu", "find_best_configuration": "-np 1",
-           "predict": "-device cpu --samples 2 --seed 0", "audit": "-device cpu --samples 2",
-           "explain": "-device cpu", "evaluate": "-np 1", "compare": "-np 1"}
+SHORTER = {"convert": "-np 1", "plan_and_preprocess": "--resources tiny -np 1",
+           "train": "--iterations 2 -device cpu --seed 0", "calibrate": "-device cpu",
+           "find_best_configuration": "-np 1", "predict": "-device cpu --samples 2 --seed 0",
+           "audit": "-device cpu --samples 2", "explain": "-device cpu", "evaluate": "-np 1", "compare": "-np 1"}
 ELSEWHERE = {  # what is run by the tests of its own, and would take minutes here
     "medsegdiff_run": "tests/cli", "medsegdiff_crossval": "tests/crossval",
     "torchrun": "tests/pipeline/test_distributed",

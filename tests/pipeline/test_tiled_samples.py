@@ -34,8 +34,9 @@ def test_without_blending_every_voxel_is_its_nearest_tiles(chain_2d, folders):
     assert clear.mean() > 0.5 and np.abs(numbers - nearest)[clear].max() < 1e-3 * len(blended)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_tiles_move_by_half_of_their_distance_and_samples_stay_the_predictors(chain, folders, kind):
+@pytest.mark.parametrize("dimension, kind", [*(("2d", kind) for kind in KINDS), ("3d", next(iter(KINDS)))])
+def test_tiles_move_by_half_of_their_distance_and_samples_stay_the_predictors(request, folders, dimension, kind):
+    chain = request.getfixturevalue(f"chain_{dimension}")
     folders(chain.root)
     model = load_model(chain.model, [0])
     data, _ = prepare_case(model, sorted((chain.raw / "imagesTs").glob(f"{chain.cases[0]}_*")))
