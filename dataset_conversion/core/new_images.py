@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,13 +105,25 @@ def is_written(case: Case, target: Path, dataset_json: dict) -> bool:
     return all(file.is_file() and file.stat().st_mtime >= newest for file in files_of(case, target, dataset_json))
 
 
+def left_over(cases: Sequence[Case], target: Path, dataset_json: dict) -> list[Path]:
+    """Images in the target that are of none of the cases: they would be predicted with them."""
+    expected = {file for case in cases for file in files_of(case, target, dataset_json)}
+    return sorted(set(target.glob(f"*{dataset_json['file_ending']}")) - expected)
+
+
 def write_new_images(images: NewImages, target: Path) -> tuple[int, list[Omission]]:
     """Writes ``CASE_0000.ENDING`` for what is not there yet; the number of cases that are, and those that are not.
 
     Raises:
-        UserError: no image could be taken.
+        UserError: no image could be taken, or the target holds others.
     """
     cases, problems = images.cases()
+    others = left_over(cases, target, images.dataset_json)
+    if others:
+        raise UserError(f"{target} holds images that are not among the new ones.",
+                        found=", ".join(file.name for file in others[:3]) + (", ..." if len(others) > 3 else ""),
+                        expected=f"those of {images.folder} alone: all that is there is predicted",
+                        fix="move them away, and what was predicted of them, or give another folder with -o")
     for case in cases:
         if is_written(case, target, images.dataset_json):
             continue

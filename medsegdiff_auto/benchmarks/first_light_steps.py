@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from medsegdiff_auto.benchmarks.planned_training import read_plans
+from medsegdiff_auto.training.planned_training import read_plans
 from medsegdiff_auto.planning.memory import predicted_peak_gb
 from medsegdiff_auto.benchmarks.prediction_time import NNUNET, competitors, middle_of
 from medsegdiff_auto.benchmarks.prediction_time import paired_seconds as paired_seconds_of_cases

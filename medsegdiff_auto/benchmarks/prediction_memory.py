@@ -69,7 +69,7 @@ def untrained_model(folder: Path, num_classes: int = NUM_STRUCTURES + 1, resourc
     from torch import device
 
     from medsegdiff_auto import paths
-    from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
+    from medsegdiff_auto.training.planned_training import initialized_trainer
     from medsegdiff_auto.cli.plan_and_preprocess import main as plan
     from medsegdiff_auto.diffusion.configuration import PLANS_KEY
     from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset

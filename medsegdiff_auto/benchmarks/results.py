@@ -88,8 +88,9 @@ def keep(table: Path, target: Path, pages: list[Path]) -> None:
     Raises:
         UserError: there is no such table.
     """
-    if not table.is_file():
-        raise UserError("There is no comparison to keep.", found=f"no {table}",
+    missing = [file for file in (table, table.with_name(SUMMARY)) if not file.is_file()]
+    if missing:
+        raise UserError("There is no comparison to keep.", found=f"no {missing[0]}",
                         expected="the folder that medsegdiff_compare wrote", fix="correct --keep")
     markers = [(page, found) for page in pages for found in MARKER.finditer(page.read_text(encoding="utf-8"))]
     shown = {metric for page, found in markers if found["file"] == target.name

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from medsegdiff_auto.benchmarks.planned_training import initialized_trainer, random_batch, read_plans
+from medsegdiff_auto.training.planned_training import initialized_trainer, random_batch, read_plans
 from medsegdiff_auto.planning.memory import predicted_peak_gb
 from medsegdiff_auto.nnunet.managers import PlansManager
 from medsegdiff_auto.planning.memory import BYTES_PER_GB

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from medsegdiff_auto.benchmarks.planned_training import initialized_trainer, random_batch, read_plans
 from medsegdiff_auto.cores import compute_on_cpu
+from medsegdiff_auto.training.planned_training import initialized_trainer, random_batch, read_plans, seconds_of_step
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 NUM_WARM_UP, NUM_RESAMPLES = 2, 10_000
-
-
-def seconds_of_step(trainer: nnUNetTrainer, batch: dict, device: torch.device) -> float:
-    """Wall time of one ``train_step``, the device's queue emptied before and after."""
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    synchronize()
-    begin = perf_counter()
-    trainer.train_step(batch)
-    synchronize()
-    return perf_counter() - begin
 
 
 def paired_seconds(plans_file: Path, configuration: str, num_steps: int, device: torch.device) -> np.ndarray:

@@ -17,7 +17,7 @@ from medsegdiff_auto.crossval.jobs import Job
 from medsegdiff_auto.crossval.request import Request, folds_of_split
 from medsegdiff_auto.dataset_conversion.core import conversion, folds
 from medsegdiff_auto.dataset_conversion.core.folder_flags import folder_words
-from medsegdiff_auto.dataset_conversion.core.new_images import NewImages, is_written
+from medsegdiff_auto.dataset_conversion.core.new_images import NewImages, is_written, left_over
 from medsegdiff_auto.dataset_conversion.core.source import TRAIN, CaseProblem, Contents
 from medsegdiff_auto.dataset_conversion.folder import CONVERTER
 from medsegdiff_auto.errors import UserError
@@ -104,7 +104,8 @@ def _taking_new_images(args: Namespace, contents: Contents, place: Place) -> Job
     cases, _ = images.cases()
     words = ("convert", "images", "-i", str(new), "-o", str(place.new_images), "--like", str(raw), "--images", pattern)
     return Job(IMAGES, (), (*words, *(["--channels", *channels] if channels else [])),
-               lambda: all(is_written(case, place.new_images, description) for case in cases))
+               lambda: (all(is_written(case, place.new_images, description) for case in cases)
+                        and not left_over(cases, place.new_images, description)))
 
 
 def _require_same_listing(raw: Path, checksum: str, source: Path) -> None:

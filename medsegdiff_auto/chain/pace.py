@@ -10,12 +10,11 @@ from statistics import median
 import numpy as np
 import torch
 
-from medsegdiff_auto.benchmarks.planned_training import initialized_trainer, random_batch, read_plans
-from medsegdiff_auto.benchmarks.training_time import seconds_of_step
 from medsegdiff_auto.chain.steps import Chain
 from medsegdiff_auto.crossval.methods import METHODS, OURS
 from medsegdiff_auto.nnunet.dataset_files import FINGERPRINT_FILE
 from medsegdiff_auto.nnunet.managers import PlansManager
+from medsegdiff_auto.training.planned_training import initialized_trainer, random_batch, read_plans, seconds_of_step
 from medsegdiff_auto.training.schedule import VALIDATION_SHARE
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 from medsegdiff_auto.writing import write_json

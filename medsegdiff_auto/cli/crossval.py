@@ -9,11 +9,11 @@ import sys
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
-from medsegdiff_auto.cli.model_flags import add_machine_flags
+from medsegdiff_auto.cli.model_flags import add_machine_flags, add_training_flags
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
 from medsegdiff_auto.crossval.methods import COMPETITORS, OURS
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.numeric_flags import COUNT, ITERATIONS, WORKERS
+from medsegdiff_auto.numeric_flags import COUNT, WORKERS
 from medsegdiff_auto.run_record import command_line, write_run
 
 EXIT_FAILED = 1
@@ -42,10 +42,7 @@ def main(argv=None) -> int:
     parser.add_argument("-p", default=paths.OUR_PLANS, metavar="PLANS", help="name of the plans (default: %(default)s)")
     parser.add_argument("--resources", choices=("gpu", "cpu", "tiny"), default="gpu",
                         help="limits of the training machine, for plans that are not there (default: gpu)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=ITERATIONS, metavar="N", help="epochs of 250 iterations (default: 1000)")
-    length.add_argument("--iterations", type=ITERATIONS, metavar="N", help="training iterations in all")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
+    add_training_flags(parser)
     parser.add_argument("-np", type=WORKERS, default=num_cores(), metavar="N",
                         help="processes of preprocessing and evaluation (default: all cores)")
     how = parser.add_mutually_exclusive_group()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.numeric_flags import COUNT, Numbers
+from medsegdiff_auto.numeric_flags import COUNT, ITERATIONS, Numbers
 from medsegdiff_auto.locks import alone
 from medsegdiff_auto.cores import compute_on_cpu, num_cores
 
@@ -69,6 +69,14 @@ def add_machine_flags(parser: argparse.ArgumentParser) -> None:
 def add_device_flag(parser: argparse.ArgumentParser) -> None:
     """Adds the device; without it :func:`~medsegdiff_auto.training.run.require_device` decides."""
     parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="default: cuda where there is one, else cpu")
+
+
+def add_training_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds how long every fold is trained, by epochs or iterations, and the seed."""
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=ITERATIONS, metavar="N", help="epochs of 250 iterations (default: 1000)")
+    length.add_argument("--iterations", type=ITERATIONS, metavar="N", help="training iterations of a fold in all")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser, samples: int | None = None, counts: Numbers = COUNT) -> None:

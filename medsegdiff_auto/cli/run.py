@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 
 from medsegdiff_auto.cli.command import CommandParser, run
-from medsegdiff_auto.cli.model_flags import add_device_flag
+from medsegdiff_auto.cli.model_flags import add_device_flag, add_training_flags
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.dataset_conversion.core.folder_flags import add_folder_flags, folder_words
 from medsegdiff_auto.errors import UserError
-from medsegdiff_auto.numeric_flags import ITERATIONS, POSITIVE, WORKERS
+from medsegdiff_auto.numeric_flags import POSITIVE, WORKERS
+
 
 def main(argv=None) -> int:
     """Entry point of ``medsegdiff_run``."""
@@ -36,10 +37,7 @@ def main(argv=None) -> int:
                         help="default: all, five or as many as there are patients")
     parser.add_argument("--resources", choices=("gpu", "cpu", "tiny"),
                         help="limits of the training machine (default: gpu with -device cuda, else cpu)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=ITERATIONS, metavar="N", help="epochs of 250 iterations (default: 1000)")
-    length.add_argument("--iterations", type=ITERATIONS, metavar="N", help="training iterations of each fold")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
+    add_training_flags(parser)
     parser.add_argument("-np", type=WORKERS, default=num_cores(), metavar="N",
                         help="processes of conversion, preprocessing and evaluation (default: all cores)")
     parser.add_argument("--name", help="name of the dataset (default: that of the folder)")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from medsegdiff_auto import paths
 from medsegdiff_auto.cli.command import CommandParser, run
-from medsegdiff_auto.cli.model_flags import add_machine_flags
+from medsegdiff_auto.cli.model_flags import add_machine_flags, add_training_flags
 from medsegdiff_auto.locks import alone
-from medsegdiff_auto.numeric_flags import ITERATIONS, POSITIVE, WORKERS
+from medsegdiff_auto.numeric_flags import POSITIVE, WORKERS
 from medsegdiff_auto.cores import num_cores
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.run_record import command_line, write_run
@@ -38,9 +38,7 @@ def main(argv=None) -> int:
         choices=("nnUNetTrainerMedSegDiff", "nnUNetTrainerMedSegDiffTwin", "nnUNetTrainer"),
         help="for comparison on the same plan: nnUNetTrainer trains plain nnU-Net, nnUNetTrainerMedSegDiffTwin "
         "the same network without diffusion")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=ITERATIONS, metavar="N", help="epochs of 250 iterations (default: 1000)")
-    length.add_argument("--iterations", type=ITERATIONS, metavar="N", help="training iterations in all")
+    add_training_flags(parser)
     parser.add_argument("--max_hours", type=POSITIVE, metavar="H",
                         help="end after this time; the learning rate decays towards it")
     parser.add_argument("--pause_after", type=POSITIVE, metavar="H",
@@ -58,7 +56,6 @@ def main(argv=None) -> int:
         help="checkpoint of a trained nnU-Net of this fold: it stays as it is, and only a denoiser on its "
         "features is trained, by default for a tenth of its epochs")
     parser.add_argument("--overwrite", action="store_true", help="train anew although the fold is finished")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of initialisation and noise")
     parser.add_argument(
         "-num_gpus", type=WORKERS, default=1, metavar="N",
         help="processes that share the batch: GPUs, or with -device cpu processes on the CPU (default: 1); on several "

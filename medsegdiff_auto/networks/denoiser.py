@@ -36,7 +36,7 @@ from medsegdiff_auto.networks.transformer import Transformer
 EMBEDDING_PER_FEATURE = 4
 VALUES_PER_BLOCK = 2 ** 17  # of what is computed voxel by voxel on a CPU: they stay in its cache
 COMPUTED_IN_BLOCKS = ("cpu", "meta")  # on the latter, what the former takes is counted
-VALUES_AT_ONCE = 2 ** 24  # of the logits of draws, on a GPU
+VALUES_AT_ONCE = 2 ** 22  # of the logits of draws on a GPU: some 100 MB with what is made of them
 FEW_CLASSES, POSSIBLE_FROM = 8, 1e-6  # of more classes, those that are nowhere in a tile so probable are left out of it
 
 

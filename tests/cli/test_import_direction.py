@@ -13,7 +13,7 @@ LAYERS = [TOP, "diffusion", "networks", "nnunet", "files", "checks", "planning",
 MAY_IMPORT = {room: set(LAYERS[:height + 1]) for height, room in enumerate(LAYERS)} | {
     "phantoms": {*LAYERS[:LAYERS.index("checks")], "phantoms"},
     "explanation": {*LAYERS, "phantoms"},  # its notebook learns from them
-    "chain": {*LAYERS, CONVERSION, "chain", "benchmarks"},  # it times a step of a training
+    "chain": {*LAYERS, CONVERSION, "chain"},
     "ext_trainers": {*LAYERS, "ext_trainers"},
     "benchmarks": {*LAYERS, "phantoms", "benchmarks", CONVERSION, "cli"},
     "cli": {*LAYERS, "phantoms", "benchmarks", CONVERSION, "cli", "ext_trainers", "chain"},

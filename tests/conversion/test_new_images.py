@@ -45,6 +45,21 @@ def test_a_channel_number_is_no_part_of_the_name_and_what_is_there_is_left_as_it
     assert sorted(path.name for path in (tmp_path / "taken").iterdir()) == ["carl_0000.png", "dora_0000.png"]
 
 
+def test_an_image_that_is_no_longer_among_the_new_ones_is_not_predicted_with_them(dataset, tmp_path, picture, noise,
+                                                                                 capsys):
+    raw = dataset(6, 6)
+    for name in ("carl", "dora"):
+        picture(tmp_path / "new" / f"{name}.png", noise(6, 6))
+    assert take(raw, tmp_path / "new", tmp_path / "taken") == 0
+    (tmp_path / "new" / "carl.png").unlink()
+    assert take(raw, tmp_path / "new", tmp_path / "taken") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 and "not among the new ones" in lines[0] and "carl_0000.png" in lines[1]
+    assert (tmp_path / "taken" / "carl_0000.png").is_file()  # nothing is lost
+    (tmp_path / "taken" / "carl_0000.png").unlink()
+    assert take(raw, tmp_path / "new", tmp_path / "taken") == 0
+
+
 def test_channels_in_files_of_their_own_keep_their_order(convert, tmp_path, nifti, noise):
     for case in ("anna", "bert"):
         for channel in ("T1", "FLAIR"):

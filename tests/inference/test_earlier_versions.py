@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from medsegdiff_auto import Segmenter
-from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
+from medsegdiff_auto.training.planned_training import initialized_trainer
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.diffusion.plan_versions import reference_of_shift, upgraded
 from medsegdiff_auto.errors import UserError

@@ -1,9 +1,14 @@
 """The whole chain on small phantoms, by the commands that a user types."""
 
 import importlib
+import multiprocessing
 import shlex
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from medsegdiff_auto.phantoms.nnunet_dataset import Labelling, write_phantom_dataset
 from medsegdiff_auto.phantoms.phantom import PhantomKind
@@ -42,6 +47,11 @@ class Chain:
     @property
     def cases(self) -> list[str]:
         return [f"phantom_{i:03d}" for i in range(NUM_TRAINING, NUM_TRAINING + NUM_TEST)]
+
+
+def threads_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net's process pools as threads: each new process would import torch for seconds."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: SimpleNamespace(Pool=ThreadPool))
 
 
 def command(line: str, *paths: Path) -> int:

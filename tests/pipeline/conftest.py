@@ -1,21 +1,13 @@
 """One chain per dimension for all tests of this folder."""
 
-import multiprocessing
 import shutil
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from chain import Chain, run_chain
+from chain import Chain, run_chain, threads_for_processes
 
 from medsegdiff_auto.phantoms.nnunet_dataset import Labelling
 from medsegdiff_auto.phantoms.phantom import PhantomKind
-
-
-def threads_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """nnU-Net's process pools as threads: each new process would import torch for seconds."""
-    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: SimpleNamespace(Pool=ThreadPool))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from medsegdiff_auto.benchmarks.planned_training import initialized_trainer, random_batch, read_plans
+from medsegdiff_auto.training.planned_training import initialized_trainer, random_batch, read_plans
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff
 
 NUM_STEPS = 3

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from chain import command
-from conftest import threads_for_processes
+from chain import threads_for_processes
 
 from medsegdiff_auto.files.provenance import read_record, record_file
 from medsegdiff_auto.phantoms.nnunet_dataset import Labelling, write_phantom_dataset

@@ -12,7 +12,7 @@ import torch
 from chain import command
 from two_processes import PATIENCE_S, by_two_processes
 
-from medsegdiff_auto.benchmarks.planned_training import initialized_trainer, random_batch, read_plans
+from medsegdiff_auto.training.planned_training import initialized_trainer, random_batch, read_plans
 from medsegdiff_auto.training.checkpoints import load_safely
 from medsegdiff_auto.training.run import TrainingRequest, build_trainer
 from medsegdiff_auto.training.schedule import TrainingLength, polynomial_learning_rate

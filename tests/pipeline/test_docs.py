@@ -3,16 +3,14 @@ other, on images of one's own.
 """
 
 import importlib
-import multiprocessing
 import re
 import shlex
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from chain import threads_for_processes
 
 import medsegdiff_auto
 
@@ -67,8 +65,7 @@ def place(tmp_path_factory):
         patch.setenv(f"nnUNet_{name}", str(root / name))
     patch.setenv("nnUNet_n_proc_DA", "1"), patch.setenv("nnUNet_def_n_proc", "1")
     patch.chdir(root)
-    # nnU-Net's pools of processes as threads: each new process would import torch for seconds
-    patch.setattr(multiprocessing, "get_context", lambda method=None: SimpleNamespace(Pool=ThreadPool))
+    threads_for_processes(patch)
     run_page("getting_started")
     dataset, = (root / "results").iterdir()
     (root / "model").symlink_to(next(dataset.glob("nnUNetTrainerMedSegDiff__*")))

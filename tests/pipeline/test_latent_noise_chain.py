@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from chain import command
-from conftest import threads_for_processes
+from chain import threads_for_processes
 from test_upgrade_and_audit import audit_rows, values
 
 from medsegdiff_auto.training.checkpoints import load_safely

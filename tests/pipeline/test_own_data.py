@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from chain import command
-from conftest import threads_for_processes
+from chain import threads_for_processes
 from skimage.io import imread, imsave
 
 from medsegdiff_auto.phantoms.nnunet_dataset import write_phantom_dataset

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from chain import command
-from conftest import threads_for_processes
+from chain import threads_for_processes
 
 from medsegdiff_auto.phantoms.nnunet_dataset import Labelling, write_phantom_dataset
 from medsegdiff_auto.phantoms.phantom import PhantomKind

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from chain import command
-from conftest import threads_for_processes
+from chain import threads_for_processes
 
 from medsegdiff_auto.training.checkpoints import load_safely, save_atomically
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff

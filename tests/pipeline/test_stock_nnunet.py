@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from conftest import threads_for_processes
+from chain import threads_for_processes
 from torch import nn
 
 import medsegdiff_auto.ext_trainers

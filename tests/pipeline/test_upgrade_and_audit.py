@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from chain import command
-from conftest import threads_for_processes
+from chain import threads_for_processes
 
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration
 from medsegdiff_auto.training.checkpoints import load_safely

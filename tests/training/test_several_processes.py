@@ -11,7 +11,7 @@ import torch
 from tiny_plan import PRESETS, tiny_trainer
 from two_processes import by_two_processes
 
-from medsegdiff_auto.benchmarks.planned_training import random_batch
+from medsegdiff_auto.training.planned_training import random_batch
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.training import distributed
 from medsegdiff_auto.training.agreement import Agreement

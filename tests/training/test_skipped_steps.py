@@ -10,7 +10,7 @@ from tiny_plan import PRESETS, tiny_trainer
 from torch.amp import GradScaler
 from two_processes import by_two_processes
 
-from medsegdiff_auto.benchmarks.planned_training import random_batch
+from medsegdiff_auto.training.planned_training import random_batch
 from medsegdiff_auto.errors import UserError
 from medsegdiff_auto.training.agreement import Agreement
 from medsegdiff_auto.training.checkpoint_content import content_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_plan import PRESETS, tiny_trainer
 
-from medsegdiff_auto.benchmarks.planned_training import random_batch
+from medsegdiff_auto.training.planned_training import random_batch
 from medsegdiff_auto.training import step as training_step
 from medsegdiff_auto.training.step import downloaded
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
+from medsegdiff_auto.training.planned_training import initialized_trainer
 from medsegdiff_auto.diffusion.configuration import PLANS_KEY, DiffusionConfiguration, section_of_preset
 from medsegdiff_auto.planning.presets import available_presets, load_preset
 from medsegdiff_auto.training.trainer import nnUNetTrainerMedSegDiff

@@ -15,7 +15,7 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from torch import Tensor
 
 from medsegdiff_auto import paths
-from medsegdiff_auto.benchmarks.planned_training import initialized_trainer
+from medsegdiff_auto.training.planned_training import initialized_trainer
 from medsegdiff_auto.benchmarks.uncertainty.stochastic_segmentation import (LowRankGaussianHead, sampled_probabilities,
                                                                             train_head)
 from medsegdiff_auto.benchmarks.trained_model import case_means, model_of, model_parser

@@ -1,11 +1,11 @@
-"""Trainers of a plan without its dataset, and batches of random images for them."""
+"""Trainers of a plan without its dataset, batches of random images for them, and what a step of them takes."""
 
 from __future__ import annotations
 
 import copy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import time
+from time import perf_counter, time
 
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
@@ -56,3 +56,13 @@ def random_batch(trainer: nnUNetTrainer, seed: int) -> dict:
         shape = (batch_size, num_labels if regions else 1, *size)
         targets.append(torch.randint(0, 2 if regions else num_labels, shape, generator=generator).float())
     return {"data": torch.randn(batch_size, num_channels, *patch_size, generator=generator), "target": targets}
+
+
+def seconds_of_step(trainer: nnUNetTrainer, batch: dict, device: torch.device) -> float:
+    """Wall time of one ``train_step``, the device's queue emptied before and after."""
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronize()
+    begin = perf_counter()
+    trainer.train_step(batch)
+    synchronize()
+    return perf_counter() - begin
